@@ -1,0 +1,1 @@
+//! sled-agent-client

@@ -1,0 +1,2 @@
+//! sled-agent
+fn main() {}
