@@ -1,0 +1,3 @@
+CREATE TYPE intended_state AS ENUM (
+    'running', 'stopped', 'guest_shutdown', 'destroyed'
+);

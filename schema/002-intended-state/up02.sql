@@ -1,0 +1,1 @@
+ALTER TABLE instance ADD COLUMN IF NOT EXISTS intended_state intended_state;

@@ -1,0 +1,1 @@
+ALTER TABLE instance ALTER COLUMN intended_state SET NOT NULL;

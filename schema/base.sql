@@ -1,0 +1,356 @@
+-- Version 1 of the schema, where the numbered folders begin: instances without
+-- an intended state. Frozen; `dbinit.sql` is the schema as it is now.
+
+-- What the database knows of itself. One row.
+CREATE TABLE db_metadata (
+    -- There is one row, and this is how the second is kept out.
+    singleton BOOL PRIMARY KEY DEFAULT TRUE,
+    version INT8 NOT NULL,
+    -- Set while a migration is under way, so that a half-done one is seen.
+    target_version INT8,
+    -- The process that migrates, and until when nobody else may.
+    migrator_id UUID,
+    migrator_lease_expires TIMESTAMPTZ,
+    rack_id UUID NOT NULL DEFAULT gen_random_uuid(),
+    time_created TIMESTAMPTZ NOT NULL DEFAULT now(),
+    time_modified TIMESTAMPTZ NOT NULL DEFAULT now(),
+    CONSTRAINT db_metadata_one_row CHECK (singleton)
+);
+
+CREATE TYPE sled_policy AS ENUM ('in_service', 'expunged');
+
+CREATE TYPE sled_provision_policy AS ENUM ('provisionable', 'non_provisionable');
+
+CREATE TYPE instance_state AS ENUM (
+    'creating', 'no_vmm', 'vmm', 'failed', 'destroyed'
+);
+
+CREATE TYPE vmm_state AS ENUM (
+    'creating', 'starting', 'running', 'stopping', 'stopped', 'rebooting',
+    'migrating', 'failed', 'destroyed', 'abandoned'
+);
+
+CREATE TYPE vmm_end_reason AS ENUM (
+    'guest_shutdown', 'requested', 'boot_failed', 'panic', 'hypervisor_died',
+    'fenced', 'unwound', 'gone'
+);
+
+CREATE TYPE reservation_role AS ENUM ('active', 'target', 'abandoned');
+
+CREATE TYPE auto_restart_policy AS ENUM ('never', 'best_effort');
+
+CREATE TYPE start_reason AS ENUM ('user', 'create', 'auto_restart');
+
+CREATE TYPE start_outcome AS ENUM (
+    'pending', 'started', 'failed', 'superseded'
+);
+
+CREATE TYPE start_failure_kind AS ENUM (
+    'insufficient_capacity', 'anti_affinity', 'affinity', 'affinity_conflict',
+    'cpu_platform', 'local_storage', 'quota_exceeded', 'no_sled_in_service',
+    'image_or_disk_unavailable', 'host_rejected', 'host_unreachable',
+    'boot_failed', 'timed_out', 'internal'
+);
+
+CREATE TYPE saga_state AS ENUM ('running', 'unwinding', 'done', 'abandoned');
+
+CREATE TABLE silo (
+    id UUID PRIMARY KEY,
+    name VARCHAR(63) NOT NULL,
+    description VARCHAR(512) NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_modified TIMESTAMPTZ NOT NULL,
+    time_deleted TIMESTAMPTZ
+);
+
+-- A silo's name is its own while it lives.
+CREATE UNIQUE INDEX silo_live_name ON silo (name) WHERE time_deleted IS NULL;
+
+CREATE TABLE silo_user (
+    id UUID PRIMARY KEY,
+    silo_id UUID NOT NULL REFERENCES silo (id),
+    external_id VARCHAR(256) NOT NULL,
+    -- May see and change what is the fleet's: sleds.
+    fleet_admin BOOL NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_modified TIMESTAMPTZ NOT NULL,
+    time_deleted TIMESTAMPTZ
+);
+
+-- One live user of a name in a silo.
+CREATE UNIQUE INDEX silo_user_live_external_id
+    ON silo_user (silo_id, external_id) WHERE time_deleted IS NULL;
+
+-- A bearer token, as the hex SHA-256 of it: the token itself is shown once and
+-- kept nowhere.
+CREATE TABLE api_token (
+    id UUID PRIMARY KEY,
+    silo_user_id UUID NOT NULL REFERENCES silo_user (id),
+    token_hash VARCHAR(64) NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_expires TIMESTAMPTZ,
+    -- A token in clear text cannot be stored by mistake.
+    CONSTRAINT api_token_is_hashed CHECK (length(token_hash) = 64)
+);
+
+CREATE UNIQUE INDEX api_token_hash ON api_token (token_hash);
+
+CREATE TABLE project (
+    id UUID PRIMARY KEY,
+    silo_id UUID NOT NULL REFERENCES silo (id),
+    name VARCHAR(63) NOT NULL,
+    description VARCHAR(512) NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_modified TIMESTAMPTZ NOT NULL,
+    time_deleted TIMESTAMPTZ
+);
+
+-- A project's name is its own in its silo while it lives.
+CREATE UNIQUE INDEX project_live_name
+    ON project (silo_id, name) WHERE time_deleted IS NULL;
+
+CREATE INDEX project_live_id
+    ON project (silo_id, id) WHERE time_deleted IS NULL;
+
+CREATE TABLE sled (
+    id UUID PRIMARY KEY,
+    -- ip:port of its agent.
+    address VARCHAR(64) NOT NULL,
+    serial VARCHAR(63) NOT NULL,
+    part VARCHAR(63) NOT NULL,
+    revision INT8 NOT NULL,
+    policy sled_policy NOT NULL,
+    provision_policy sled_provision_policy NOT NULL,
+    -- The agent's process; a new one at each start of it.
+    incarnation UUID NOT NULL,
+    vcpus INT8 NOT NULL,
+    memory_bytes INT8 NOT NULL,
+    storage_bytes INT8 NOT NULL,
+    -- The sums of this sled's reservations, kept by the same transactions.
+    reserved_vcpus INT8 NOT NULL DEFAULT 0,
+    reserved_memory_bytes INT8 NOT NULL DEFAULT 0,
+    time_last_heartbeat TIMESTAMPTZ NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_modified TIMESTAMPTZ NOT NULL,
+    -- No sled is ever overcommitted, whoever races whom.
+    CONSTRAINT sled_vcpus_not_overcommitted
+        CHECK (reserved_vcpus >= 0 AND reserved_vcpus <= vcpus),
+    CONSTRAINT sled_memory_not_overcommitted
+        CHECK (reserved_memory_bytes >= 0
+            AND reserved_memory_bytes <= memory_bytes)
+);
+
+CREATE TABLE instance (
+    id UUID PRIMARY KEY,
+    project_id UUID NOT NULL REFERENCES project (id),
+    name VARCHAR(63) NOT NULL,
+    description VARCHAR(512) NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_modified TIMESTAMPTZ NOT NULL,
+    time_deleted TIMESTAMPTZ,
+
+    hostname VARCHAR(253) NOT NULL,
+    ncpus INT8 NOT NULL,
+    memory_bytes INT8 NOT NULL,
+    -- base64, as it came.
+    user_data VARCHAR(65536) NOT NULL,
+    network_interfaces JSONB NOT NULL,
+    auto_restart_policy auto_restart_policy,
+    auto_restart_cooldown_secs INT8,
+    time_last_auto_restarted TIMESTAMPTZ,
+
+    state instance_state NOT NULL,
+    -- Guards every write of `state` and of the links below.
+    state_gen INT8 NOT NULL,
+    time_state_updated TIMESTAMPTZ NOT NULL,
+    active_vmm_id UUID,
+    target_vmm_id UUID,
+    pending_start_attempt_id UUID,
+    -- The newest attempt, ended or not.
+    latest_start_attempt_id UUID,
+
+    -- A VMM that had run and then ended badly; cleared when it runs again.
+    last_failure_kind vmm_end_reason,
+    last_failure_message VARCHAR(1024),
+    time_last_failure TIMESTAMPTZ,
+
+    -- Failed starts in a row since it last ran or was asked for by a user.
+    failed_starts INT8 NOT NULL,
+    -- When the system will try again to start it, if it means to.
+    next_retry_at TIMESTAMPTZ,
+
+    -- Null: settled. Else the time at which somebody must look.
+    reconcile_at TIMESTAMPTZ,
+    -- Looks in a row that ended in an error, and the last one's chain.
+    reconcile_errors INT8 NOT NULL,
+    reconcile_last_error VARCHAR(4096),
+
+    -- Rises with every change of what the API shows.
+    view_gen INT8 NOT NULL,
+
+    CONSTRAINT instance_has_a_size CHECK (ncpus > 0 AND memory_bytes > 0),
+    -- 'vmm' means: a VMM is linked.
+    CONSTRAINT instance_vmm_iff_linked
+        CHECK ((state = 'vmm') = (active_vmm_id IS NOT NULL)),
+    -- A migration has a source.
+    CONSTRAINT instance_target_needs_active
+        CHECK (target_vmm_id IS NULL OR active_vmm_id IS NOT NULL),
+    CONSTRAINT instance_last_failure_whole CHECK (
+        (last_failure_kind IS NULL) = (last_failure_message IS NULL)
+        AND (last_failure_kind IS NULL) = (time_last_failure IS NULL)),
+    -- What is destroyed is deleted.
+    CONSTRAINT instance_destroyed_is_deleted
+        CHECK (state <> 'destroyed' OR time_deleted IS NOT NULL)
+);
+
+-- An instance's name is its own in its project until it is deleted.
+CREATE UNIQUE INDEX instance_live_name
+    ON instance (project_id, name) WHERE time_deleted IS NULL;
+
+CREATE INDEX instance_live_id
+    ON instance (project_id, id) WHERE time_deleted IS NULL;
+
+-- What somebody must look at. Partial, so small.
+CREATE INDEX instance_unsettled
+    ON instance (reconcile_at) WHERE reconcile_at IS NOT NULL;
+
+-- What should run and does not, in order of waiting.
+CREATE INDEX instance_failed
+    ON instance (time_state_updated, id) WHERE state = 'failed';
+
+CREATE TABLE vmm (
+    id UUID PRIMARY KEY,
+    instance_id UUID NOT NULL REFERENCES instance (id),
+    sled_id UUID NOT NULL REFERENCES sled (id),
+    start_attempt_id UUID NOT NULL,
+    state vmm_state NOT NULL,
+    -- The sled's, once it knows the VMM.
+    generation INT8 NOT NULL,
+    -- What went wrong, in a sentence that a user may read.
+    failure_reason VARCHAR(1024),
+    -- Stored before the first order to run goes out.
+    may_run BOOL NOT NULL,
+    ever_ran BOOL NOT NULL,
+    end_reason vmm_end_reason,
+    -- When it must have run, from the moment the sled took the order.
+    boot_deadline TIMESTAMPTZ,
+    -- Questions to the sled about this VMM, in a row, without an answer.
+    unanswered INT8 NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_state_updated TIMESTAMPTZ NOT NULL,
+    time_ended TIMESTAMPTZ,
+    CONSTRAINT vmm_failure_iff_failed
+        CHECK ((state = 'failed') = (failure_reason IS NOT NULL)),
+    -- An end has a reason and a time, and nothing else has.
+    CONSTRAINT vmm_end_reason_iff_ended CHECK (
+        (state = 'failed' OR state = 'destroyed') = (end_reason IS NOT NULL)),
+    CONSTRAINT vmm_end_time_iff_ended CHECK (
+        (end_reason IS NOT NULL) = (time_ended IS NOT NULL)),
+    -- Nothing runs that was never told to.
+    CONSTRAINT vmm_ran_was_allowed CHECK (may_run OR NOT ever_ran)
+);
+
+CREATE INDEX vmm_live_by_instance
+    ON vmm (instance_id) WHERE time_ended IS NULL;
+
+CREATE INDEX vmm_live_by_sled
+    ON vmm (sled_id, id) WHERE time_ended IS NULL;
+
+-- What a VMM holds of a sled. The row is there while it holds it.
+CREATE TABLE sled_reservation (
+    vmm_id UUID PRIMARY KEY REFERENCES vmm (id),
+    instance_id UUID NOT NULL REFERENCES instance (id),
+    sled_id UUID NOT NULL REFERENCES sled (id),
+    role reservation_role NOT NULL,
+    vcpus INT8 NOT NULL,
+    memory_bytes INT8 NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    CONSTRAINT sled_reservation_has_a_size
+        CHECK (vcpus > 0 AND memory_bytes > 0)
+);
+
+-- At most one live reservation for each part an instance's VMM can play; those
+-- that were abandoned are outside.
+CREATE UNIQUE INDEX sled_reservation_one_per_role
+    ON sled_reservation (instance_id, role) WHERE role <> 'abandoned';
+
+CREATE INDEX sled_reservation_by_sled ON sled_reservation (sled_id);
+
+-- One attempt to start an instance: the record that a user reads.
+CREATE TABLE start_attempt (
+    id UUID PRIMARY KEY,
+    instance_id UUID NOT NULL REFERENCES instance (id),
+    reason start_reason NOT NULL,
+    -- Null when the system itself asked.
+    requested_by UUID,
+    saga_id UUID,
+    vmm_id UUID,
+    time_started TIMESTAMPTZ NOT NULL,
+    time_ended TIMESTAMPTZ,
+    outcome start_outcome NOT NULL,
+    failure_kind start_failure_kind,
+    failure_message VARCHAR(1024),
+    failure_transient BOOL,
+    failure_details JSONB,
+    -- What the saga's failing node leaves for its first node's undo to close
+    -- the attempt with.
+    staged_failure JSONB,
+    -- The whole chain of the error, for operators only.
+    internal_error VARCHAR(4096),
+    -- How often the reconciler found that it must wait.
+    held_back INT8 NOT NULL,
+    -- A failure has a kind, a sentence and a prospect; nothing else has.
+    CONSTRAINT start_attempt_kind_iff_failed
+        CHECK ((outcome = 'failed') = (failure_kind IS NOT NULL)),
+    CONSTRAINT start_attempt_failure_whole CHECK (
+        (failure_kind IS NULL) = (failure_message IS NULL)
+        AND (failure_kind IS NULL) = (failure_transient IS NULL)
+        AND (failure_kind IS NULL) = (failure_details IS NULL)),
+    -- An attempt is pending until it ends, once.
+    CONSTRAINT start_attempt_ended_iff_not_pending
+        CHECK ((outcome = 'pending') = (time_ended IS NULL))
+);
+
+-- One attempt at a time.
+CREATE UNIQUE INDEX start_attempt_one_pending
+    ON start_attempt (instance_id) WHERE outcome = 'pending';
+
+CREATE INDEX start_attempt_by_instance
+    ON start_attempt (instance_id, time_started DESC, id DESC);
+
+CREATE TABLE saga (
+    id UUID PRIMARY KEY,
+    name VARCHAR(128) NOT NULL,
+    -- What it works on.
+    instance_id UUID NOT NULL,
+    state saga_state NOT NULL,
+    dag JSONB NOT NULL,
+    creator_sec UUID NOT NULL,
+    -- Who runs it. With `adopt_generation`: the fence of all its writes.
+    current_sec UUID NOT NULL,
+    adopt_generation INT8 NOT NULL,
+    time_adopted TIMESTAMPTZ NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_ended TIMESTAMPTZ,
+    CONSTRAINT saga_ended_iff_over CHECK (
+        (state = 'done' OR state = 'abandoned') = (time_ended IS NOT NULL))
+);
+
+-- One saga at a time works on an instance.
+CREATE UNIQUE INDEX saga_one_unfinished
+    ON saga (instance_id) WHERE time_ended IS NULL;
+
+CREATE INDEX saga_unfinished_by_sec
+    ON saga (current_sec, id) WHERE time_ended IS NULL;
+
+CREATE TABLE saga_node_event (
+    saga_id UUID NOT NULL REFERENCES saga (id),
+    node_id INT8 NOT NULL,
+    event_type VARCHAR(32) NOT NULL,
+    data JSONB,
+    creator UUID NOT NULL,
+    event_time TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (saga_id, node_id, event_type)
+);
+
+INSERT INTO db_metadata (version) VALUES (1);
