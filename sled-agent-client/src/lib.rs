@@ -1,1 +1,35 @@
-//! sled-agent-client
+//! What may be asked of a sled, and what a sled may ask of Nexus.
+//!
+//! | who asks | the API | its client |
+//! |---|---|---|
+//! | Nexus asks a sled | [`SledAgentApi`], the trait that `sled-agent` implements | [`Client`] |
+//! | a sled asks Nexus | served by `nexus`, with the types of [`nexus_types`] | [`NexusClient`] |
+//!
+//! Ids are plain UUIDs here: this crate knows nothing of Nexus's database.
+//! Every request, in both directions, carries the fleet's shared [`Secret`].
+
+mod api;
+mod client;
+mod error;
+mod exchange;
+mod nexus_client;
+pub mod nexus_types;
+mod refusal;
+mod secret;
+mod types;
+
+pub use api::{
+    SLED_ID_HEADER, SledAgentApi, VmmPath, openapi, sled_agent_api_mod,
+};
+pub use client::{Client, Timeouts};
+pub use error::{Error, Unreachable};
+pub use nexus_client::{NexusClient, NexusError};
+pub use refusal::{
+    NO_SUCH_INSTANCE, NO_SUCH_VMM, RECOVERING, RefusalCode, SLED_UNKNOWN,
+    WRONG_SLED,
+};
+pub use secret::{Secret, SecretError};
+pub use types::{
+    EndReason, FailureReason, RequestedState, VmmFailure, VmmList, VmmRegister,
+    VmmReport, VmmState, VmmStateRequested, VmmUnregistered,
+};

@@ -1,0 +1,190 @@
+//! Nexus's side: asking a sled.
+
+use crate::error::{Error, Unreachable};
+use crate::exchange::{Failure, for_json, http_client};
+use crate::types::{
+    RequestedState, VmmList, VmmRegister, VmmReport, VmmStateRequested,
+    VmmUnregistered,
+};
+use crate::{NO_SUCH_INSTANCE, RefusalCode, SLED_ID_HEADER, Secret};
+use http::StatusCode;
+use reqwest::{Method, RequestBuilder};
+use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long to wait for the other side.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeouts {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// Until the whole answer is there, the connecting included.
+    pub request: Duration,
+}
+
+impl Default for Timeouts {
+    /// A sled is one hop away and answers in milliseconds: 2 s and 5 s are
+    /// already a sled in trouble.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            request: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Asks one sled. Cheap to clone: clones share their connections.
+///
+/// Each call is one request, never repeated here: whoever calls knows whether
+/// to ask again. Dropping the future of a call does not undo the request.
+#[derive(Clone, Debug)]
+pub struct Client {
+    sled_id: Uuid,
+    base: String,
+    secret: Secret,
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// A client for the sled `sled_id`, whose agent listens at `address`.
+    /// Opens no connection yet.
+    pub fn new(
+        sled_id: Uuid,
+        address: SocketAddr,
+        secret: Secret,
+        timeouts: Timeouts,
+    ) -> Self {
+        Self {
+            sled_id,
+            base: format!("http://{address}"),
+            secret,
+            http: http_client(timeouts.connect, timeouts.request),
+        }
+    }
+
+    /// The sled that this asks.
+    pub fn sled_id(&self) -> Uuid {
+        self.sled_id
+    }
+
+    /// Has the sled take a VMM in, without running it.
+    ///
+    /// *Idempotency*: by VMM id; one that is there already is reported in
+    /// whatever state it is.
+    ///
+    /// *Errors*: refused as [`RefusalCode::VmmIdInUse`],
+    /// [`RefusalCode::VmmTombstoned`] or [`RefusalCode::HostRejected`].
+    pub async fn vmm_register(
+        &self,
+        vmm_id: Uuid,
+        vmm: &VmmRegister,
+    ) -> Result<VmmReport, Error> {
+        let request = self.vmm(Method::PUT, vmm_id, "").json(vmm);
+        self.ask_about(vmm_id, request).await
+    }
+
+    /// Has the sled kill and forget a VMM, and keep its id out for good.
+    ///
+    /// *Idempotency*: the same answer each time. An answer, whether or not it
+    /// has a report, means that this VMM does not run there and never will.
+    ///
+    /// *Errors*: never [`Error::NoSuchVmm`].
+    pub async fn vmm_unregister(
+        &self,
+        vmm_id: Uuid,
+    ) -> Result<VmmUnregistered, Error> {
+        self.ask(self.vmm(Method::DELETE, vmm_id, "")).await
+    }
+
+    /// Gives a VMM an order. The answer is its state once the order is
+    /// durable, not once it is carried out.
+    ///
+    /// *Idempotency*: `running` and `stopped` may be repeated at will, a
+    /// `reboot` is one more reboot if the last one has ended.
+    ///
+    /// *Errors*: [`Error::NoSuchVmm`]; refused as [`RefusalCode::VmmStopping`]
+    /// or [`RefusalCode::NotRunning`].
+    pub async fn vmm_put_state(
+        &self,
+        vmm_id: Uuid,
+        state: RequestedState,
+    ) -> Result<VmmReport, Error> {
+        let request = self
+            .vmm(Method::PUT, vmm_id, "/state")
+            .json(&VmmStateRequested { state });
+        self.ask_about(vmm_id, request).await
+    }
+
+    /// Asks for one VMM.
+    ///
+    /// *Errors*: [`Error::NoSuchVmm`].
+    pub async fn vmm_view(&self, vmm_id: Uuid) -> Result<VmmReport, Error> {
+        self.ask_about(vmm_id, self.vmm(Method::GET, vmm_id, "")).await
+    }
+
+    /// Asks for all VMMs at once. One that is not in the list is gone only if
+    /// [`Client::vmm_view`] says so too.
+    pub async fn vmm_list(&self) -> Result<VmmList, Error> {
+        let list: VmmList =
+            self.ask(self.request(Method::GET, "/vmms".to_string())).await?;
+        if list.sled_id != self.sled_id {
+            let other = Unreachable::wrong_sled(list.sled_id);
+            return Err(Error::Unreachable(other));
+        }
+        Ok(list)
+    }
+
+    fn vmm(&self, method: Method, vmm_id: Uuid, tail: &str) -> RequestBuilder {
+        self.request(method, format!("/vmms/{vmm_id}{tail}"))
+    }
+
+    fn request(&self, method: Method, path: String) -> RequestBuilder {
+        self.http
+            .request(method, format!("{}{path}", self.base))
+            .header(SLED_ID_HEADER, self.sled_id.to_string())
+    }
+
+    /// Asks, and makes sure that the answer is about that VMM.
+    async fn ask_about(
+        &self,
+        vmm_id: Uuid,
+        request: RequestBuilder,
+    ) -> Result<VmmReport, Error> {
+        let report: VmmReport = self.ask(request).await?;
+        if report.vmm_id != vmm_id {
+            return Err(Error::Bug {
+                status: StatusCode::OK.as_u16(),
+                message: format!("a report about {}", report.vmm_id),
+            });
+        }
+        Ok(report)
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<T, Error> {
+        for_json(request, &self.secret).await.map_err(Error::from)
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let (status, code, message) = match failure {
+            Failure::Unreachable(why) => return Self::Unreachable(why),
+            Failure::Refused { status, code, message } => {
+                (status, code.unwrap_or_default(), message)
+            }
+        };
+        if status == StatusCode::NOT_FOUND && code == NO_SUCH_INSTANCE {
+            return Self::NoSuchVmm;
+        }
+        match RefusalCode::from_wire(&code) {
+            Some(code) if status == StatusCode::CONFLICT => {
+                Self::Refused { code, message }
+            }
+            Some(_) | None => Self::Bug { status: status.as_u16(), message },
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! One HTTP request and what came of it: what both clients share.
+
+use crate::error::Unreachable;
+use crate::{RECOVERING, Secret, WRONG_SLED};
+use dropshot::HttpErrorResponseBody;
+use http::StatusCode;
+use reqwest::RequestBuilder;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// An answer that is not the one hoped for.
+pub(crate) enum Failure {
+    /// We do not know.
+    Unreachable(Unreachable),
+    /// A 4xx, with its `error_code`.
+    Refused { status: StatusCode, code: Option<String>, message: String },
+}
+
+/// The HTTP client of either side: no proxy from the environment, no
+/// redirects, bounded in time.
+pub(crate) fn http_client(
+    connect: Duration,
+    request: Duration,
+) -> reqwest::Client {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(connect)
+        .timeout(request)
+        .build()
+        .expect("no TLS, no proxy and no resolver that could be unusable")
+}
+
+/// Sends `request` and reads the JSON of a 200.
+pub(crate) async fn for_json<T: DeserializeOwned>(
+    request: RequestBuilder,
+    secret: &Secret,
+) -> Result<T, Failure> {
+    let body = for_bytes(request, secret).await?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Failure::Unreachable(Unreachable::Undecodable(error)))
+}
+
+/// Sends `request` and expects a 2xx, whatever it says.
+pub(crate) async fn for_nothing(
+    request: RequestBuilder,
+    secret: &Secret,
+) -> Result<(), Failure> {
+    for_bytes(request, secret).await.map(|_| ())
+}
+
+async fn for_bytes(
+    request: RequestBuilder,
+    secret: &Secret,
+) -> Result<Vec<u8>, Failure> {
+    let exchange = async {
+        let response = request.bearer_auth(secret.expose()).send().await?;
+        let status = response.status();
+        Ok((status, response.bytes().await?))
+    };
+    let (status, body) = exchange
+        .await
+        .map_err(|error| Failure::Unreachable(Unreachable::Exchange(error)))?;
+    if status.is_success() {
+        return Ok(body.to_vec());
+    }
+    Err(failure(status, &body))
+}
+
+/// What an answer other than a 2xx means. Only a 4xx that says what it is
+/// can be a refusal; 408 and 429 are the server being busy.
+fn failure(status: StatusCode, body: &[u8]) -> Failure {
+    let (code, message) =
+        match serde_json::from_slice::<HttpErrorResponseBody>(body) {
+            Ok(body) => (body.error_code, body.message),
+            Err(_) => (None, "an answer without a message".to_string()),
+        };
+    let busy = status == StatusCode::REQUEST_TIMEOUT
+        || status == StatusCode::TOO_MANY_REQUESTS;
+    if code.as_deref() == Some(WRONG_SLED) {
+        return Failure::Unreachable(Unreachable::WrongSled(message));
+    }
+    if status.is_client_error() && !busy && code.as_deref() != Some(RECOVERING)
+    {
+        return Failure::Refused { status, code, message };
+    }
+    Failure::Unreachable(Unreachable::Status {
+        status: status.as_u16(),
+        message,
+    })
+}

@@ -1,0 +1,154 @@
+//! The sled's side: telling Nexus.
+
+use crate::error::Unreachable;
+use crate::exchange::{Failure, for_json, for_nothing, http_client};
+use crate::nexus_types::{SledRegistration, SledStatus};
+use crate::{NO_SUCH_VMM, SLED_UNKNOWN, Secret, Timeouts, VmmReport};
+use http::StatusCode;
+use reqwest::{Method, RequestBuilder};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use uuid::Uuid;
+
+/// Why Nexus did not take what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum NexusError {
+    /// None of the Nexuses gave an answer that says anything.
+    #[error("no answer from Nexus")]
+    Unreachable(#[source] Unreachable),
+    /// This sled has to register first.
+    #[error("Nexus does not know this sled")]
+    SledUnknown,
+    /// No VMM has this id, and none ever will: a definite answer.
+    #[error("Nexus knows no such VMM")]
+    NoSuchVmm,
+    /// One of the two is wrong, in its code or its configuration (401: its
+    /// secret).
+    #[error("Nexus refused (HTTP {status}): {message}")]
+    Refused {
+        /// The HTTP status, a 4xx.
+        status: u16,
+        /// What Nexus said.
+        message: String,
+    },
+}
+
+/// Tells Nexus, over its internal API. Cheap to clone.
+///
+/// It knows several Nexuses, stays with one while that one answers, and asks
+/// each of them once per call at most. Every call is idempotent.
+#[derive(Clone, Debug)]
+pub struct NexusClient {
+    bases: Arc<[String]>,
+    /// Where among `bases` the last answer came from.
+    current: Arc<AtomicUsize>,
+    secret: Secret,
+    http: reqwest::Client,
+}
+
+impl NexusClient {
+    /// A client for the Nexuses whose internal APIs are at `urls`. Opens no
+    /// connection yet.
+    pub fn new(urls: &[String], secret: Secret, timeouts: Timeouts) -> Self {
+        let bases =
+            urls.iter().map(|url| url.trim_end_matches('/').to_string());
+        Self {
+            bases: bases.collect(),
+            current: Arc::new(AtomicUsize::new(0)),
+            secret,
+            http: http_client(timeouts.connect, timeouts.request),
+        }
+    }
+
+    /// Says that this sled is there, and what it has.
+    pub async fn sled_put(
+        &self,
+        sled_id: Uuid,
+        sled: &SledRegistration,
+    ) -> Result<SledStatus, NexusError> {
+        let path = format!("/sleds/{sled_id}");
+        self.ask(async |base| {
+            let request = self.request(Method::PUT, base, &path).json(sled);
+            for_json(request, &self.secret).await
+        })
+        .await
+    }
+
+    /// Says that this sled is still there.
+    ///
+    /// *Errors*: [`NexusError::SledUnknown`].
+    pub async fn sled_heartbeat(
+        &self,
+        sled_id: Uuid,
+        sled: &SledRegistration,
+    ) -> Result<SledStatus, NexusError> {
+        let path = format!("/sleds/{sled_id}/heartbeat");
+        self.ask(async |base| {
+            let request = self.request(Method::POST, base, &path).json(sled);
+            for_json(request, &self.secret).await
+        })
+        .await
+    }
+
+    /// Says what a VMM is doing. An older report than Nexus has is taken and
+    /// changes nothing.
+    ///
+    /// *Errors*: [`NexusError::NoSuchVmm`].
+    pub async fn vmm_put(
+        &self,
+        sled_id: Uuid,
+        report: &VmmReport,
+    ) -> Result<(), NexusError> {
+        let path = format!("/sleds/{sled_id}/vmms/{}", report.vmm_id);
+        self.ask(async |base| {
+            let request = self.request(Method::PUT, base, &path).json(report);
+            for_nothing(request, &self.secret).await
+        })
+        .await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        base: &str,
+        path: &str,
+    ) -> RequestBuilder {
+        self.http.request(method, format!("{base}{path}"))
+    }
+
+    /// Asks one Nexus after the other until one says anything.
+    async fn ask<T>(
+        &self,
+        send: impl AsyncFn(&str) -> Result<T, Failure>,
+    ) -> Result<T, NexusError> {
+        let first = self.current.load(Ordering::Relaxed);
+        let mut nothing = Unreachable::Status {
+            status: StatusCode::SERVICE_UNAVAILABLE.as_u16(),
+            message: "no Nexus to ask".to_string(),
+        };
+        let turns = self.bases.iter().enumerate().cycle().skip(first);
+        for (at, base) in turns.take(self.bases.len()) {
+            match send(base).await {
+                Ok(answer) => {
+                    self.current.store(at, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(Failure::Unreachable(why)) => nothing = why,
+                Err(Failure::Refused { status, code, message }) => {
+                    self.current.store(at, Ordering::Relaxed);
+                    let code = code.unwrap_or_default();
+                    return Err(refused(status, &code, message));
+                }
+            }
+        }
+        Err(NexusError::Unreachable(nothing))
+    }
+}
+
+fn refused(status: StatusCode, code: &str, message: String) -> NexusError {
+    match (status, code) {
+        (StatusCode::NOT_FOUND, SLED_UNKNOWN) => NexusError::SledUnknown,
+        (StatusCode::NOT_FOUND, NO_SUCH_VMM) => NexusError::NoSuchVmm,
+        _ => NexusError::Refused { status: status.as_u16(), message },
+    }
+}

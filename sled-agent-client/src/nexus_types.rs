@@ -1,0 +1,60 @@
+//! What a sled tells Nexus, over Nexus's internal API:
+//!
+//! - `PUT /sleds/{sled_id}` with [`SledRegistration`], answered by
+//!   [`SledStatus`];
+//! - `POST /sleds/{sled_id}/heartbeat` likewise, or 404 `SLED_UNKNOWN`;
+//! - `PUT /sleds/{sled_id}/vmms/{vmm_id}` with a [`VmmReport`], answered by
+//!   204, or 404 `NO_SUCH_VMM`.
+//!
+//! [`VmmReport`]: crate::VmmReport
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use uuid::Uuid;
+
+/// Where a sled is found.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]
+pub struct SledPath {
+    /// The sled.
+    pub sled_id: Uuid,
+}
+
+/// Where a VMM of a sled is found.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]
+pub struct SledVmmPath {
+    /// The sled that reports.
+    pub sled_id: Uuid,
+    /// The VMM that it reports on.
+    pub vmm_id: Uuid,
+}
+
+/// What a sled is and has.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SledRegistration {
+    /// Where its agent listens, as `ip:port`.
+    pub address: SocketAddr,
+    /// The serial number of the host.
+    pub serial: String,
+    /// The part number of the host.
+    pub part: String,
+    /// The revision of that part.
+    pub revision: u32,
+    /// How many virtual CPUs its guests may have in all.
+    pub vcpus: u32,
+    /// How much memory its guests may have in all.
+    pub memory_bytes: u64,
+    /// How much local storage its guests may have in all.
+    pub storage_bytes: u64,
+    /// Another one for each process of the agent, so that a restart shows.
+    pub incarnation: Uuid,
+}
+
+/// What a sled has to know of its standing in the fleet.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct SledStatus {
+    /// It is no longer of the fleet, for good, and must not run guests.
+    pub expunged: bool,
+    /// How often Nexus wants to hear from it.
+    pub heartbeat_period_ms: u64,
+}
