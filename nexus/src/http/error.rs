@@ -1,0 +1,150 @@
+//! The one place that turns an error into an HTTP answer.
+
+use dropshot::{ClientErrorStatusCode, ErrorStatusCode, HttpError};
+use http::HeaderValue;
+use http::header::RETRY_AFTER;
+use uuid::Uuid;
+
+use crate::error::{Error, chain};
+
+impl From<Error> for HttpError {
+    fn from(error: Error) -> Self {
+        use ClientErrorStatusCode as Status;
+        match error {
+            Error::Unauthenticated => {
+                refused(Status::UNAUTHORIZED, "Unauthorized", &error)
+            }
+            Error::Forbidden { .. } => {
+                refused(Status::FORBIDDEN, "Forbidden", &error)
+            }
+            Error::NotFound { .. } => {
+                refused(Status::NOT_FOUND, "ObjectNotFound", &error)
+            }
+            Error::AlreadyExists { .. } => {
+                refused(Status::BAD_REQUEST, "ObjectAlreadyExists", &error)
+            }
+            Error::InvalidRequest { .. } => {
+                refused(Status::BAD_REQUEST, "InvalidRequest", &error)
+            }
+            Error::InvalidValue { .. } => {
+                refused(Status::BAD_REQUEST, "InvalidValue", &error)
+            }
+            Error::Conflict { .. } => {
+                refused(Status::CONFLICT, "Conflict", &error)
+            }
+            Error::Unavailable { retry_after_secs, .. } => {
+                unavailable(&error, retry_after_secs)
+            }
+            Error::Internal { .. } => internal(&error),
+        }
+    }
+}
+
+/// The caller's doing, so the caller is told all of it.
+fn refused(
+    status: ClientErrorStatusCode,
+    code: &str,
+    error: &Error,
+) -> HttpError {
+    HttpError::for_client_error(
+        Some(code.to_owned()),
+        status,
+        error.to_string(),
+    )
+}
+
+/// Not the caller's doing: told what, and when to come back; the log has why.
+fn unavailable(error: &Error, retry_after_secs: u32) -> HttpError {
+    let mut answer = HttpError {
+        status_code: ErrorStatusCode::SERVICE_UNAVAILABLE,
+        error_code: Some("ServiceNotAvailable".to_owned()),
+        external_message: error.to_string(),
+        internal_message: chain(error),
+        headers: None,
+    };
+    answer
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(retry_after_secs));
+    answer
+}
+
+/// Our own fault: the caller gets an incident id, and the log has the rest
+/// under the same id.
+fn internal(error: &Error) -> HttpError {
+    let incident = Uuid::new_v4();
+    HttpError {
+        status_code: ErrorStatusCode::INTERNAL_SERVER_ERROR,
+        error_code: Some("Internal".to_owned()),
+        external_message: format!("internal error; incident {incident}"),
+        internal_message: format!("incident {incident}: {}", chain(error)),
+        headers: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> String {
+        text.to_owned()
+    }
+
+    #[test]
+    fn each_refusal_has_its_status_and_code() {
+        let id = || text("id \"x\"");
+        for (error, status, code) in [
+            (Error::Unauthenticated, 401, "Unauthorized"),
+            (Error::Forbidden { action: "list sleds" }, 403, "Forbidden"),
+            (
+                Error::NotFound { kind: "instance", lookup: id() },
+                404,
+                "ObjectNotFound",
+            ),
+            (
+                Error::AlreadyExists { kind: "project", name: text("p") },
+                400,
+                "ObjectAlreadyExists",
+            ),
+            (
+                Error::InvalidRequest { message: text("m") },
+                400,
+                "InvalidRequest",
+            ),
+            (Error::invalid_value("ncpus", "m"), 400, "InvalidValue"),
+            (Error::Conflict { message: text("m") }, 409, "Conflict"),
+        ] {
+            let message = error.to_string();
+            let answer = HttpError::from(error);
+            assert_eq!(answer.status_code.as_status().as_u16(), status);
+            assert_eq!(answer.error_code.as_deref(), Some(code));
+            assert_eq!(answer.external_message, message);
+            assert!(answer.headers.is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_unavailable_says_when_to_come_back_and_not_why() {
+        let answer = HttpError::from(Error::Unavailable {
+            message: text("the database cannot be reached"),
+            retry_after_secs: 7,
+            source: Some("10.0.0.1 refused".into()),
+        });
+        assert_eq!(answer.status_code, ErrorStatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.error_code.as_deref(), Some("ServiceNotAvailable"));
+        assert_eq!(answer.external_message, "the database cannot be reached");
+        assert!(answer.internal_message.contains("10.0.0.1 refused"));
+        let headers = answer.headers.expect("Retry-After");
+        assert_eq!(headers.get(RETRY_AFTER), Some(&HeaderValue::from(7)));
+    }
+
+    #[test]
+    fn an_internal_error_shows_an_incident_that_the_log_explains() {
+        let answer = HttpError::from(Error::internal("SELECT secret"));
+        assert_eq!(answer.status_code, ErrorStatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!answer.external_message.contains("SELECT"));
+        assert!(answer.internal_message.contains("SELECT secret"));
+        let incident =
+            answer.external_message.rsplit(' ').next().expect("an id");
+        assert!(answer.internal_message.contains(incident));
+    }
+}
