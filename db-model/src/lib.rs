@@ -1,1 +1,36 @@
-//! db-model
+//! What things are: ids, units, enums, rows, and the pure functions that decide
+//! how they change. No I/O, no clock, no HTTP.
+//!
+//! Read [`lifecycle`] for the heart: every change of an instance, its VMMs and
+//! its start attempts is decided there.
+
+#[macro_use]
+mod sql_enum;
+
+mod ids;
+mod instance;
+pub mod lifecycle;
+mod name;
+pub mod placement;
+mod project;
+mod run_state;
+mod saga;
+pub mod schema;
+mod silo;
+mod sled;
+pub mod sql_types;
+mod start_attempt;
+mod units;
+mod vmm;
+
+pub use ids::*;
+pub use instance::*;
+pub use name::*;
+pub use project::*;
+pub use run_state::*;
+pub use saga::*;
+pub use silo::*;
+pub use sled::*;
+pub use start_attempt::*;
+pub use units::*;
+pub use vmm::*;

@@ -26,6 +26,7 @@ const TIB: i64 = 1 << 40;
     Clone,
     Copy,
     Debug,
+    Default,
     Deserialize,
     Eq,
     FromSqlRow,

@@ -1,0 +1,256 @@
+//! What users ask for, and what the system does in their stead. Each writes
+//! the intent, or refuses and writes nothing.
+
+use super::{Changes, Draft, Facts, Refusal};
+use crate::{
+    Instance, InstanceChange, InstanceId, InstanceState, IntendedState,
+    NewInstance, ProjectId, SiloUserId, StartAttempt, StartAttemptId,
+    StartReason, VmmState,
+};
+use chrono::{DateTime, Utc};
+
+/// The rows of a new instance: it is `creating`, and with `start` its first
+/// attempt is pending from its first moment.
+pub fn create(
+    new: &NewInstance,
+    id: InstanceId,
+    project_id: ProjectId,
+    attempt: Option<(StartAttemptId, SiloUserId)>,
+    now: DateTime<Utc>,
+) -> (Instance, Option<StartAttempt>) {
+    let attempt = attempt.map(|(attempt_id, user)| {
+        StartAttempt::new(
+            attempt_id,
+            id,
+            StartReason::Create,
+            Some(user),
+            now,
+        )
+    });
+    let attempt_id = attempt.as_ref().map(|a| a.id);
+    let instance = Instance {
+        id,
+        project_id,
+        name: new.name.clone(),
+        description: new.description.clone(),
+        time_created: now,
+        time_modified: now,
+        time_deleted: None,
+        hostname: new.hostname.clone(),
+        ncpus: new.ncpus,
+        memory_bytes: new.memory,
+        user_data: new.user_data.clone(),
+        network_interfaces: new.network_interfaces.clone(),
+        auto_restart_policy: new.auto_restart_policy,
+        auto_restart_cooldown_secs: None,
+        time_last_auto_restarted: None,
+        state: InstanceState::Creating,
+        state_gen: 1,
+        time_state_updated: now,
+        active_vmm_id: None,
+        target_vmm_id: None,
+        pending_start_attempt_id: attempt_id,
+        latest_start_attempt_id: attempt_id,
+        last_failure_kind: None,
+        last_failure_message: None,
+        time_last_failure: None,
+        failed_starts: 0,
+        next_retry_at: None,
+        reconcile_at: Some(now),
+        reconcile_errors: 0,
+        reconcile_last_error: None,
+        view_gen: 1,
+        intended_state: if attempt_id.is_some() {
+            IntendedState::Running
+        } else {
+            IntendedState::Stopped
+        },
+    };
+    (instance, attempt)
+}
+
+/// A user asks for it to run. Taken while it is `creating`, too: it then waits
+/// for the create saga. Asking for what is already so changes nothing.
+///
+/// # Errors
+///
+/// `Deleted`; `StillStopping` while the run that was told to stop goes on.
+pub fn start(
+    facts: &Facts,
+    attempt: StartAttemptId,
+    user: SiloUserId,
+) -> Result<Changes, Refusal> {
+    let instance = &facts.instance;
+    if instance.time_deleted.is_some() {
+        return Err(Refusal::Deleted);
+    }
+    let lives = facts.active_vmm().is_some_and(|v| !v.ended());
+    let wanted = instance.intended_state == IntendedState::Running;
+    if wanted && (facts.attempt.is_some() || lives) {
+        return Ok(Changes::default());
+    }
+    if lives {
+        return Err(Refusal::StillStopping);
+    }
+    let mut draft = Draft::new(facts);
+    draft.instance.failed_starts = 0;
+    draft.open_attempt(StartAttempt::new(
+        attempt,
+        instance.id,
+        StartReason::User,
+        Some(user),
+        facts.now,
+    ));
+    Ok(draft.finish())
+}
+
+/// The system starts again what should run and does not. Never writes intent.
+///
+/// # Errors
+///
+/// `NoRestartNeeded` unless it rests in `failed`.
+pub fn auto_restart(
+    facts: &Facts,
+    attempt: StartAttemptId,
+) -> Result<Changes, Refusal> {
+    let instance = &facts.instance;
+    if instance.state != InstanceState::Failed
+        || instance.intended_state != IntendedState::Running
+        || facts.attempt.is_some()
+    {
+        return Err(Refusal::NoRestartNeeded);
+    }
+    let mut draft = Draft::new(facts);
+    if instance.failed_starts == 0 {
+        // It ran, and failed: from here its cooldown counts.
+        draft.instance.time_last_auto_restarted = Some(facts.now);
+    }
+    draft.open_attempt(StartAttempt::new(
+        attempt,
+        instance.id,
+        StartReason::AutoRestart,
+        None,
+        facts.now,
+    ));
+    Ok(draft.finish())
+}
+
+/// A user asks for it not to run. Always taken, but while `creating`.
+///
+/// # Errors
+///
+/// `Deleted`; `Creating`.
+pub fn stop(facts: &Facts) -> Result<Changes, Refusal> {
+    let instance = &facts.instance;
+    if instance.time_deleted.is_some() {
+        return Err(Refusal::Deleted);
+    }
+    if instance.state == InstanceState::Creating {
+        return Err(Refusal::Creating);
+    }
+    let mut draft = Draft::new(facts);
+    if instance.intended_state != IntendedState::Stopped {
+        draft.instance.intended_state = IntendedState::Stopped;
+        draft.instance.failed_starts = 0;
+        draft.instance.next_retry_at = None;
+        draft.end_attempt(|a| a.superseded(facts.now));
+        draft.rest();
+        draft.unsettle();
+    }
+    Ok(draft.finish())
+}
+
+/// A user asks for it not to be. From here on it is not found, and its name is
+/// free; what cleans up follows.
+///
+/// # Errors
+///
+/// `Deleted`; `Creating`; `NotStopped` while a VMM is linked.
+pub fn delete(facts: &Facts) -> Result<Changes, Refusal> {
+    let instance = &facts.instance;
+    if instance.time_deleted.is_some() {
+        return Err(Refusal::Deleted);
+    }
+    if instance.state == InstanceState::Creating {
+        return Err(Refusal::Creating);
+    }
+    if instance.active_vmm_id.is_some() {
+        return Err(Refusal::NotStopped);
+    }
+    let mut draft = Draft::new(facts);
+    draft.instance.intended_state = IntendedState::Destroyed;
+    draft.instance.time_deleted = Some(facts.now);
+    draft.instance.next_retry_at = None;
+    draft.end_attempt(|a| a.superseded(facts.now));
+    draft.rest();
+    draft.unsettle();
+    Ok(draft.finish())
+}
+
+/// Is this the moment to reset the guest? Reboot is not an intent, so there is
+/// nothing to write.
+///
+/// # Errors
+///
+/// `Deleted`; `Creating`; `NotRunning` unless it runs and is to go on running.
+pub fn reboot(facts: &Facts) -> Result<crate::Vmm, Refusal> {
+    let instance = &facts.instance;
+    if instance.time_deleted.is_some() {
+        return Err(Refusal::Deleted);
+    }
+    if instance.state == InstanceState::Creating {
+        return Err(Refusal::Creating);
+    }
+    facts
+        .active_vmm()
+        .filter(|_| instance.intended_state == IntendedState::Running)
+        .filter(|v| {
+            matches!(v.state, VmmState::Running | VmmState::Rebooting)
+        })
+        .cloned()
+        .ok_or(Refusal::NotRunning)
+}
+
+/// A user changes it. The size only at rest, the policy at any time. What it
+/// changes may let a failed start succeed, so it is tried again.
+///
+/// # Errors
+///
+/// `Deleted`; `NotStopped` when the size would change and it is not at rest.
+pub fn change(
+    facts: &Facts,
+    change: &InstanceChange,
+) -> Result<Changes, Refusal> {
+    let old = &facts.instance;
+    if old.time_deleted.is_some() {
+        return Err(Refusal::Deleted);
+    }
+    let resized =
+        (old.ncpus, old.memory_bytes) != (change.ncpus, change.memory);
+    let at_rest = old.active_vmm_id.is_none()
+        && facts.attempt.is_none()
+        && old.state != InstanceState::Creating;
+    if resized && !at_rest {
+        return Err(Refusal::NotStopped);
+    }
+    let mut draft = Draft::new(facts);
+    let new = &mut draft.instance;
+    new.ncpus = change.ncpus;
+    new.memory_bytes = change.memory;
+    new.auto_restart_policy = change.auto_restart_policy;
+    if new == old {
+        return Ok(Changes::default());
+    }
+    new.time_modified = facts.now;
+    if !new.auto_restart_enabled() {
+        new.next_retry_at = None;
+    } else if new.state == InstanceState::Failed {
+        new.next_retry_at = Some(if new.failed_starts > 0 {
+            facts.now
+        } else {
+            new.cooldown_expiration().unwrap_or(facts.now).max(facts.now)
+        });
+        draft.unsettle();
+    }
+    Ok(draft.finish())
+}

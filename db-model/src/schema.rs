@@ -1,0 +1,258 @@
+//! The tables, as diesel sees them. The truth is `schema/dbinit.sql`.
+
+#![expect(missing_docs, reason = "dbinit.sql says what each column means")]
+
+/// The version of the schema that this code speaks.
+pub const SCHEMA_VERSION: i64 = 2;
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    db_metadata (singleton) {
+        singleton -> Bool,
+        version -> Int8,
+        target_version -> Nullable<Int8>,
+        migrator_id -> Nullable<Uuid>,
+        migrator_lease_expires -> Nullable<Timestamptz>,
+        rack_id -> Uuid,
+        time_created -> Timestamptz,
+        time_modified -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    silo (id) {
+        id -> Uuid,
+        name -> Text,
+        description -> Text,
+        time_created -> Timestamptz,
+        time_modified -> Timestamptz,
+        time_deleted -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    silo_user (id) {
+        id -> Uuid,
+        silo_id -> Uuid,
+        external_id -> Text,
+        fleet_admin -> Bool,
+        time_created -> Timestamptz,
+        time_modified -> Timestamptz,
+        time_deleted -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    api_token (id) {
+        id -> Uuid,
+        silo_user_id -> Uuid,
+        token_hash -> Text,
+        time_created -> Timestamptz,
+        time_expires -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    project (id) {
+        id -> Uuid,
+        silo_id -> Uuid,
+        name -> Text,
+        description -> Text,
+        time_created -> Timestamptz,
+        time_modified -> Timestamptz,
+        time_deleted -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    sled (id) {
+        id -> Uuid,
+        address -> Text,
+        serial -> Text,
+        part -> Text,
+        revision -> Int8,
+        policy -> SledPolicySql,
+        provision_policy -> SledProvisionPolicySql,
+        incarnation -> Uuid,
+        vcpus -> Int8,
+        memory_bytes -> Int8,
+        storage_bytes -> Int8,
+        reserved_vcpus -> Int8,
+        reserved_memory_bytes -> Int8,
+        time_last_heartbeat -> Timestamptz,
+        time_created -> Timestamptz,
+        time_modified -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    instance (id) {
+        id -> Uuid,
+        project_id -> Uuid,
+        name -> Text,
+        description -> Text,
+        time_created -> Timestamptz,
+        time_modified -> Timestamptz,
+        time_deleted -> Nullable<Timestamptz>,
+        hostname -> Text,
+        ncpus -> Int8,
+        memory_bytes -> Int8,
+        user_data -> Text,
+        network_interfaces -> Jsonb,
+        auto_restart_policy -> Nullable<AutoRestartPolicySql>,
+        auto_restart_cooldown_secs -> Nullable<Int8>,
+        time_last_auto_restarted -> Nullable<Timestamptz>,
+        state -> InstanceStateSql,
+        state_gen -> Int8,
+        time_state_updated -> Timestamptz,
+        active_vmm_id -> Nullable<Uuid>,
+        target_vmm_id -> Nullable<Uuid>,
+        pending_start_attempt_id -> Nullable<Uuid>,
+        latest_start_attempt_id -> Nullable<Uuid>,
+        last_failure_kind -> Nullable<VmmEndReasonSql>,
+        last_failure_message -> Nullable<Text>,
+        time_last_failure -> Nullable<Timestamptz>,
+        failed_starts -> Int8,
+        next_retry_at -> Nullable<Timestamptz>,
+        reconcile_at -> Nullable<Timestamptz>,
+        reconcile_errors -> Int8,
+        reconcile_last_error -> Nullable<Text>,
+        view_gen -> Int8,
+        intended_state -> IntendedStateSql,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    vmm (id) {
+        id -> Uuid,
+        instance_id -> Uuid,
+        sled_id -> Uuid,
+        start_attempt_id -> Uuid,
+        state -> VmmStateSql,
+        generation -> Int8,
+        failure_reason -> Nullable<Text>,
+        may_run -> Bool,
+        ever_ran -> Bool,
+        end_reason -> Nullable<VmmEndReasonSql>,
+        boot_deadline -> Nullable<Timestamptz>,
+        unanswered -> Int8,
+        time_created -> Timestamptz,
+        time_state_updated -> Timestamptz,
+        time_ended -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    sled_reservation (vmm_id) {
+        vmm_id -> Uuid,
+        instance_id -> Uuid,
+        sled_id -> Uuid,
+        role -> ReservationRoleSql,
+        vcpus -> Int8,
+        memory_bytes -> Int8,
+        time_created -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    start_attempt (id) {
+        id -> Uuid,
+        instance_id -> Uuid,
+        reason -> StartReasonSql,
+        requested_by -> Nullable<Uuid>,
+        saga_id -> Nullable<Uuid>,
+        vmm_id -> Nullable<Uuid>,
+        time_started -> Timestamptz,
+        time_ended -> Nullable<Timestamptz>,
+        outcome -> StartOutcomeSql,
+        failure_kind -> Nullable<StartFailureKindSql>,
+        failure_message -> Nullable<Text>,
+        failure_transient -> Nullable<Bool>,
+        failure_details -> Nullable<Jsonb>,
+        staged_failure -> Nullable<Jsonb>,
+        internal_error -> Nullable<Text>,
+        held_back -> Int8,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    saga (id) {
+        id -> Uuid,
+        name -> Text,
+        instance_id -> Uuid,
+        state -> SagaStateSql,
+        dag -> Jsonb,
+        creator_sec -> Uuid,
+        current_sec -> Uuid,
+        adopt_generation -> Int8,
+        time_adopted -> Timestamptz,
+        time_created -> Timestamptz,
+        time_ended -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    saga_node_event (saga_id, node_id, event_type) {
+        saga_id -> Uuid,
+        node_id -> Int8,
+        event_type -> Text,
+        data -> Nullable<Jsonb>,
+        creator -> Uuid,
+        event_time -> Timestamptz,
+    }
+}
+
+diesel::joinable!(project -> silo (silo_id));
+diesel::joinable!(silo_user -> silo (silo_id));
+diesel::joinable!(api_token -> silo_user (silo_user_id));
+diesel::joinable!(instance -> project (project_id));
+diesel::joinable!(vmm -> sled (sled_id));
+diesel::joinable!(start_attempt -> instance (instance_id));
+
+diesel::allow_tables_to_appear_in_same_query!(
+    api_token,
+    instance,
+    project,
+    saga,
+    silo,
+    silo_user,
+    sled,
+    sled_reservation,
+    start_attempt,
+    vmm,
+);

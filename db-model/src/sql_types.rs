@@ -1,0 +1,54 @@
+//! Names of the SQL enums, for diesel. The Rust enums are with their nouns.
+
+#![expect(missing_docs, reason = "each is the name of a type in dbinit.sql")]
+
+use diesel::query_builder::QueryId;
+use diesel::sql_types::SqlType;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "sled_policy"))]
+pub struct SledPolicySql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "sled_provision_policy"))]
+pub struct SledProvisionPolicySql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "instance_state"))]
+pub struct InstanceStateSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "vmm_state"))]
+pub struct VmmStateSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "vmm_end_reason"))]
+pub struct VmmEndReasonSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "reservation_role"))]
+pub struct ReservationRoleSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "auto_restart_policy"))]
+pub struct AutoRestartPolicySql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "start_reason"))]
+pub struct StartReasonSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "start_outcome"))]
+pub struct StartOutcomeSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "start_failure_kind"))]
+pub struct StartFailureKindSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "saga_state"))]
+pub struct SagaStateSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "intended_state"))]
+pub struct IntendedStateSql;
