@@ -1,2 +1,71 @@
-//! xtask
-fn main() {}
+//! `cargo xtask up | down | test`: Nexus and all that it needs, on one machine.
+//!
+//! Everything here must compile on a machine that has only Rust and a
+//! linker: it is this program that installs the rest. So few dependencies,
+//! none of them with C in it, and nothing shared with the servers. What it
+//! starts are ordinary processes that outlive it; it finds them again by their
+//! command lines (`process.rs`), so it keeps no state that could be wrong.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a terminal tool: printing is what it is for"
+)]
+
+mod account;
+mod cargo;
+mod cluster;
+mod cockroach;
+mod down;
+mod failure;
+mod home;
+mod http;
+mod interrupt;
+mod manifest;
+mod nexus;
+mod packages;
+mod pg_bin;
+mod ports;
+mod process;
+mod screen;
+mod secret;
+mod settings;
+mod sled_agent;
+mod stack;
+mod test;
+mod up;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start PostgreSQL, Nexus and sled-agents; what runs already is left alone
+    Up(up::Args),
+    /// Stop what `up` started; the data stays, unless it was ephemeral
+    Down(down::Args),
+    /// Run all tests on a database of their own
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Up(args) => up::run(args),
+        Command::Down(args) => down::run(args),
+        Command::Test(args) => test::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("\n{}", failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! `cargo xtask down`: stops what `up` started.
+
+use crate::failure::Result;
+use crate::home::Home;
+use crate::settings::Settings;
+use crate::stack::Stack;
+use camino::Utf8PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The directory that `up` was given [default: .nexus]
+    #[arg(long)]
+    dir: Option<Utf8PathBuf>,
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
+    let Some(home) = Home::existing(args.dir) else {
+        println!("Nothing was started here.");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Some(settings) = Settings::load(&home)? else {
+        println!("Nothing was started in {}.", home.dir());
+        return Ok(ExitCode::SUCCESS);
+    };
+    let _lock = home.lock()?;
+    let stack = Stack::new(&home, &settings)?;
+    let ran = stack.all().any(|process| process.find().is_some());
+    stack.stop()?;
+    match (ran, settings.ephemeral) {
+        (false, _) => println!("Nothing runs in {}.", home.dir()),
+        (true, false) => println!("Stopped; the data is in {}.", home.dir()),
+        (true, true) => println!("Stopped."),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,138 @@
+//! The Nexus processes: configuration, first set-up, launch.
+
+use crate::failure::{Context, Failure, Result};
+use crate::home::Home;
+use crate::ports::Ports;
+use crate::process::{Launch, Process};
+use camino::Utf8Path;
+use rustix::process::Signal;
+use serde::Deserialize;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// It ends its requests first; sagas go on at the next start.
+const STOP: &[(Signal, Duration)] = &[(Signal::TERM, Duration::from_secs(20))];
+
+/// What `nexus bootstrap` prints.
+#[derive(Deserialize)]
+struct Bootstrap {
+    token: String,
+}
+
+pub(crate) fn process(home: &Home, i: u16) -> Process {
+    Process {
+        name: format!("Nexus {i}"),
+        program: "nexus",
+        marker: vec![
+            String::from("run"),
+            String::from("--config"),
+            home.nexus_config(i).into(),
+        ],
+        log: home.log(&format!("nexus-{i}")),
+        account: None,
+        stop: STOP,
+    }
+}
+
+pub(crate) fn launch(home: &Home, i: u16, bin_dir: &Utf8Path) -> Launch {
+    let process = process(home, i);
+    let args = process.marker.clone();
+    Launch { process, program: bin_dir.join("nexus"), args }
+}
+
+pub(crate) fn api(ports: Ports, i: u16) -> String {
+    format!("http://127.0.0.1:{}", ports.nexus_external(i))
+}
+
+pub(crate) fn write_config(
+    home: &Home,
+    ports: Ports,
+    i: u16,
+    database_url: &str,
+) -> Result<()> {
+    let text = config(ports, i, database_url, &home.sled_secret())?;
+    crate::secret::write_private(&home.nexus_config(i), &text)
+}
+
+fn config(
+    ports: Ports,
+    i: u16,
+    database_url: &str,
+    sled_secret_file: &Utf8Path,
+) -> Result<String> {
+    let mut text = String::from(
+        "# Written by `cargo xtask up` each time it starts this Nexus.\n",
+    );
+    for (key, value) in [
+        ("database_url", database_url),
+        ("external_address", &address(ports.nexus_external(i))),
+        ("internal_address", &address(ports.nexus_internal(i))),
+        ("sled_secret_file", sled_secret_file.as_str()),
+    ] {
+        // A JSON string is a TOML string.
+        let value = serde_json::to_string(value)
+            .context(|| format!("cannot write {key}"))?;
+        text.push_str(&format!("{key} = {value}\n"));
+    }
+    Ok(text)
+}
+
+fn address(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+/// The token of the admin user, made once and kept: each `nexus bootstrap`
+/// makes a new one.
+pub(crate) fn token(home: &Home, bin_dir: &Utf8Path) -> Result<String> {
+    let path = home.token();
+    if let Ok(token) = std::fs::read_to_string(&path) {
+        return Ok(token.trim().to_owned());
+    }
+    println!("Setting up the database, the silo and its admin user");
+    let log = home.log("bootstrap");
+    let output = Command::new(bin_dir.join("nexus"))
+        .args(["bootstrap", "--config", home.nexus_config(0).as_str()])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stderr(crate::process::open_log(&log)?)
+        .output()
+        .context(|| "cannot run nexus bootstrap")?;
+    let words =
+        || format!("{}\nThe whole log: {log}", crate::process::tail(&log));
+    if !output.status.success() {
+        return Err(Failure::new(format!(
+            "nexus bootstrap failed ({}):\n{}",
+            output.status,
+            words()
+        )));
+    }
+    let made: Bootstrap =
+        serde_json::from_slice(&output.stdout).context(|| {
+            format!(
+                "nexus bootstrap did not print what is expected:\n{}\n",
+                words()
+            )
+        })?;
+    crate::secret::write_private(&path, &made.token)?;
+    Ok(made.token)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests read better so")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_toml_whatever_the_path_holds() {
+        let ports = Ports::new(12220, 3).unwrap();
+        let path = Utf8Path::new("/tmp/a \"b\"\\c/sled-secret");
+        let text = config(ports, 0, "postgresql://u:p@h:1/d", path).unwrap();
+        let expected = r#"# Written by `cargo xtask up` each time it starts this Nexus.
+database_url = "postgresql://u:p@h:1/d"
+external_address = "127.0.0.1:12220"
+internal_address = "127.0.0.1:12221"
+sled_secret_file = "/tmp/a \"b\"\\c/sled-secret"
+"#;
+        assert_eq!(text, expected);
+    }
+}

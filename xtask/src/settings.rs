@@ -1,0 +1,202 @@
+//! What this DIR was started with, kept in DIR/settings.json, so that a later
+//! `up` without flags goes on in the same way.
+
+use crate::failure::{Context, Failure, Result};
+use crate::home::Home;
+use crate::ports::{DEFAULT_BASE, MAX_NEXUS, MAX_SLEDS, Ports};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+// A file of an older version lacks what is newer than it.
+#[serde(default)]
+pub(crate) struct Settings {
+    pub(crate) port: u16,
+    pub(crate) nexus: u16,
+    pub(crate) sleds: u16,
+    pub(crate) sled_vcpus: u32,
+    pub(crate) sled_memory_gib: u32,
+    pub(crate) ephemeral: bool,
+    pub(crate) test_control: bool,
+}
+
+/// What the command line asks for; `None` means "as before".
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) port: Option<u16>,
+    pub(crate) nexus: Option<u16>,
+    pub(crate) sleds: Option<u16>,
+    pub(crate) sled_vcpus: Option<u32>,
+    pub(crate) sled_memory_gib: Option<u32>,
+    pub(crate) ephemeral: bool,
+    pub(crate) test_control: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            port: DEFAULT_BASE,
+            nexus: 1,
+            sleds: 3,
+            sled_vcpus: 32,
+            sled_memory_gib: 64,
+            ephemeral: false,
+            test_control: false,
+        }
+    }
+}
+
+impl Settings {
+    /// The settings of an earlier `up` here, if there was one.
+    pub(crate) fn load(home: &Home) -> Result<Option<Settings>> {
+        let path = home.settings();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(e) => return Err(e).context(|| format!("cannot read {path}")),
+        };
+        serde_json::from_str(&text)
+            .map(Some)
+            .context(|| format!("cannot understand {path}"))
+    }
+
+    pub(crate) fn save(&self, home: &Home) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)
+            .context(|| "cannot write the settings as JSON")?;
+        crate::secret::write_private(&home.settings(), &text)
+    }
+
+    pub(crate) fn ports(&self) -> Result<Ports> {
+        Ports::new(self.port, self.sleds)
+    }
+
+    /// What to run now: the flags given, else what ran before, else the
+    /// defaults.
+    ///
+    /// # Errors
+    /// When the flags ask for what cannot be, or for a change that would
+    /// destroy kept data.
+    pub(crate) fn decide(
+        saved: Option<&Settings>,
+        wanted: &Wanted,
+    ) -> Result<Settings> {
+        let fresh =
+            Settings { ephemeral: wanted.ephemeral, ..Settings::default() };
+        let base = saved.unwrap_or(&fresh);
+        if wanted.ephemeral && !base.ephemeral {
+            return Err(Failure::new(
+                "--ephemeral would remove the data that an earlier `up` here \
+                 was told to keep; choose another --dir for it.",
+            ));
+        }
+        let settings = Settings {
+            port: wanted.port.unwrap_or(base.port),
+            nexus: wanted.nexus.unwrap_or(base.nexus),
+            sleds: wanted.sleds.unwrap_or(base.sleds),
+            sled_vcpus: wanted.sled_vcpus.unwrap_or(base.sled_vcpus),
+            sled_memory_gib: wanted
+                .sled_memory_gib
+                .unwrap_or(base.sled_memory_gib),
+            ephemeral: base.ephemeral,
+            test_control: wanted.test_control || base.test_control,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.nexus != 1 {
+            return Err(Failure::not_built(format!(
+                "--nexus {}: running several Nexus processes (at most \
+                 {MAX_NEXUS}) is not built yet; leave it at 1.",
+                self.nexus
+            )));
+        }
+        if self.sleds > MAX_SLEDS {
+            return Err(Failure::new(format!(
+                "--sleds {}: at most {MAX_SLEDS}.",
+                self.sleds
+            )));
+        }
+        if self.sled_vcpus == 0 || self.sled_memory_gib == 0 {
+            return Err(Failure::new(
+                "A sled needs at least one vCPU and one GiB of memory.",
+            ));
+        }
+        self.ports().map(|_| ())
+    }
+
+    /// Why these cannot replace the ones that processes run with now, if so.
+    pub(crate) fn conflict_with_running(
+        &self,
+        running: &Settings,
+    ) -> Option<String> {
+        if self.port != running.port {
+            return Some(format!(
+                "Processes run here with --port {}",
+                running.port
+            ));
+        }
+        (self.sleds < running.sleds || self.nexus < running.nexus).then(|| {
+            format!(
+                "{} sleds and {} Nexus were started here",
+                running.sleds, running.nexus
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests read better so")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_memory_and_memory_over_defaults() {
+        let saved = Settings { port: 20000, sleds: 5, ..Settings::default() };
+        let wanted = Wanted { sleds: Some(6), ..Wanted::default() };
+        let now = Settings::decide(Some(&saved), &wanted).unwrap();
+        assert_eq!((now.port, now.sleds, now.sled_vcpus), (20000, 6, 32));
+    }
+
+    #[test]
+    fn kept_data_never_becomes_ephemeral() {
+        let wanted = Wanted { ephemeral: true, ..Wanted::default() };
+        let kept = Settings::default();
+        assert!(Settings::decide(Some(&kept), &wanted).is_err());
+        assert!(Settings::decide(None, &wanted).unwrap().ephemeral);
+    }
+
+    #[test]
+    fn ephemeral_stays_so_without_the_flag() {
+        let saved = Settings { ephemeral: true, ..Settings::default() };
+        let now = Settings::decide(Some(&saved), &Wanted::default()).unwrap();
+        assert!(now.ephemeral);
+    }
+
+    #[test]
+    fn several_nexuses_are_not_built_yet() {
+        let wanted = Wanted { nexus: Some(2), ..Wanted::default() };
+        let refusal = Settings::decide(None, &wanted).unwrap_err();
+        assert_eq!(refusal.code, crate::failure::NOT_BUILT);
+    }
+
+    #[test]
+    fn what_runs_is_not_moved_or_shrunk() {
+        let running = Settings::default();
+        let moved = Settings { port: 20000, ..running.clone() };
+        let fewer = Settings { sleds: 2, ..running.clone() };
+        let more = Settings { sleds: 4, ..running.clone() };
+        assert!(moved.conflict_with_running(&running).is_some());
+        assert!(fewer.conflict_with_running(&running).is_some());
+        assert!(more.conflict_with_running(&running).is_none());
+    }
+
+    #[test]
+    fn settings_survive_the_file() {
+        let text = serde_json::to_string(&Settings::default()).unwrap();
+        let read: Settings = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, Settings::default());
+    }
+}

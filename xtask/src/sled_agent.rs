@@ -1,0 +1,75 @@
+//! The sled-agent processes.
+
+use crate::home::Home;
+use crate::ports::Ports;
+use crate::process::{Launch, Process};
+use crate::settings::Settings;
+use camino::Utf8Path;
+use rustix::process::Signal;
+use std::time::Duration;
+
+/// Its VMMs are on disk at any moment, so there is little to do at the end.
+const STOP: &[(Signal, Duration)] = &[(Signal::TERM, Duration::from_secs(10))];
+
+pub(crate) fn process(home: &Home, j: u16) -> Process {
+    Process {
+        name: format!("sled-agent {j}"),
+        program: "sled-agent",
+        marker: vec![String::from("--data-dir"), home.sled_data(j).into()],
+        log: home.log(&format!("sled-agent-{j}")),
+        account: None,
+        stop: STOP,
+    }
+}
+
+pub(crate) fn launch(
+    home: &Home,
+    settings: &Settings,
+    ports: Ports,
+    j: u16,
+    bin_dir: &Utf8Path,
+) -> Launch {
+    let process = process(home, j);
+    let mut args = process.marker.clone();
+    let mut flag = |name: &str, value: String| {
+        args.extend([String::from(name), value]);
+    };
+    flag("--listen", format!("127.0.0.1:{}", ports.sled(j)));
+    for i in 0..settings.nexus {
+        let port = ports.nexus_internal(i);
+        flag("--nexus", format!("http://127.0.0.1:{port}"));
+    }
+    flag("--secret-file", home.sled_secret().into());
+    flag("--vcpus", settings.sled_vcpus.to_string());
+    flag("--memory-gib", settings.sled_memory_gib.to_string());
+    flag("--hypervisor", String::from("simulated"));
+    if settings.test_control {
+        let port = ports.sled_test_control(j);
+        flag("--test-control", format!("127.0.0.1:{port}"));
+    }
+    Launch { process, program: bin_dir.join("sled-agent"), args }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests read better so")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_control_is_off_unless_asked_for() {
+        let dir = std::env::temp_dir();
+        let dir = camino::Utf8PathBuf::from_path_buf(dir).unwrap();
+        let home = Home::existing(Some(dir)).unwrap();
+        let mut settings = Settings::default();
+        let ports = settings.ports().unwrap();
+        let args = |settings: &Settings| {
+            launch(&home, settings, ports, 1, Utf8Path::new("/bin")).args
+        };
+        assert!(!args(&settings).contains(&String::from("--test-control")));
+        settings.test_control = true;
+        assert!(args(&settings).ends_with(&[
+            String::from("--test-control"),
+            String::from("127.0.0.1:12323")
+        ]));
+    }
+}
