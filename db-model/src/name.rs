@@ -370,8 +370,6 @@ fn string_schema(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop anywhere")]
-
     use proptest::prelude::*;
 
     use super::*;

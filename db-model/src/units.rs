@@ -215,8 +215,6 @@ impl FromSql<BigInt, Pg> for VcpuCount {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop anywhere")]
-
     use proptest::prelude::*;
 
     use super::*;

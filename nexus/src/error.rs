@@ -112,8 +112,13 @@ impl Error {
 
 /// An error and all its sources, for the log, outermost first.
 pub fn chain(error: &(dyn StdError + 'static)) -> String {
-    let sources = std::iter::successors(error.source(), |e| e.source());
-    sources.fold(error.to_string(), |text, e| format!("{text}: {e}"))
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
 }
 
 #[cfg(test)]

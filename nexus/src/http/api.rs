@@ -1,0 +1,314 @@
+//! The external API, whole.
+//!
+//! Where an operation exists in Oxide's API its path, parameters, bodies and
+//! statuses are the same there, so that clients of the one work with the
+//! other.
+
+use dropshot::{
+    HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
+    HttpResponseOk, Path, Query, RequestContext, ResultsPage, TypedBody,
+};
+
+use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
+use super::types::*;
+
+/// What users may ask of Nexus.
+///
+/// Every operation but `ping` needs an API token, as a bearer token (else
+/// 401). What the caller's silo does not own is not found (404).
+#[dropshot::api_description {
+    tag_config = {
+        allow_other_tags = false,
+        policy = dropshot::EndpointTagPolicy::ExactlyOne,
+        tags = {
+            "current-user" = { description = "Who is asking" },
+            "instances" = { description = "Virtual machines" },
+            "projects" = { description = "What instances are kept in" },
+            "system/hardware" = { description = "The fleet's hosts" },
+            "system/status" = { description = "Whether the API is there" },
+        },
+    },
+}]
+pub trait ExternalApi {
+    /// What the implementation keeps.
+    type Context;
+
+    /// Ping the API
+    #[endpoint {
+        method = GET,
+        path = "/v1/ping",
+        tags = ["system/status"],
+    }]
+    async fn ping(
+        rqctx: RequestContext<Self::Context>,
+    ) -> Result<HttpResponseOk<Ping>, HttpError>;
+
+    /// Fetch the user whose token this is
+    #[endpoint {
+        method = GET,
+        path = "/v1/me",
+        tags = ["current-user"],
+    }]
+    async fn current_user_view(
+        rqctx: RequestContext<Self::Context>,
+    ) -> Result<HttpResponseOk<CurrentUser>, HttpError>;
+
+    /// List projects
+    #[endpoint {
+        method = GET,
+        path = "/v1/projects",
+        tags = ["projects"],
+    }]
+    async fn project_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<Project>>, HttpError>;
+
+    /// Create a project
+    #[endpoint {
+        method = POST,
+        path = "/v1/projects",
+        tags = ["projects"],
+    }]
+    async fn project_create(
+        rqctx: RequestContext<Self::Context>,
+        body: TypedBody<ProjectCreate>,
+    ) -> Result<HttpResponseCreated<Project>, HttpError>;
+
+    /// Fetch a project
+    #[endpoint {
+        method = GET,
+        path = "/v1/projects/{project}",
+        tags = ["projects"],
+    }]
+    async fn project_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<ProjectPath>,
+    ) -> Result<HttpResponseOk<Project>, HttpError>;
+
+    /// Update a project
+    #[endpoint {
+        method = PUT,
+        path = "/v1/projects/{project}",
+        tags = ["projects"],
+    }]
+    async fn project_update(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<ProjectPath>,
+        body: TypedBody<ProjectUpdate>,
+    ) -> Result<HttpResponseOk<Project>, HttpError>;
+
+    /// Delete a project
+    ///
+    /// It must hold no instances.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/projects/{project}",
+        tags = ["projects"],
+    }]
+    async fn project_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<ProjectPath>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// List instances
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances",
+        tags = ["instances"],
+    }]
+    async fn instance_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<Instance>>, HttpError>;
+
+    /// Create an instance
+    ///
+    /// Answers when the instance exists. Whether it could be started, if it
+    /// was to be, shows in the instance later.
+    #[endpoint {
+        method = POST,
+        path = "/v1/instances",
+        tags = ["instances"],
+    }]
+    async fn instance_create(
+        rqctx: RequestContext<Self::Context>,
+        query: Query<ProjectSelector>,
+        body: TypedBody<InstanceCreate>,
+    ) -> Result<HttpResponseCreated<Instance>, HttpError>;
+
+    /// Fetch an instance
+    ///
+    /// At once, or when it has changed.
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances/{instance}",
+        tags = ["instances"],
+    }]
+    async fn instance_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<InstanceViewParams>,
+    ) -> Result<HttpResponseOk<Instance>, HttpError>;
+
+    /// Update an instance
+    ///
+    /// Its size changes only while it does not run (else 409).
+    #[endpoint {
+        method = PUT,
+        path = "/v1/instances/{instance}",
+        tags = ["instances"],
+    }]
+    async fn instance_update(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<InstanceUpdate>,
+    ) -> Result<HttpResponseOk<Instance>, HttpError>;
+
+    /// Delete an instance
+    ///
+    /// It must be stopped or failed. It is gone, and its name free, at once.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/instances/{instance}",
+        tags = ["instances"],
+    }]
+    async fn instance_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// Start an instance
+    ///
+    /// Answers as soon as the wish cannot be lost any more. If the instance
+    /// cannot be started, it says why (`start_failure`), and so does the
+    /// attempt. Of one that runs or is being started nothing changes.
+    #[endpoint {
+        method = POST,
+        path = "/v1/instances/{instance}/start",
+        tags = ["instances"],
+    }]
+    async fn instance_start(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseAccepted<Instance>, HttpError>;
+
+    /// Stop an instance
+    ///
+    /// Answers as soon as the wish cannot be lost any more. It overtakes a
+    /// start that is under way.
+    #[endpoint {
+        method = POST,
+        path = "/v1/instances/{instance}/stop",
+        tags = ["instances"],
+    }]
+    async fn instance_stop(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseAccepted<Instance>, HttpError>;
+
+    /// Reboot an instance
+    ///
+    /// Answers when its host has taken the order.
+    #[endpoint {
+        method = POST,
+        path = "/v1/instances/{instance}/reboot",
+        tags = ["instances"],
+    }]
+    async fn instance_reboot(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseAccepted<Instance>, HttpError>;
+
+    /// List the attempts to start an instance
+    ///
+    /// The newest first. The history of a deleted instance is found by its id.
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances/{instance}/start-attempts",
+        tags = ["instances"],
+    }]
+    async fn instance_start_attempt_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: PagesByTime<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<StartAttempt>>, HttpError>;
+
+    /// Fetch an attempt to start an instance
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances/{instance}/start-attempts/{attempt}",
+        tags = ["instances"],
+    }]
+    async fn instance_start_attempt_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<StartAttemptPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<StartAttempt>, HttpError>;
+
+    /// List the instances that should run and do not
+    ///
+    /// As it is now, with the reason of each.
+    #[endpoint {
+        method = GET,
+        path = "/v1/start-failures",
+        tags = ["instances"],
+    }]
+    async fn start_failure_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesById<ProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<InstanceNotRunning>>, HttpError>;
+
+    /// List sleds
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/hardware/sleds",
+        tags = ["system/hardware"],
+    }]
+    async fn sled_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<Sled>>, HttpError>;
+
+    /// Fetch a sled
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/hardware/sleds/{sled_id}",
+        tags = ["system/hardware"],
+    }]
+    async fn sled_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SledPath>,
+    ) -> Result<HttpResponseOk<Sled>, HttpError>;
+
+    /// List the instances on a sled
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/hardware/sleds/{sled_id}/instances",
+        tags = ["system/hardware"],
+    }]
+    async fn sled_instance_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SledPath>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<SledInstance>>, HttpError>;
+
+    /// Say whether new instances may be placed on a sled
+    ///
+    /// What runs there stays.
+    #[endpoint {
+        method = PUT,
+        path = "/v1/system/hardware/sleds/{sled_id}/provision-policy",
+        tags = ["system/hardware"],
+    }]
+    async fn sled_set_provision_policy(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SledPath>,
+        body: TypedBody<SledProvisionPolicyParams>,
+    ) -> Result<HttpResponseOk<SledProvisionPolicyResponse>, HttpError>;
+}

@@ -1,0 +1,65 @@
+//! The OpenAPI documents of both APIs, as they are checked in.
+
+use std::error::Error;
+
+use dropshot::{ApiDescription, StubContext};
+use semver::Version;
+
+use super::api::external_api_mod;
+use super::internal_api::internal_api_mod;
+
+/// The document of the external API.
+///
+/// *Errors*: the trait contradicts itself, which a test rules out.
+pub fn external_openapi() -> Result<String, Box<dyn Error>> {
+    document(external_api_mod::stub_api_description()?, "Nexus")
+}
+
+/// The document of the internal API.
+///
+/// *Errors*: the trait contradicts itself, which a test rules out.
+pub fn internal_openapi() -> Result<String, Box<dyn Error>> {
+    document(internal_api_mod::stub_api_description()?, "Nexus internal")
+}
+
+fn document(
+    api: ApiDescription<StubContext>,
+    title: &str,
+) -> Result<String, Box<dyn Error>> {
+    let json = api.openapi(title, Version::new(1, 0, 0)).json()?;
+    Ok(serde_json::to_string_pretty(&json)? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Compares a document with the file that is checked in, or rewrites the
+    /// file if the environment has `EXPECTORATE=overwrite`.
+    fn check(file: &str, document: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        if std::env::var_os("EXPECTORATE").is_some_and(|v| v == "overwrite") {
+            std::fs::write(&path, document).expect("the file is writable");
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            golden == document,
+            "nexus/{file} does not say what the API is; if the API is right, \
+             EXPECTORATE=overwrite cargo test -p nexus openapi",
+        );
+    }
+
+    #[test]
+    fn the_external_document_is_the_one_checked_in() {
+        let document = external_openapi().expect("a sound API");
+        check("openapi.json", &document);
+    }
+
+    #[test]
+    fn the_internal_document_is_the_one_checked_in() {
+        let document = internal_openapi().expect("a sound API");
+        check("openapi-internal.json", &document);
+    }
+}

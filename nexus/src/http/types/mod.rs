@@ -1,0 +1,28 @@
+//! What goes over the wire: parameters, bodies and views, one noun a file.
+//!
+//! A type of `db_model` that users read as it is stands here unchanged.
+
+mod description;
+mod instance;
+mod instance_create;
+mod instance_update;
+mod network_interfaces;
+mod nullable;
+mod ping;
+mod project;
+mod sled;
+mod start_attempt;
+mod start_failure;
+mod user;
+
+pub use instance::*;
+pub use instance_create::*;
+pub use instance_update::*;
+pub use network_interfaces::*;
+pub use nullable::*;
+pub use ping::*;
+pub use project::*;
+pub use sled::*;
+pub use start_attempt::*;
+pub use start_failure::*;
+pub use user::*;
