@@ -78,7 +78,6 @@ fn parse(passwd: &str, name: &str) -> Option<Account> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests read better so")]
 mod tests {
     use super::*;
 

@@ -43,6 +43,8 @@ pub(crate) enum Durability {
 pub(crate) struct Cluster {
     bin: PgBin,
     root: Utf8PathBuf,
+    /// The root is not in the directory that the cluster belongs to.
+    elsewhere: bool,
     account: Option<Account>,
     port: u16,
     max_connections: u16,
@@ -62,16 +64,17 @@ impl Cluster {
     ) -> Result<Cluster> {
         let account = Account::for_postgres()?;
         let root = root(dir, account.as_ref());
-        let c = Cluster {
+        let elsewhere = !root.starts_with(dir);
+        Ok(Cluster {
             bin,
             root,
+            elsewhere,
             account,
             port,
             max_connections,
             durability,
             log,
-        };
-        Ok(c)
+        })
     }
 
     pub(crate) fn root(&self) -> &Utf8Path {
@@ -111,10 +114,7 @@ impl Cluster {
             "Creating a PostgreSQL {} cluster in {}{}",
             self.bin.version,
             self.root,
-            match &self.account {
-                Some(account) => format!(", run as {}", account.name),
-                None => String::new(),
-            }
+            self.why_so()
         );
         self.make_root()?;
         let password = self.root.join("password");
@@ -132,6 +132,16 @@ impl Cluster {
         std::fs::rename(&next, self.data())
             .context(|| format!("cannot rename {next}"))?;
         Ok(true)
+    }
+
+    fn why_so(&self) -> String {
+        match &self.account {
+            None => String::new(),
+            Some(Account { name, .. }) if self.elsewhere => {
+                format!(", since {name}, whom it runs as, cannot enter DIR")
+            }
+            Some(Account { name, .. }) => format!(", run as {name}"),
+        }
     }
 
     /// The directory that is the account's own. Nobody else may have made it:

@@ -2,7 +2,8 @@
 
 use crate::failure::{Context, Failure, Result};
 use camino::{Utf8Path, Utf8PathBuf};
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
 
 #[derive(Clone)]
 pub(crate) struct Home {
@@ -17,8 +18,7 @@ impl Home {
     /// links, since processes are known again by the paths they were given.
     pub(crate) fn open(dir: Option<Utf8PathBuf>) -> Result<Home> {
         let dir = dir.unwrap_or_else(default_dir);
-        std::fs::create_dir_all(&dir)
-            .context(|| format!("cannot create {dir}"))?;
+        make(&dir).context(|| format!("cannot create {dir}"))?;
         let dir = dir
             .canonicalize_utf8()
             .context(|| format!("cannot resolve {dir}"))?;
@@ -126,6 +126,17 @@ impl Home {
             let _ = std::fs::remove_dir(&self.dir);
         }
     }
+}
+
+/// PostgreSQL's account must get through it; nobody needs to list it.
+fn make(dir: &Utf8Path) -> std::io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    DirBuilder::new().mode(0o711).create(dir)
 }
 
 fn default_dir() -> Utf8PathBuf {

@@ -51,7 +51,6 @@ fn parse(answer: &str) -> Option<Response> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests read better so")]
 mod tests {
     use super::*;
 

@@ -33,7 +33,6 @@ impl Manifest {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests read better so")]
 mod tests {
     use super::*;
 

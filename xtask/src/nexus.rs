@@ -118,7 +118,6 @@ pub(crate) fn token(home: &Home, bin_dir: &Utf8Path) -> Result<String> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests read better so")]
 mod tests {
     use super::*;
 

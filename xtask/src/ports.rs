@@ -62,7 +62,6 @@ impl Ports {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests read better so")]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;

@@ -244,7 +244,6 @@ pub(crate) fn tail(log: &Utf8Path) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests read better so")]
 mod tests {
     use super::*;
 

@@ -50,7 +50,6 @@ fn instance(name: &str, ncpus: u32, memory: u64) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests read better so")]
 mod tests {
     use super::*;
 

@@ -51,7 +51,6 @@ pub(crate) fn launch(
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests read better so")]
 mod tests {
     use super::*;
 

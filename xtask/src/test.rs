@@ -62,13 +62,23 @@ fn run_tests(
         println!("No cargo-nextest here; using cargo test");
         tests.arg("test");
     }
-    tests.arg("--workspace").args(args).env(URL_VARIABLE, url);
+    if !args.iter().any(|arg| selects_packages(arg)) {
+        tests.arg("--workspace");
+    }
+    tests.args(args).env(URL_VARIABLE, url);
     let status = cargo::run(&mut tests, interrupt)?;
     if interrupt.seen().is_some() {
         return Err(Failure::interrupted());
     }
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(1)))
+}
+
+/// `-p nexus` means that crate alone, as it does for cargo.
+fn selects_packages(arg: &str) -> bool {
+    let long = arg.split('=').next().unwrap_or(arg);
+    ["--package", "--workspace", "--all"].contains(&long)
+        || arg.starts_with("-p")
 }
 
 fn has_nextest() -> bool {
@@ -121,7 +131,8 @@ impl Server {
 
     fn cockroach(interrupt: &Interrupt) -> Result<Server> {
         let version = Command::new("cockroach").arg("version").output();
-        version.context(|| "cannot run `cockroach`, is it on the PATH")?;
+        version
+            .context(|| "cannot run `cockroach` (it must be on the PATH)")?;
         let (dir, lock) = scratch()?;
         let mut server = Server {
             url: String::new(),
@@ -204,4 +215,19 @@ fn free_port() -> Result<u16> {
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
         .context(|| "cannot find a free port")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_crates_unless_some_are_named() {
+        for arg in ["-p", "-pnexus", "--package", "--package=nexus"] {
+            assert!(selects_packages(arg), "{arg}");
+        }
+        for arg in ["some_test", "--no-capture", "-E", "--profile"] {
+            assert!(!selects_packages(arg), "{arg}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! answers, and stays to show what happens, unless it is told not to.
 
 use crate::cluster::{Cluster, Durability};
-use crate::failure::{Failure, Result};
+use crate::failure::{Context, Failure, Result};
 use crate::home::{Home, Lock};
 use crate::interrupt::Interrupt;
 use crate::manifest::Manifest;
@@ -13,7 +13,9 @@ use crate::stack::Stack;
 use crate::{cargo, http, nexus, packages, screen, sled_agent};
 use camino::Utf8PathBuf;
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
 use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
 use std::process::{Child, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -262,19 +264,28 @@ impl<'a> Start<'a> {
         loop {
             let Err(lack) = lack(self.stack, token)? else { return Ok(()) };
             self.check_alive()?;
+            self.check_not_paused()?;
             if Instant::now() > end {
                 let Lack { process, what } = lack;
-                let paused = match process.is_paused() {
-                    true => " It is paused; `kill -CONT` lets it go on.",
-                    false => "",
-                };
                 return Err(Failure::new(format!(
-                    "{what}.{paused} The last lines of {}:\n{}",
+                    "{what}. The last lines of {}:\n{}",
                     process.name,
                     process.last_words()
                 )));
             }
             self.interrupt.sleep(READY_POLL)?;
+        }
+    }
+
+    /// Somebody paused it on purpose, and waiting does not wake it.
+    fn check_not_paused(&self) -> Result<()> {
+        match self.stack.all().find(|process| process.is_paused()) {
+            None => Ok(()),
+            Some(process) => Err(Failure::new(format!(
+                "Not everything answers, and {} is paused; `kill -CONT` its \
+                 pid lets it go on.",
+                process.name
+            ))),
         }
     }
 
@@ -388,9 +399,13 @@ fn ensure_free(process: &Process, port: u16) -> Result<()> {
 }
 
 fn make_logs(home: &Home) -> Result<()> {
-    use crate::failure::Context;
     let logs = home.logs();
-    std::fs::create_dir_all(&logs).context(|| format!("cannot create {logs}"))
+    DirBuilder::new()
+        .recursive(true)
+        // Logs tell what users do.
+        .mode(0o700)
+        .create(&logs)
+        .context(|| format!("cannot create {logs}"))
 }
 
 /// Stays until a signal comes, then stops everything. What dies is reported
