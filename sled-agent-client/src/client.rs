@@ -1,7 +1,7 @@
 //! Nexus's side: asking a sled.
 
 use crate::error::{Error, Unreachable};
-use crate::exchange::{Failure, for_json, http_client};
+use crate::exchange::{Failure, exchange, from_json, http_client};
 use crate::types::{
     RequestedState, VmmList, VmmRegister, VmmReport, VmmStateRequested,
     VmmUnregistered,
@@ -165,7 +165,8 @@ impl Client {
         &self,
         request: RequestBuilder,
     ) -> Result<T, Error> {
-        for_json(request, &self.secret).await.map_err(Error::from)
+        let answer = exchange(request, &self.secret).await?;
+        from_json(&answer).map_err(Error::Unreachable)
     }
 }
 

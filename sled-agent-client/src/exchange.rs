@@ -31,25 +31,15 @@ pub(crate) fn http_client(
         .expect("no TLS, no proxy and no resolver that could be unusable")
 }
 
-/// Sends `request` and reads the JSON of a 200.
-pub(crate) async fn for_json<T: DeserializeOwned>(
-    request: RequestBuilder,
-    secret: &Secret,
-) -> Result<T, Failure> {
-    let body = for_bytes(request, secret).await?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Failure::Unreachable(Unreachable::Undecodable(error)))
+/// What a body says.
+pub(crate) fn from_json<T: DeserializeOwned>(
+    body: &[u8],
+) -> Result<T, Unreachable> {
+    serde_json::from_slice(body).map_err(Unreachable::Undecodable)
 }
 
-/// Sends `request` and expects a 2xx, whatever it says.
-pub(crate) async fn for_nothing(
-    request: RequestBuilder,
-    secret: &Secret,
-) -> Result<(), Failure> {
-    for_bytes(request, secret).await.map(|_| ())
-}
-
-async fn for_bytes(
+/// Sends `request`, and returns the body of a 2xx.
+pub(crate) async fn exchange(
     request: RequestBuilder,
     secret: &Secret,
 ) -> Result<Vec<u8>, Failure> {

@@ -1,11 +1,12 @@
 //! The sled's side: telling Nexus.
 
 use crate::error::Unreachable;
-use crate::exchange::{Failure, for_json, for_nothing, http_client};
+use crate::exchange::{Failure, exchange, from_json, http_client};
 use crate::nexus_types::{SledRegistration, SledStatus};
 use crate::{NO_SUCH_VMM, SLED_UNKNOWN, Secret, Timeouts, VmmReport};
 use http::StatusCode;
-use reqwest::{Method, RequestBuilder};
+use reqwest::Method;
+use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
@@ -67,11 +68,8 @@ impl NexusClient {
         sled: &SledRegistration,
     ) -> Result<SledStatus, NexusError> {
         let path = format!("/sleds/{sled_id}");
-        self.ask(async |base| {
-            let request = self.request(Method::PUT, base, &path).json(sled);
-            for_json(request, &self.secret).await
-        })
-        .await
+        let answer = self.ask(Method::PUT, &path, sled).await?;
+        from_json(&answer).map_err(NexusError::Unreachable)
     }
 
     /// Says that this sled is still there.
@@ -83,11 +81,8 @@ impl NexusClient {
         sled: &SledRegistration,
     ) -> Result<SledStatus, NexusError> {
         let path = format!("/sleds/{sled_id}/heartbeat");
-        self.ask(async |base| {
-            let request = self.request(Method::POST, base, &path).json(sled);
-            for_json(request, &self.secret).await
-        })
-        .await
+        let answer = self.ask(Method::POST, &path, sled).await?;
+        from_json(&answer).map_err(NexusError::Unreachable)
     }
 
     /// Says what a VMM is doing. An older report than Nexus has is taken and
@@ -100,27 +95,17 @@ impl NexusClient {
         report: &VmmReport,
     ) -> Result<(), NexusError> {
         let path = format!("/sleds/{sled_id}/vmms/{}", report.vmm_id);
-        self.ask(async |base| {
-            let request = self.request(Method::PUT, base, &path).json(report);
-            for_nothing(request, &self.secret).await
-        })
-        .await
-    }
-
-    fn request(
-        &self,
-        method: Method,
-        base: &str,
-        path: &str,
-    ) -> RequestBuilder {
-        self.http.request(method, format!("{base}{path}"))
+        self.ask(Method::PUT, &path, report).await?;
+        Ok(())
     }
 
     /// Asks one Nexus after the other until one says anything.
-    async fn ask<T>(
+    async fn ask<B: Serialize + Sync>(
         &self,
-        send: impl AsyncFn(&str) -> Result<T, Failure>,
-    ) -> Result<T, NexusError> {
+        method: Method,
+        path: &str,
+        body: &B,
+    ) -> Result<Vec<u8>, NexusError> {
         let first = self.current.load(Ordering::Relaxed);
         let mut nothing = Unreachable::Status {
             status: StatusCode::SERVICE_UNAVAILABLE.as_u16(),
@@ -128,7 +113,11 @@ impl NexusClient {
         };
         let turns = self.bases.iter().enumerate().cycle().skip(first);
         for (at, base) in turns.take(self.bases.len()) {
-            match send(base).await {
+            let request = self
+                .http
+                .request(method.clone(), format!("{base}{path}"))
+                .json(body);
+            match exchange(request, &self.secret).await {
                 Ok(answer) => {
                     self.current.store(at, Ordering::Relaxed);
                     return Ok(answer);

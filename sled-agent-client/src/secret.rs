@@ -94,7 +94,6 @@ impl std::fmt::Debug for Secret {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop anywhere")]
     use super::*;
 
     fn headers(authorization: &str) -> HeaderMap {

@@ -2,7 +2,6 @@
 //!
 //! `EXPECTORATE=overwrite cargo nextest run -p sled-agent-client` rewrites the
 //! file.
-#![expect(clippy::unwrap_used, reason = "a test may stop anywhere")]
 
 #[test]
 fn the_api_is_the_documented_one() {

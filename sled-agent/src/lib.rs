@@ -1,1 +1,42 @@
-//! sled-agent
+//! The host's side of Nexus: runs instances as VMMs.
+//!
+//! ```text
+//! Nexus --> http --> agent --> machine            (what may become of a VMM)
+//!                     |  ^       store            (written before it is said)
+//!                     |  |
+//!            keeper --+  +-- events
+//!               |            |
+//!               `--> hypervisor (simulated)
+//!
+//! Nexus <-- reports, heartbeat
+//! ```
+//!
+//! A request is decided, written, answered; the keeper of the VMM then has the
+//! hypervisor do what the new state calls for, and takes in what comes of it.
+//! An agent may be killed at any moment: its guests run on, and the next one
+//! finds them.
+
+mod agent;
+mod capacity;
+pub mod config;
+mod counters;
+mod faults;
+mod files;
+mod heartbeat;
+mod http;
+mod hypervisor;
+pub mod logger;
+mod machine;
+mod reports;
+mod server;
+mod simulated;
+mod slot;
+mod store;
+mod test_control;
+mod vmm;
+
+pub use counters::Counts;
+pub use faults::{Effect, Fault, FaultyOperation};
+pub use server::{Addresses, Server};
+pub use simulated::{GuestStep, Hold, Settings};
+pub use test_control::GuestStepRequested;

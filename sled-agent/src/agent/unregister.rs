@@ -1,0 +1,100 @@
+//! Being rid of a VMM, for good.
+//!
+//! In this order, so that a crash between any two leaves what the repeated
+//! request, or recovery, can finish: the VMM is told to stop; it ends; its
+//! last report, if Nexus has not taken it yet, goes to the outbox; the
+//! tombstone is written; the VMM's file is removed.
+
+use super::{Agent, AgentError};
+use crate::machine::{Event, StopCause};
+use crate::slot::{Seat, Slot};
+use crate::store::Tombstone;
+use crate::vmm::{Grace, Vmm};
+use sled_agent_client::VmmReport;
+use slog::info;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long a request waits for a VMM to be killed: longer than any asker
+/// does, and not for ever, so that repeated requests do not pile up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Agent {
+    /// Kills and forgets a VMM, and keeps its id out from now on.
+    ///
+    /// *Idempotency*: the answer is the same each time.
+    pub(crate) async fn unregister(
+        &self,
+        vmm_id: Uuid,
+    ) -> Result<Option<VmmReport>, AgentError> {
+        loop {
+            let slot = self.table.get_or_make(vmm_id);
+            if self.end(&slot).await? {
+                self.wait_for_end(&slot).await?;
+            }
+            let mut seat = slot.seat.lock().await;
+            let buried = match &*seat {
+                Seat::Taken(vmm) if vmm.has_ended() => self.bury(vmm).await,
+                Seat::Vacant => self.bury_unknown(vmm_id).await,
+                // It came to be after the look above, or is gone since.
+                Seat::Taken(_) | Seat::Gone => continue,
+            };
+            let vacant = matches!(&*seat, Seat::Vacant);
+            if buried.is_ok() || vacant {
+                self.table.remove(&slot, &mut seat);
+            }
+            return buried;
+        }
+    }
+
+    /// Tells a VMM to end at once; whether there is one.
+    async fn end(&self, slot: &Slot) -> Result<bool, AgentError> {
+        let stop = Event::Stop(StopCause::Requested);
+        match self.apply(slot, &stop, Grace::IsOver).await {
+            Ok(_) => Ok(true),
+            Err(AgentError::NoSuchVmm) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn wait_for_end(&self, slot: &Arc<Slot>) -> Result<(), AgentError> {
+        let mut shown = slot.shown.subscribe();
+        let ended =
+            shown.wait_for(|vmm| vmm.as_ref().is_none_or(Vmm::has_ended));
+        match tokio::time::timeout(PATIENCE, ended).await {
+            // Its sender is in the slot, and lives.
+            Ok(_) => Ok(()),
+            Err(_) => Err(AgentError::StillAlive),
+        }
+    }
+
+    async fn bury(&self, vmm: &Vmm) -> Result<Option<VmmReport>, AgentError> {
+        let report = Some(vmm.report());
+        if let Some(untold) = self.reports.waiting(vmm.vmm_id) {
+            self.store.put_outbox(&untold).await?;
+        }
+        self.store
+            .put_tombstone(&Tombstone {
+                vmm_id: vmm.vmm_id,
+                report: report.clone(),
+            })
+            .await?;
+        self.store.remove_vmm(vmm.vmm_id).await?;
+        info!(self.log, "a VMM was unregistered"; "vmm_id" => %vmm.vmm_id);
+        Ok(report)
+    }
+
+    async fn bury_unknown(
+        &self,
+        vmm_id: Uuid,
+    ) -> Result<Option<VmmReport>, AgentError> {
+        if let Some(tombstone) = self.store.tombstone(vmm_id).await? {
+            return Ok(tombstone.report);
+        }
+        self.store.put_tombstone(&Tombstone { vmm_id, report: None }).await?;
+        info!(self.log, "an unknown VMM was unregistered";
+            "vmm_id" => %vmm_id);
+        Ok(None)
+    }
+}

@@ -1,0 +1,117 @@
+//! The command line.
+
+use camino::Utf8PathBuf;
+use clap::{Parser, ValueEnum};
+use std::net::SocketAddr;
+use uuid::Uuid;
+
+/// The host's side of Nexus: runs instances as VMMs.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "sled-agent", version)]
+pub struct Config {
+    /// Where everything is kept that must outlive this process
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Utf8PathBuf,
+
+    /// Where to listen for Nexus; port 0 is any, and `DIR/address.json` tells
+    /// which
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: SocketAddr,
+
+    /// Where Nexus finds this agent, if not where it listens
+    #[arg(long, value_name = "IP:PORT")]
+    pub advertise: Option<SocketAddr>,
+
+    /// The internal API of a Nexus; given several times, one after the other
+    /// is tried
+    #[arg(long, required = true, value_name = "URL")]
+    pub nexus: Vec<String>,
+
+    /// The file with the secret that the fleet shares
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Utf8PathBuf,
+
+    /// How many virtual CPUs the guests may have in all
+    #[arg(long)]
+    pub vcpus: u32,
+
+    /// How much memory the guests may have in all
+    #[arg(long)]
+    pub memory_gib: u32,
+
+    /// How much local storage the guests may have in all
+    #[arg(long, default_value_t = 0)]
+    pub storage_gib: u32,
+
+    /// Who this sled is; by default made once, and kept
+    #[arg(long, value_name = "UUID")]
+    pub id: Option<Uuid>,
+
+    /// The serial number of the host; by default made of the sled's id
+    #[arg(long)]
+    pub serial: Option<String>,
+
+    /// What runs the guests
+    #[arg(long, value_enum, default_value_t = HypervisorKind::Simulated)]
+    pub hypervisor: HypervisorKind,
+
+    /// How long a simulated boot takes
+    #[arg(long, value_name = "MS", default_value_t = 100)]
+    pub boot_ms: u64,
+
+    /// How long a simulated shutdown takes
+    #[arg(long, value_name = "MS", default_value_t = 100)]
+    pub stop_ms: u64,
+
+    /// How long a guest has to shut down before it is killed
+    #[arg(long, value_name = "MS", default_value_t = 60_000)]
+    pub grace_ms: u64,
+
+    /// How many of the simulated boots fail, from 0.0 to 1.0
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    pub failure_share: f64,
+
+    /// How often to tell Nexus that this sled is there; by default as often as
+    /// Nexus wants
+    #[arg(long, value_name = "MS")]
+    pub heartbeat_ms: Option<u64>,
+
+    /// Where to listen for tests that break things; asks for no secret
+    #[arg(long, value_name = "IP:PORT")]
+    pub test_control: Option<SocketAddr>,
+
+    /// Stay at recovering until a test lets go
+    #[arg(long, requires = "test_control")]
+    pub hold_recovery: bool,
+
+    /// What to log
+    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
+    pub log_level: LogLevel,
+}
+
+/// What runs the guests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum HypervisorKind {
+    /// No guests, but facts about them.
+    Simulated,
+    /// One QEMU for each guest.
+    Qemu,
+}
+
+/// The least severe that is logged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        Ok(_) | Err(_) => Err("not a number from 0.0 to 1.0".to_string()),
+    }
+}

@@ -1,0 +1,133 @@
+//! Small JSON files, each written whole or not at all.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::{self, Write};
+
+/// What a half-written file is called; of no meaning to anybody.
+const HALF_WRITTEN: &str = "tmp";
+
+/// A file that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {verb} {path}")]
+pub(crate) struct FileError {
+    verb: &'static str,
+    path: Utf8PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Makes a file say `value`, durably: after a crash at any moment it says
+/// either this or what it said before. One writer to a path at a time.
+pub(crate) async fn write<T: Serialize>(
+    path: Utf8PathBuf,
+    value: &T,
+) -> Result<(), FileError> {
+    let text = serde_json::to_vec_pretty(value).map_err(io::Error::from);
+    blocking("write", path, move |path| {
+        let half = path.with_extension(HALF_WRITTEN);
+        let mut file = std::fs::File::create(&half)?;
+        file.write_all(&text?)?;
+        file.sync_all()?;
+        std::fs::rename(&half, path)?;
+        sync_parent(path)
+    })
+    .await
+}
+
+/// Reads a file; none if there is none.
+pub(crate) async fn read<T>(path: Utf8PathBuf) -> Result<Option<T>, FileError>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    blocking("read", path, |path| match std::fs::read(path) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    })
+    .await
+}
+
+/// Removes a file, durably. One that is not there is removed already.
+pub(crate) async fn remove(path: Utf8PathBuf) -> Result<(), FileError> {
+    blocking("remove", path, |path| match std::fs::remove_file(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    })
+    .await
+}
+
+/// Reads every file of a directory.
+pub(crate) async fn read_all<T>(dir: Utf8PathBuf) -> Result<Vec<T>, FileError>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let paths = blocking("list", dir, |dir| {
+        dir.read_dir_utf8()?
+            .map(|entry| Ok(entry?.into_path()))
+            .collect::<io::Result<Vec<_>>>()
+    })
+    .await?;
+    let mut values = Vec::with_capacity(paths.len());
+    for path in paths {
+        if path.extension() == Some("json") {
+            values.extend(read(path).await?);
+        }
+    }
+    Ok(values)
+}
+
+/// Makes a directory, unless it is there.
+pub(crate) async fn make_dir(dir: Utf8PathBuf) -> Result<(), FileError> {
+    blocking("make", dir, |dir| std::fs::create_dir_all(dir)).await
+}
+
+/// A rename or a removal is durable once the directory is.
+fn sync_parent(path: &Utf8Path) -> io::Result<()> {
+    match path.parent() {
+        Some(dir) => std::fs::File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    verb: &'static str,
+    path: Utf8PathBuf,
+    work: impl FnOnce(&Utf8Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, FileError> {
+    let at = path.clone();
+    let done = tokio::task::spawn_blocking(move || work(&at)).await;
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
+        .map_err(|source| FileError { verb, path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_is_read_and_what_is_half_written_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let path = dir.join("a.json");
+        assert_eq!(read::<u32>(path.clone()).await.unwrap(), None);
+        write(path.clone(), &7).await.unwrap();
+        write(path.clone(), &8).await.unwrap();
+        std::fs::write(dir.join("b.tmp"), "4").unwrap();
+        assert_eq!(read::<u32>(path.clone()).await.unwrap(), Some(8));
+        assert_eq!(read_all::<u32>(dir.into()).await.unwrap(), [8]);
+        remove(path.clone()).await.unwrap();
+        remove(path.clone()).await.unwrap();
+        assert_eq!(read::<u32>(path).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_makes_no_sense_is_an_error_and_not_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        std::fs::write(dir.join("a.json"), "{").unwrap();
+        assert!(read_all::<u32>(dir.into()).await.is_err());
+    }
+}

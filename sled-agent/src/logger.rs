@@ -1,0 +1,35 @@
+//! The log: JSON for machines, text for a terminal, on standard error.
+
+use crate::config::LogLevel;
+use slog::{Drain, Level, LevelFilter, Logger, o};
+use std::io::IsTerminal;
+
+/// Makes the root logger. Its lines are all out once it and its children are
+/// dropped.
+pub fn root(level: LogLevel) -> Logger {
+    let level = match level {
+        LogLevel::Trace => Level::Trace,
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Info => Level::Info,
+        LogLevel::Warn => Level::Warning,
+        LogLevel::Error => Level::Error,
+    };
+    if std::io::stderr().is_terminal() {
+        let decorator = slog_term::TermDecorator::new().stderr().build();
+        let text = slog_term::FullFormat::new(decorator).build();
+        over(LevelFilter::new(text.fuse(), level))
+    } else {
+        let json = slog_bunyan::with_name("sled-agent", std::io::stderr());
+        over(LevelFilter::new(json.build().fuse(), level))
+    }
+}
+
+/// Writes off the threads that do the work; none of them waits for the log,
+/// and what it cannot keep up with is dropped and counted.
+fn over<D>(drain: D) -> Logger
+where
+    D: Drain<Err = slog::Never, Ok = Option<()>> + Send + 'static,
+{
+    let drain = slog_async::Async::new(drain.fuse()).chan_size(4096).build();
+    Logger::root(drain.fuse(), o!())
+}

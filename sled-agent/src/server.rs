@@ -1,0 +1,228 @@
+//! Putting it together: start and stop, in a straight line.
+
+use crate::agent::Agent;
+use crate::capacity::Limits;
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::faults::Faults;
+use crate::files;
+use crate::heartbeat::Heartbeat;
+use crate::http::{Api, Door};
+use crate::reports::Reports;
+use crate::simulated::{Settings, Simulated};
+use crate::store::{self, Identity, Store};
+use crate::test_control::{self, Strings};
+use dropshot::{
+    ApiDescription, ConfigDropshot, HttpServer, ServerBuilder, ServerContext,
+};
+use serde::{Deserialize, Serialize};
+use sled_agent_client::nexus_types::SledRegistration;
+use sled_agent_client::{NexusClient, Secret, Timeouts, sled_agent_api_mod};
+use slog::{Logger, info, o};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long requests under way may take to end when the agent does.
+const CLOSING: Duration = Duration::from_secs(1);
+
+const GIB: u64 = 1 << 30;
+
+/// What stands in `DIR/address.json`: where an agent is found, for whoever
+/// started it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Addresses {
+    /// Who it is.
+    pub sled_id: Uuid,
+    /// Where its API is.
+    pub address: SocketAddr,
+    /// Where its strings are pulled, if they may be.
+    pub test_control: Option<SocketAddr>,
+}
+
+/// An agent at work.
+pub struct Server {
+    /// Where it is found.
+    pub addresses: Addresses,
+    api: HttpServer<Arc<Door>>,
+    test_control: Option<HttpServer<Arc<Strings>>>,
+    /// Held for as long as the process lives.
+    _lock: std::fs::File,
+}
+
+impl Server {
+    /// Starts an agent: it listens, recovers, and from then on answers and
+    /// tells Nexus of itself.
+    ///
+    /// *Errors*: it cannot listen, another agent has its directory, or what is
+    /// in there cannot be read.
+    pub async fn start(config: &Config, log: &Logger) -> Result<Self, Error> {
+        let dir = &config.data_dir;
+        let lock = store::lock(dir).map_err(|error| {
+            format!("cannot lock {dir} (another agent at work?): {error}")
+        })?;
+        let secret = Secret::from_file(config.secret_file.as_std_path())?;
+        files::remove(dir.join("address.json")).await?;
+        let store = Store::open(dir).await?;
+        let identity = identity(&store, config.id).await?;
+        let log = log.new(o!("sled_id" => identity.sled_id.to_string()));
+        let nexus = NexusClient::new(
+            &config.nexus,
+            secret.clone(),
+            Timeouts::default(),
+        );
+        let counters = Arc::new(Counters::default());
+        let faults = Arc::new(Faults::new());
+        let (events, told) = mpsc::unbounded_channel();
+        let hypervisor = Simulated::open(
+            dir.join("guests"),
+            &settings(config),
+            Arc::clone(&counters),
+            events,
+        )
+        .await?;
+        let reports = Reports::new(
+            identity.sled_id,
+            nexus.clone(),
+            store.clone(),
+            log.new(o!("part" => "reports")),
+        );
+        let agent = Agent::new(
+            &identity,
+            limits(config),
+            Duration::from_millis(config.grace_ms),
+            store,
+            Arc::new(hypervisor.clone()),
+            Arc::new(reports),
+            log.new(o!("part" => "agent")),
+        );
+        let api = serve(
+            sled_agent_api_mod::api_description::<Api>()?,
+            Arc::new(Door {
+                agent: Arc::clone(&agent),
+                secret,
+                counters: Arc::clone(&counters),
+                faults: Arc::clone(&faults),
+            }),
+            config.listen,
+            &log,
+        )?;
+        let hold_recovery = watch::Sender::new(config.hold_recovery);
+        let mut recovery_held = hold_recovery.subscribe();
+        let test_control = match config.test_control {
+            None => None,
+            Some(address) => {
+                let strings = Strings {
+                    agent: Arc::clone(&agent),
+                    hypervisor,
+                    counters,
+                    faults,
+                    hold_recovery,
+                };
+                let api = test_control::api()?;
+                Some(serve(api, Arc::new(strings), address, &log)?)
+            }
+        };
+        let addresses = Addresses {
+            sled_id: identity.sled_id,
+            address: api.local_addr(),
+            test_control: test_control.as_ref().map(HttpServer::local_addr),
+        };
+        files::write(dir.join("address.json"), &addresses).await?;
+        info!(log, "listening"; "address" => %addresses.address);
+
+        // An error means that nobody is left to hold it.
+        let _ = recovery_held.wait_for(|held| !held).await;
+        agent.recover(told).await?;
+        let heartbeat = Heartbeat {
+            agent,
+            nexus,
+            sled: registration(config, &addresses),
+            period: config.heartbeat_ms.map(Duration::from_millis),
+            log: log.new(o!("part" => "heartbeat")),
+        };
+        tokio::spawn(heartbeat.run());
+        Ok(Self { addresses, api, test_control, _lock: lock })
+    }
+
+    /// Stops answering. Guests run on; what is not yet told to Nexus is told
+    /// by the next agent.
+    pub async fn close(self) {
+        let closing = async {
+            let _ = self.api.close().await;
+            if let Some(test_control) = self.test_control {
+                let _ = test_control.close().await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSING, closing).await;
+    }
+}
+
+/// Who this sled is: as it was told, else as it was, else somebody new.
+async fn identity(
+    store: &Store,
+    told: Option<Uuid>,
+) -> Result<Identity, Error> {
+    let kept = store.identity().await?;
+    match (kept, told) {
+        (Some(kept), Some(told)) if kept.sled_id != told => Err(format!(
+            "this directory belongs to the sled {}, not {told}",
+            kept.sled_id
+        )
+        .into()),
+        (Some(kept), _) => Ok(kept),
+        (None, told) => {
+            let sled_id = told.unwrap_or_else(Uuid::new_v4);
+            let identity = Identity { sled_id, expunged: false };
+            store.put_identity(&identity).await?;
+            Ok(identity)
+        }
+    }
+}
+
+fn serve<C: ServerContext>(
+    api: ApiDescription<C>,
+    context: C,
+    address: SocketAddr,
+    log: &Logger,
+) -> Result<HttpServer<C>, Error> {
+    let config =
+        ConfigDropshot { bind_address: address, ..ConfigDropshot::default() };
+    // Dropshot tells of each request at this logger's info level.
+    let log = log.new(o!("part" => "http"));
+    Ok(ServerBuilder::new(api, context, log).config(config).start()?)
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        boot_ms: Some(config.boot_ms),
+        stop_ms: Some(config.stop_ms),
+        grace_ms: Some(config.grace_ms),
+        failure_share: Some(config.failure_share),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        vcpus: config.vcpus,
+        memory_bytes: u64::from(config.memory_gib) * GIB,
+    }
+}
+
+fn registration(config: &Config, addresses: &Addresses) -> SledRegistration {
+    let serial = config.serial.clone();
+    SledRegistration {
+        address: config.advertise.unwrap_or(addresses.address),
+        serial: serial.unwrap_or_else(|| format!("sim-{}", addresses.sled_id)),
+        part: "simulated-sled".to_string(),
+        revision: 1,
+        vcpus: config.vcpus,
+        memory_bytes: u64::from(config.memory_gib) * GIB,
+        storage_bytes: u64::from(config.storage_gib) * GIB,
+        incarnation: Uuid::new_v4(),
+    }
+}

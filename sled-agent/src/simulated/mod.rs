@@ -1,0 +1,333 @@
+//! The simulated hypervisor: no guests, but facts about them on disk.
+//!
+//! A fact that has a deadline (this guest is up at noon) comes true whether or
+//! not an agent is there to see it, as a guest of a real hypervisor boots on
+//! while its agent is dead. The agent that recovers reads what became of it.
+
+mod guest;
+mod settings;
+
+pub use guest::GuestStep;
+pub use settings::{Hold, Settings};
+
+use crate::counters::{Counters, HypervisorCall};
+use crate::files;
+use crate::hypervisor::{GuestEvents, Hypervisor, HypervisorError};
+use crate::machine::GuestEvent;
+use async_trait::async_trait;
+use camino::Utf8PathBuf;
+use chrono::Utc;
+use guest::{Guest, Phase};
+use settings::Knobs;
+use sled_agent_client::VmmRegister;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// How long a step waits for a guest to come to where it can be taken: the
+/// order that brings it there may still be on its way.
+const STEP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Simulated(Arc<Inner>);
+
+struct Inner {
+    dir: Utf8PathBuf,
+    knobs: Mutex<Knobs>,
+    /// Each guest is changed, file and all, under its own lock.
+    guests: Mutex<HashMap<Uuid, Place>>,
+    changed: Notify,
+    counters: Arc<Counters>,
+    events: GuestEvents,
+}
+
+type Place = Arc<tokio::sync::Mutex<Option<Guest>>>;
+
+/// Why a guest does not take a step.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    #[error("the guest is in no state to do that: {0}")]
+    Misfit(String),
+    #[error("the guest cannot be changed")]
+    Hypervisor(#[from] HypervisorError),
+}
+
+impl Simulated {
+    /// A hypervisor that keeps its guests in `dir`.
+    pub(crate) async fn open(
+        dir: Utf8PathBuf,
+        settings: &Settings,
+        counters: Arc<Counters>,
+        events: GuestEvents,
+    ) -> Result<Self, files::FileError> {
+        files::make_dir(dir.clone()).await?;
+        Ok(Self(Arc::new(Inner {
+            dir,
+            knobs: Mutex::new(Knobs::new(settings)),
+            guests: Mutex::default(),
+            changed: Notify::new(),
+            counters,
+            events,
+        })))
+    }
+
+    /// Changes what is given of the settings, for what begins from now on.
+    pub(crate) fn set(&self, settings: &Settings) {
+        self.knobs().set(settings);
+    }
+
+    /// Holds guests, or lets go of those that are held.
+    pub(crate) async fn hold(&self, hold: &Hold) -> Result<(), StepError> {
+        let (boot, stop) = self.knobs().hold(hold);
+        let ids: Vec<Uuid> = self.places().keys().copied().collect();
+        for id in ids {
+            self.change(id, |guest| {
+                let guest = guest?;
+                let phase = guest.phase.let_go(boot, stop, Utc::now())?;
+                Some((Guest { phase, ..guest.clone() }, None))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Has a guest do something, as soon as it can.
+    ///
+    /// *Errors*: within [`STEP_PATIENCE`] it came to no state to do that.
+    pub(crate) async fn step(
+        &self,
+        vmm_id: Uuid,
+        step: &GuestStep,
+    ) -> Result<(), StepError> {
+        let patience = tokio::time::sleep(STEP_PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let mut phase = None;
+            let going_down = self.knobs().stop_deadline();
+            let stepped = self.change(vmm_id, |guest| {
+                let guest = guest?;
+                phase = Some(guest.phase.clone());
+                let (phase, event) = guest.phase.step(step, going_down)?;
+                Some((Guest { phase, ..guest.clone() }, Some(event)))
+            });
+            if stepped.await? {
+                return Ok(());
+            }
+            tokio::select! {
+                () = changed => {}
+                () = &mut patience => {
+                    return Err(StepError::Misfit(format!("{phase:?}")));
+                }
+            }
+        }
+    }
+
+    /// Changes a guest: to what `change` makes of it, if anything, and then
+    /// tells what happened. Whether anything did.
+    async fn change(
+        &self,
+        vmm_id: Uuid,
+        change: impl FnOnce(Option<&Guest>) -> Option<(Guest, Option<GuestEvent>)>,
+    ) -> Result<bool, HypervisorError> {
+        let place = Arc::clone(self.places().entry(vmm_id).or_default());
+        let mut seat = place.lock().await;
+        let Some((guest, event)) = change(seat.as_ref()) else {
+            return Ok(false);
+        };
+        if seat.as_ref() != Some(&guest) {
+            files::write(self.file(vmm_id), &guest)
+                .await
+                .map_err(|error| broken("a guest cannot be written", error))?;
+            self.arm(&guest);
+            *seat = Some(guest);
+        }
+        if let Some(event) = event {
+            self.tell(vmm_id, event);
+        }
+        drop(seat);
+        self.0.changed.notify_waiters();
+        Ok(true)
+    }
+
+    /// Sees to it that what is due happens at its time.
+    fn arm(&self, guest: &Guest) {
+        let Some(at) = guest.phase.deadline() else { return };
+        let (hypervisor, vmm_id) = (self.clone(), guest.vmm_id);
+        tokio::spawn(async move {
+            // The wall clock may be set while this waits.
+            while let Ok(left) = (at - Utc::now()).to_std() {
+                tokio::time::sleep(left.max(Duration::from_millis(1))).await;
+            }
+            hypervisor.advance(vmm_id).await;
+        });
+    }
+
+    /// Lets happen what is due.
+    async fn advance(&self, vmm_id: Uuid) {
+        let advance = |guest: Option<&Guest>| {
+            let guest = guest?;
+            let (phase, event) = guest.phase.due(Utc::now())?;
+            Some((Guest { phase, ..guest.clone() }, Some(event)))
+        };
+        while self.change(vmm_id, advance).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    fn tell(&self, vmm_id: Uuid, event: GuestEvent) {
+        // The agent listens for as long as the process lives.
+        let _ = self.0.events.send((vmm_id, event));
+    }
+
+    fn file(&self, vmm_id: Uuid) -> Utf8PathBuf {
+        self.0.dir.join(format!("{vmm_id}.json"))
+    }
+
+    fn knobs(&self) -> MutexGuard<'_, Knobs> {
+        self.0.knobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<Uuid, Place>> {
+        self.0.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn broken(what: &str, error: files::FileError) -> HypervisorError {
+    HypervisorError {
+        what: what.to_string(),
+        source: std::io::Error::other(error),
+    }
+}
+
+#[async_trait]
+impl Hypervisor for Simulated {
+    async fn boot(
+        &self,
+        vmm_id: Uuid,
+        _spec: &VmmRegister,
+    ) -> Result<(), HypervisorError> {
+        self.0.counters.hypervisor(HypervisorCall::Boot);
+        let (until, fails) = self.knobs().boot();
+        self.change(vmm_id, |guest| match guest {
+            None => {
+                let phase = Phase::Booting { until, fails };
+                Some((Guest { vmm_id, phase, turn: 0 }, None))
+            }
+            Some(guest) => Some((guest.clone(), guest.phase.last_event())),
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn reset(
+        &self,
+        vmm_id: Uuid,
+        turn: u64,
+    ) -> Result<(), HypervisorError> {
+        self.0.counters.hypervisor(HypervisorCall::Reset);
+        let until = self.knobs().boot_deadline();
+        self.change(vmm_id, |guest| {
+            let guest = guest?;
+            match guest.phase {
+                Phase::Running if guest.turn < turn => {
+                    let phase = Phase::Resetting { until };
+                    Some((Guest { phase, turn, ..guest.clone() }, None))
+                }
+                Phase::Running => {
+                    Some((guest.clone(), Some(GuestEvent::Rebooted)))
+                }
+                Phase::Booting { .. }
+                | Phase::Resetting { .. }
+                | Phase::ShuttingDown { .. }
+                | Phase::Ended(_) => {
+                    Some((guest.clone(), guest.phase.last_event()))
+                }
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn shut_down(&self, vmm_id: Uuid) -> Result<(), HypervisorError> {
+        self.0.counters.hypervisor(HypervisorCall::ShutDown);
+        let until = self.knobs().stop_deadline();
+        let there = self.change(vmm_id, |guest| {
+            let guest = guest?;
+            match guest.phase {
+                Phase::Booting { .. }
+                | Phase::Running
+                | Phase::Resetting { .. } => {
+                    let phase = Phase::ShuttingDown { until, by_itself: false };
+                    Some((Guest { phase, ..guest.clone() }, None))
+                }
+                Phase::ShuttingDown { .. } => Some((guest.clone(), None)),
+                Phase::Ended(_) => {
+                    Some((guest.clone(), Some(GuestEvent::Halted)))
+                }
+            }
+        });
+        if !there.await? {
+            self.tell(vmm_id, GuestEvent::Halted);
+        }
+        Ok(())
+    }
+
+    async fn kill(&self, vmm_id: Uuid) -> Result<(), HypervisorError> {
+        self.0.counters.hypervisor(HypervisorCall::Kill);
+        self.change(vmm_id, |guest| {
+            let guest = guest?;
+            let phase = match guest.phase {
+                Phase::Ended(_) => return None,
+                Phase::Booting { .. }
+                | Phase::Running
+                | Phase::Resetting { .. }
+                | Phase::ShuttingDown { .. } => {
+                    Phase::Ended(GuestEvent::Halted)
+                }
+            };
+            Some((Guest { phase, ..guest.clone() }, None))
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn release(&self, vmm_id: Uuid) -> Result<(), HypervisorError> {
+        let place = self.places().get(&vmm_id).cloned();
+        let Some(place) = place else { return Ok(()) };
+        let mut seat = place.lock().await;
+        files::remove(self.file(vmm_id))
+            .await
+            .map_err(|error| broken("a guest cannot be removed", error))?;
+        *seat = None;
+        self.places().remove(&vmm_id);
+        Ok(())
+    }
+
+    async fn recover(
+        &self,
+    ) -> Result<HashMap<Uuid, Option<GuestEvent>>, HypervisorError> {
+        let guests: Vec<Guest> = files::read_all(self.0.dir.clone())
+            .await
+            .map_err(|error| broken("the guests cannot be read", error))?;
+        let mut found = HashMap::new();
+        for guest in guests {
+            let vmm_id = guest.vmm_id;
+            let phase = match guest.phase.due(Utc::now()) {
+                Some((phase, _)) => phase,
+                None => guest.phase.clone(),
+            };
+            found.insert(vmm_id, phase.last_event());
+            self.change(vmm_id, |_| {
+                Some((Guest { phase, ..guest.clone() }, None))
+            })
+            .await?;
+        }
+        Ok(found)
+    }
+}
