@@ -6,6 +6,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::pg_bin::PgBin;
 use crate::process::{Launch, Process};
+use crate::say::say;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
 use std::fs::DirBuilder;
@@ -110,12 +111,12 @@ impl Cluster {
         if self.data().join("PG_VERSION").exists() {
             return self.check_version().map(|()| false);
         }
-        println!(
+        say(format_args!(
             "Creating a PostgreSQL {} cluster in {}{}",
             self.bin.version,
             self.root,
             self.why_so()
-        );
+        ));
         self.make_root()?;
         let password = self.root.join("password");
         crate::secret::kept_in(&password)?;

@@ -2,6 +2,7 @@
 
 use crate::failure::Result;
 use crate::home::Home;
+use crate::say::say;
 use crate::settings::Settings;
 use crate::stack::Stack;
 use camino::Utf8PathBuf;
@@ -16,11 +17,11 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let Some(home) = Home::existing(args.dir) else {
-        println!("Nothing was started here.");
+        say("Nothing was started here.");
         return Ok(ExitCode::SUCCESS);
     };
     let Some(settings) = Settings::load(&home)? else {
-        println!("Nothing was started in {}.", home.dir());
+        say(format_args!("Nothing was started in {}.", home.dir()));
         return Ok(ExitCode::SUCCESS);
     };
     let _lock = home.lock()?;
@@ -28,9 +29,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let ran = stack.all().any(|process| process.find().is_some());
     stack.stop()?;
     match (ran, settings.ephemeral) {
-        (false, _) => println!("Nothing runs in {}.", home.dir()),
-        (true, false) => println!("Stopped; the data is in {}.", home.dir()),
-        (true, true) => println!("Stopped."),
+        (false, _) => say(format_args!("Nothing runs in {}.", home.dir())),
+        (true, false) => {
+            say(format_args!("Stopped; the data is in {}.", home.dir()))
+        }
+        (true, true) => say("Stopped."),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,12 +6,6 @@
 //! starts are ordinary processes that outlive it; it finds them again by their
 //! command lines (`process.rs`), so it keeps no state that could be wrong.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a terminal tool: printing is what it is for"
-)]
-
 mod account;
 mod cargo;
 mod cluster;
@@ -27,6 +21,7 @@ mod packages;
 mod pg_bin;
 mod ports;
 mod process;
+mod say;
 mod screen;
 mod secret;
 mod settings;
@@ -64,7 +59,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("\n{}", failure.text);
+            say::complain(format_args!("\n{}", failure.text));
             ExitCode::from(failure.code)
         }
     }

@@ -4,6 +4,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::home::Home;
 use crate::ports::Ports;
 use crate::process::{Launch, Process};
+use crate::say::say;
 use camino::Utf8Path;
 use rustix::process::Signal;
 use serde::Deserialize;
@@ -88,7 +89,7 @@ pub(crate) fn token(home: &Home, bin_dir: &Utf8Path) -> Result<String> {
     if let Ok(token) = std::fs::read_to_string(&path) {
         return Ok(token.trim().to_owned());
     }
-    println!("Setting up the database, the silo and its admin user");
+    say("Setting up the database, the silo and its admin user");
     let log = home.log("bootstrap");
     let output = Command::new(bin_dir.join("nexus"))
         .args(["bootstrap", "--config", home.nexus_config(0).as_str()])

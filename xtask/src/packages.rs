@@ -3,6 +3,7 @@
 
 use crate::failure::{Context, Failure, Result};
 use crate::pg_bin::{MIN_VERSION, OVERRIDE, PgBin};
+use crate::say::say;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -32,6 +33,7 @@ saved=
 if [ -e "$conf" ]; then saved=$(mktemp); cp -p "$conf" "$saved"; fi
 restore() {
     if [ -n "$saved" ]; then cp -p "$saved" "$conf"; rm -f "$saved"
+    elif [ -e "$conf.ucf-dist" ]; then mv "$conf.ucf-dist" "$conf"
     elif [ -e "$packaged" ]; then cp "$packaged" "$conf"
     else rm -f "$conf"; fi
 }
@@ -124,8 +126,8 @@ fn provide(needs: &[Need]) -> Result<()> {
             by_hand(&packages, candidate())
         )));
     };
-    println!("This machine lacks {what}.");
-    println!("Installing with apt-get: {}", packages.join(" "));
+    say(format_args!("This machine lacks {what}."));
+    say(format_args!("Installing with apt-get: {}", packages.join(" ")));
     as_root(root, &["apt-get", "update", "-q"])?;
     if !needs.contains(&POSTGRES) {
         let mut install =

@@ -5,6 +5,7 @@
 
 use crate::account::Account;
 use crate::failure::{Context, Failure, Result};
+use crate::say::say;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal};
 use std::fs::File;
@@ -112,7 +113,7 @@ pub(crate) fn stop(processes: &[Process]) -> Result<()> {
         return Ok(());
     }
     let names: Vec<&str> = left.iter().map(|(p, _)| p.name.as_str()).collect();
-    println!("Stopping {}", names.join(", "));
+    say(format_args!("Stopping {}", names.join(", ")));
     let turns = processes.iter().map(|p| p.stop.len()).max().unwrap_or(0);
     for turn in 0..turns {
         let mut patience = Duration::ZERO;
@@ -128,7 +129,10 @@ pub(crate) fn stop(processes: &[Process]) -> Result<()> {
         }
     }
     for (process, pid) in &left {
-        println!("{} (pid {pid}) does not stop; killing it", process.name);
+        say(format_args!(
+            "{} (pid {pid}) does not stop; killing it",
+            process.name
+        ));
         send(process, *pid, Signal::KILL);
     }
     wait_gone(&mut left, AFTER_KILL);

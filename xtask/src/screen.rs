@@ -1,6 +1,7 @@
 //! What `up` shows at the end: where it is, the token, and lines to paste.
 
 use crate::manifest::Manifest;
+use crate::say::say;
 use crate::stack::Stack;
 
 const GIB: u64 = 1 << 30;
@@ -8,7 +9,7 @@ const GIB: u64 = 1 << 30;
 const MAX_NCPUS: u32 = 254;
 
 pub(crate) fn show(stack: &Stack, manifest: &Manifest) {
-    println!("{}", text(stack, manifest));
+    say(text(stack, manifest));
 }
 
 fn text(stack: &Stack, manifest: &Manifest) -> String {

@@ -5,6 +5,7 @@ use crate::failure::{Context, Result};
 use crate::home::Home;
 use crate::manifest::{Manifest, PerProcess};
 use crate::process::Process;
+use crate::say::say;
 use crate::settings::Settings;
 use crate::{cluster, nexus, sled_agent};
 use camino::Utf8PathBuf;
@@ -50,7 +51,7 @@ impl Stack {
         crate::process::stop(&self.sled_agents)?;
         crate::process::stop(std::slice::from_ref(&self.postgres))?;
         if self.settings.ephemeral {
-            println!("Removing its data, which was ephemeral");
+            say("Removing its data, which was ephemeral");
             return self.remove_data(false);
         }
         match std::fs::remove_file(self.home.manifest()) {

@@ -5,6 +5,7 @@ use crate::cluster::{Cluster, Durability};
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::process::Process;
+use crate::say::say;
 use crate::{cargo, cockroach, packages};
 use camino::{Utf8Path, Utf8PathBuf};
 use std::fs::File;
@@ -34,7 +35,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let interrupt = Interrupt::watch()?;
     if let Ok(url) = std::env::var(URL_VARIABLE) {
-        println!("Using the database server that {URL_VARIABLE} names");
+        say(format_args!(
+            "Using the database server that {URL_VARIABLE} names"
+        ));
         packages::for_build()?;
         return run_tests(&url, &args.args, &interrupt);
     }
@@ -59,7 +62,7 @@ fn run_tests(
     if has_nextest() {
         tests.args(["nextest", "run"]);
     } else {
-        println!("No cargo-nextest here; using cargo test");
+        say("No cargo-nextest here; using cargo test");
         tests.arg("test");
     }
     if !args.iter().any(|arg| selects_packages(arg)) {
@@ -192,7 +195,7 @@ fn clear_abandoned(temp: &Utf8Path) {
         if !ours || lock.try_lock().is_err() {
             continue;
         }
-        println!("Clearing away {dir}, which a killed run left");
+        say(format_args!("Clearing away {dir}, which a killed run left"));
         let Ok(account) = crate::account::Account::for_postgres() else {
             continue;
         };

@@ -8,6 +8,7 @@ use crate::interrupt::Interrupt;
 use crate::manifest::Manifest;
 use crate::pg_bin::PgBin;
 use crate::process::{Launch, Process};
+use crate::say::say;
 use crate::settings::{Settings, Wanted};
 use crate::stack::Stack;
 use crate::{cargo, http, nexus, packages, screen, sled_agent};
@@ -106,18 +107,18 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     drop(lock);
 
     if begun.is_empty() {
-        println!("Everything runs already in {}.", home.dir());
+        say(format_args!("Everything runs already in {}.", home.dir()));
     }
     screen::show(&stack, &manifest);
     if args.detach || begun.is_empty() {
-        println!("`cargo xtask down{}` stops it.", dir_flag(&args));
+        say(format_args!("`cargo xtask down{}` stops it.", dir_flag(&args)));
         return Ok(ExitCode::SUCCESS);
     }
     let Some(foreground) = home.try_foreground()? else {
-        println!("Another `cargo xtask up` looks after it: stop it there.");
+        say("Another `cargo xtask up` looks after it: stop it there.");
         return Ok(ExitCode::SUCCESS);
     };
-    println!("Ctrl-C stops all of it.");
+    say("Ctrl-C stops all of it.");
     watch(&stack, begun, &interrupt, foreground)
 }
 
@@ -139,7 +140,7 @@ fn decide(home: &Home, wanted: &Wanted) -> Result<Stack> {
             )));
         }
         if saved.ephemeral && !wanted.ephemeral {
-            println!("What is here was begun with --ephemeral and stays so.");
+            say("What is here was begun with --ephemeral and stays so.");
         }
     }
     Stack::new(home, &settings)
@@ -179,7 +180,7 @@ impl<'a> Start<'a> {
     fn start_missing(&mut self) -> Result<(Cluster, String)> {
         let Stack { home, settings, .. } = self.stack;
         let bin = packages::for_server()?;
-        println!("Building Nexus and the sled-agent");
+        say("Building Nexus and the sled-agent");
         cargo::build(&["-p", "nexus", "-p", "sled-agent"], self.interrupt)?;
         let bin_dir = cargo::bin_dir()?;
         let ports = settings.ports()?;
@@ -232,7 +233,7 @@ impl<'a> Start<'a> {
             // A token of an earlier database is worth nothing in a new one.
             let _ = std::fs::remove_file(self.stack.home.token());
         }
-        println!("Starting PostgreSQL on port {port}");
+        say(format_args!("Starting PostgreSQL on port {port}"));
         let child = cluster.start(self.interrupt)?;
         self.children.push((process, child));
         match self.children.last_mut() {
@@ -252,7 +253,7 @@ impl<'a> Start<'a> {
             ensure_free(&launch.process, *port)?;
         }
         let first = ports.first().copied().unwrap_or_default();
-        println!("Starting {} on port {first}", launch.process.name);
+        say(format_args!("Starting {} on port {first}", launch.process.name));
         let child = launch.spawn()?;
         self.children.push((launch.process, child));
         Ok(())
@@ -426,31 +427,31 @@ fn watch(
             }
         }
         if !stack.home.manifest().exists() {
-            println!("Stopped by `cargo xtask down`.");
+            say("Stopped by `cargo xtask down`.");
             return Ok(ExitCode::SUCCESS);
         }
         for process in stack.all() {
             let now = process.find().is_some();
             let before = running.insert(&process.name, now);
             match (before, now) {
-                (Some(true), false) => println!(
+                (Some(true), false) => say(format_args!(
                     "{} ended{}. `cargo xtask up` in another terminal starts \
                      it again. Its log: {}",
                     process.name,
                     ended.remove(&process.name).unwrap_or_default(),
                     process.log
-                ),
+                )),
                 (Some(false), true) => {
-                    println!("{} runs again", process.name);
+                    say(format_args!("{} runs again", process.name));
                 }
                 _ => {}
             }
         }
     }
-    println!();
+    say("");
     let _lock = lock_patiently(&stack.home)?;
     stack.stop()?;
-    println!("Stopped.");
+    say("Stopped.");
     Ok(ExitCode::SUCCESS)
 }
 
