@@ -119,9 +119,7 @@ impl Instance {
 }
 
 /// What a user says of a new instance.
-#[derive(
-    Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct NewInstance {
     pub name: Name,

@@ -62,9 +62,7 @@ pub fn run_state(instance: &Instance, vmm: Option<&Vmm>) -> RunState {
         (_, Some(VmmState::Running)) => RunState::Running,
         (_, Some(VmmState::Rebooting)) => RunState::Rebooting,
         (_, Some(VmmState::Migrating)) => RunState::Migrating,
-        (_, Some(VmmState::Stopping | VmmState::Stopped)) => {
-            RunState::Stopping
-        }
+        (_, Some(VmmState::Stopping | VmmState::Stopped)) => RunState::Stopping,
         // Ended, and to be started again as soon as it is unlinked.
         (
             _,

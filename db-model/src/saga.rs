@@ -20,9 +20,7 @@ sql_enum! {
 }
 
 /// A saga. Unfinished is one whose `time_ended` is null.
-#[derive(
-    Clone, Debug, Queryable, QueryableByName, Selectable, Insertable,
-)]
+#[derive(Clone, Debug, Queryable, QueryableByName, Selectable, Insertable)]
 #[diesel(table_name = saga)]
 #[expect(missing_docs, reason = "dbinit.sql says what each column means")]
 pub struct Saga {

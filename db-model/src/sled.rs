@@ -1,9 +1,7 @@
 //! Sleds: the hosts.
 
 use crate::schema::sled;
-use crate::{
-    ByteCount, InstanceId, Name, RunState, SledId, VcpuCount,
-};
+use crate::{ByteCount, InstanceId, Name, RunState, SledId, VcpuCount};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{Insertable, Queryable, QueryableByName, Selectable};
 use uuid::Uuid;
@@ -29,9 +27,7 @@ sql_enum! {
 }
 
 /// A host, as its agent registered it and as operators set it.
-#[derive(
-    Clone, Debug, Queryable, QueryableByName, Selectable, Insertable,
-)]
+#[derive(Clone, Debug, Queryable, QueryableByName, Selectable, Insertable)]
 #[diesel(table_name = sled)]
 #[expect(missing_docs, reason = "dbinit.sql says what each column means")]
 pub struct Sled {

@@ -12,7 +12,8 @@ use diesel::pg::Pg;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::BigInt;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 const KIB: i64 = 1 << 10;
 const MIB: i64 = 1 << 20;
@@ -27,7 +28,6 @@ const TIB: i64 = 1 << 40;
     Copy,
     Debug,
     Default,
-    Deserialize,
     Eq,
     FromSqlRow,
     Hash,
@@ -38,7 +38,7 @@ const TIB: i64 = 1 << 40;
     Serialize,
 )]
 #[diesel(sql_type = BigInt)]
-#[serde(try_from = "u64", into = "u64")]
+#[serde(into = "u64")]
 pub struct ByteCount(#[schemars(with = "u64")] i64);
 
 /// A number of bytes that is negative or does not fit.
@@ -108,6 +108,36 @@ impl TryFrom<i64> for ByteCount {
     }
 }
 
+// By hand, so that the refusal of a number says which would be right.
+impl<'de> Deserialize<'de> for ByteCount {
+    fn deserialize<D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = ByteCount;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a number of bytes from 0 to {}", i64::MAX)
+            }
+
+            fn visit_u64<E: de::Error>(self, v: u64) -> Result<ByteCount, E> {
+                ByteCount::try_from(v).map_err(|_| {
+                    E::invalid_value(Unexpected::Unsigned(v), &self)
+                })
+            }
+
+            fn visit_i64<E: de::Error>(self, v: i64) -> Result<ByteCount, E> {
+                ByteCount::try_from(v)
+                    .map_err(|_| E::invalid_value(Unexpected::Signed(v), &self))
+            }
+        }
+
+        deserializer.deserialize_u64(Bytes)
+    }
+}
+
 impl From<ByteCount> for u64 {
     fn from(bytes: ByteCount) -> u64 {
         bytes.to_u64()
@@ -158,7 +188,7 @@ impl FromSql<BigInt, Pg> for ByteCount {
     Serialize,
 )]
 #[diesel(sql_type = BigInt)]
-#[serde(transparent)]
+#[serde(try_from = "i64")]
 pub struct VcpuCount(u16);
 
 /// A number of virtual CPUs that is negative or does not fit.
@@ -241,9 +271,7 @@ mod tests {
         assert!(ByteCount::try_from(-1_i64).is_err());
         let error = serde_json::from_str::<ByteCount>("9223372036854775808")
             .unwrap_err();
-        assert!(
-            error.to_string().contains("between 0 and 9223372036854775807")
-        );
+        assert!(error.to_string().contains("from 0 to 9223372036854775807"));
         assert!(serde_json::from_str::<ByteCount>("-1").is_err());
     }
 
@@ -253,7 +281,8 @@ mod tests {
         for value in [-1, 65_536, i64::MIN, i64::MAX] {
             assert!(VcpuCount::try_from(value).is_err(), "{value}");
         }
-        assert!(serde_json::from_str::<VcpuCount>("-1").is_err());
+        let error = serde_json::from_str::<VcpuCount>("-1").unwrap_err();
+        assert!(error.to_string().contains("between 0 and 65535"));
     }
 
     proptest! {

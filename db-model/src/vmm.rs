@@ -203,9 +203,7 @@ sql_enum! {
 }
 
 /// What a VMM holds of a sled.
-#[derive(
-    Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = sled_reservation)]
 #[expect(missing_docs, reason = "dbinit.sql says what each column means")]
 pub struct SledReservation {

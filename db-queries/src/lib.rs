@@ -1,1 +1,68 @@
-//! db-queries
+//! What may be done to the database. The only crate that speaks SQL: each
+//! public method is one statement or one named transaction.
+//!
+//! How it stays right: every transaction that changes an instance first locks
+//! its row, reads the facts, lets a pure function of `db_model::lifecycle`
+//! decide, and writes what that says ([`instance`]). Single rows that many
+//! share (a sled's sums) are changed by guarded statements under constraints.
+//! Both hold at READ COMMITTED, so no transaction here needs more.
+//!
+//! Locks are taken in one order: saga, instance, VMM, attempt, sled. Other
+//! instances than the locked one are only touched with SKIP LOCKED.
+
+mod error;
+mod fence;
+mod instance;
+mod lifecycle;
+mod migrate;
+mod pagination;
+mod pool;
+mod project;
+mod reconcile;
+mod saga;
+mod saga_store;
+mod silo;
+mod sled;
+mod start_attempt;
+mod transaction;
+mod vmm;
+
+pub use error::Error;
+pub use fence::FenceError;
+pub use migrate::{MigrateError, Migrated, migrate, migrations};
+pub use pagination::{ById, ByNameOrId, ByTime, Page};
+pub use pool::PoolSettings;
+pub use reconcile::Claimed;
+pub use saga::UnfinishedSaga;
+pub use saga_store::{SagaStore, Zombie, to_steno};
+pub use silo::Authenticated;
+pub use sled::{HeardFrom, SledFacts};
+pub use vmm::SledVmm;
+
+/// The database, as the rest of the product sees it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DataStore {
+    pool: pool::Pool,
+}
+
+impl DataStore {
+    /// A datastore over the database at `url`. Connects lazily, so it succeeds
+    /// while the database is away.
+    pub fn new(url: &str, settings: PoolSettings) -> DataStore {
+        DataStore { pool: pool::build(url, settings) }
+    }
+
+    /// Answers once the database does.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    pub async fn ping(&self) -> Result<(), Error> {
+        use diesel::RunQueryDsl;
+        self.run(|conn| {
+            diesel::sql_query("SELECT 1").execute(conn)?;
+            Ok(())
+        })
+        .await
+    }
+}

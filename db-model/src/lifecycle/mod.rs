@@ -222,9 +222,7 @@ impl<'a> Draft<'a> {
         let reason = vmm.end_reason.unwrap_or(VmmEndReason::Gone);
         self.instance.last_failure_kind = Some(reason);
         self.instance.last_failure_message = Some(
-            vmm.failure_reason
-                .clone()
-                .unwrap_or(reason.sentence().to_string()),
+            vmm.failure_reason.clone().unwrap_or(reason.sentence().to_string()),
         );
         self.instance.time_last_failure = Some(self.facts.now);
     }

@@ -2,7 +2,7 @@
 
 use super::{Changes, Draft, Facts, ReservationFate};
 use crate::{
-    StartFailure, StartFailureKind, StartFailureDetails, Vmm, VmmEndReason,
+    StartFailure, StartFailureDetails, StartFailureKind, Vmm, VmmEndReason,
     VmmId, VmmState,
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -74,11 +74,9 @@ pub fn observe(
             return Answer::Stale;
         }
         Observation::Unknown => vmm.end(VmmEndReason::Gone, None, facts.now),
-        Observation::Unregistered(report) => unregistered(
-            vmm,
-            report.as_ref(),
-            facts.now,
-        ),
+        Observation::Unregistered(report) => {
+            unregistered(vmm, report.as_ref(), facts.now)
+        }
         Observation::Fenced => vmm.end(VmmEndReason::Fenced, None, facts.now),
     };
     let mut draft = Draft::new(facts);
@@ -143,9 +141,8 @@ fn unregistered(
     let heard = Vmm {
         ever_ran,
         may_run: vmm.may_run || ever_ran,
-        generation: last.map_or(vmm.generation, |r| {
-            r.generation.max(vmm.generation)
-        }),
+        generation: last
+            .map_or(vmm.generation, |r| r.generation.max(vmm.generation)),
         ..vmm.clone()
     };
     match last.and_then(|r| r.end.clone()) {
@@ -159,11 +156,8 @@ fn unregistered(
 /// What a linked VMM's news means for its attempt and its instance.
 fn follow(draft: &mut Draft<'_>, old: &Vmm, new: &Vmm) {
     draft.visible = old.state != new.state;
-    let its_own = draft
-        .facts
-        .attempt
-        .as_ref()
-        .is_some_and(|a| a.vmm_id == Some(new.id));
+    let its_own =
+        draft.facts.attempt.as_ref().is_some_and(|a| a.vmm_id == Some(new.id));
     if its_own && new.ever_ran {
         draft.attempt_started();
         draft.unsettle();
@@ -179,8 +173,7 @@ fn follow(draft: &mut Draft<'_>, old: &Vmm, new: &Vmm) {
 /// not; whoever unregistered it says why.
 fn failed_boot(vmm: &Vmm) -> Option<StartFailure> {
     let reason = vmm.end_reason?;
-    let sentence =
-        vmm.failure_reason.as_deref().unwrap_or(reason.sentence());
+    let sentence = vmm.failure_reason.as_deref().unwrap_or(reason.sentence());
     match reason {
         VmmEndReason::Unwound => None,
         VmmEndReason::Fenced => Some(StartFailure {

@@ -19,13 +19,7 @@ pub fn create(
     now: DateTime<Utc>,
 ) -> (Instance, Option<StartAttempt>) {
     let attempt = attempt.map(|(attempt_id, user)| {
-        StartAttempt::new(
-            attempt_id,
-            id,
-            StartReason::Create,
-            Some(user),
-            now,
-        )
+        StartAttempt::new(attempt_id, id, StartReason::Create, Some(user), now)
     });
     let attempt_id = attempt.as_ref().map(|a| a.id);
     let instance = Instance {
@@ -204,9 +198,7 @@ pub fn reboot(facts: &Facts) -> Result<crate::Vmm, Refusal> {
     facts
         .active_vmm()
         .filter(|_| instance.intended_state == IntendedState::Running)
-        .filter(|v| {
-            matches!(v.state, VmmState::Running | VmmState::Rebooting)
-        })
+        .filter(|v| matches!(v.state, VmmState::Running | VmmState::Rebooting))
         .cloned()
         .ok_or(Refusal::NotRunning)
 }

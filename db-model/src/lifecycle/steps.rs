@@ -25,7 +25,9 @@ pub fn create_undone(facts: &Facts, incident: SagaId) -> Changes {
         return Changes::default();
     }
     let now = facts.now;
-    draft.end_attempt(|a| a.failed(&StartFailure::internal(incident), None, now));
+    draft.end_attempt(|a| {
+        a.failed(&StartFailure::internal(incident), None, now)
+    });
     draft.instance.state = InstanceState::Destroyed;
     draft.instance.intended_state = IntendedState::Destroyed;
     draft.instance.time_deleted = Some(facts.now);
@@ -39,10 +41,7 @@ pub fn create_undone(facts: &Facts, incident: SagaId) -> Changes {
 /// # Errors
 ///
 /// `AttemptOvertaken`.
-pub fn may_go_on(
-    attempt: &StartAttempt,
-    saga: SagaId,
-) -> Result<(), Refusal> {
+pub fn may_go_on(attempt: &StartAttempt, saga: SagaId) -> Result<(), Refusal> {
     match attempt.outcome {
         StartOutcome::Pending | StartOutcome::Started
             if attempt.saga_id == Some(saga) =>
@@ -203,8 +202,7 @@ pub fn unlink(facts: &Facts, vmm_id: VmmId) -> Changes {
 /// Parts the instance from a VMM about which its sled says nothing definite.
 /// It keeps what it holds of its sled, and somebody goes on asking.
 pub fn abandon(facts: &Facts, vmm_id: VmmId) -> Changes {
-    let Some(vmm) =
-        facts.active_vmm().filter(|v| v.id == vmm_id && !v.ended())
+    let Some(vmm) = facts.active_vmm().filter(|v| v.id == vmm_id && !v.ended())
     else {
         return Changes::default();
     };
@@ -231,18 +229,17 @@ fn part(draft: &mut Draft<'_>, vmm: &Vmm) {
     instance.target_vmm_id = None;
     let wanted = instance.intended_state == IntendedState::Running;
     let pending = instance.pending_start_attempt_id.is_some();
-    if wanted
-        && !pending
-        && vmm.end_reason == Some(VmmEndReason::GuestShutdown)
+    if wanted && !pending && vmm.end_reason == Some(VmmEndReason::GuestShutdown)
     {
         instance.intended_state = IntendedState::GuestShutdown;
         instance.next_retry_at = None;
     } else if vmm.ever_ran {
         if wanted && !pending {
             instance.failed_starts = 0;
-            instance.next_retry_at = instance
-                .auto_restart_enabled()
-                .then(|| instance.cooldown_expiration().unwrap_or(now).max(now));
+            instance.next_retry_at =
+                instance.auto_restart_enabled().then(|| {
+                    instance.cooldown_expiration().unwrap_or(now).max(now)
+                });
         }
         // A stop that finds its VMM lost says so, too; one that went as asked
         // has nothing to say.

@@ -1,0 +1,117 @@
+//! How the database can refuse: the choices that a caller has.
+
+use crate::FenceError;
+use db_model::lifecycle::Refusal;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such thing, or not any more.
+    #[error("not found")]
+    NotFound,
+    /// There is a live thing of that name already.
+    #[error("the name is taken")]
+    AlreadyExists,
+    /// Something is in it still.
+    #[error("it is not empty")]
+    NotEmpty,
+    /// The rules of the lifecycle forbid it.
+    #[error("refused")]
+    Refused(#[source] Refusal),
+    /// The sled that was chosen has no room any more.
+    #[error("the sled has no room")]
+    NoRoom,
+    /// Another saga is at work on the instance.
+    #[error("another saga is at work on the instance")]
+    SagaUnfinished,
+    /// The saga is not this process's any more.
+    #[error("fenced")]
+    Fenced(#[source] FenceError),
+    /// The database does not answer. Nothing is known to have been written.
+    #[error("the database is not available")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database and this code do not agree.
+    #[error("the database refused a statement")]
+    Internal(#[source] DieselError),
+}
+
+impl Error {
+    /// May the same transaction succeed if it is run again at once?
+    pub(crate) fn retryable(&self) -> bool {
+        match self {
+            Error::Internal(DieselError::DatabaseError(kind, info)) => {
+                matches!(kind, DatabaseErrorKind::SerializationFailure)
+                    // PostgreSQL's 40P01, which diesel does not name.
+                    || info.message().contains("deadlock detected")
+            }
+            Error::Internal(_)
+            | Error::NotFound
+            | Error::AlreadyExists
+            | Error::NotEmpty
+            | Error::Refused(_)
+            | Error::NoRoom
+            | Error::SagaUnfinished
+            | Error::Fenced(_)
+            | Error::Unavailable(_) => false,
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        Error::Refused(refusal)
+    }
+}
+
+impl From<DieselError> for Error {
+    fn from(error: DieselError) -> Error {
+        match &error {
+            DieselError::NotFound => Error::NotFound,
+            DieselError::DatabaseError(kind, info) => match kind {
+                DatabaseErrorKind::ClosedConnection
+                | DatabaseErrorKind::UnableToSendCommand => {
+                    Error::Unavailable(Box::new(error))
+                }
+                DatabaseErrorKind::UniqueViolation => {
+                    match info.constraint_name() {
+                        Some(
+                            "silo_live_name"
+                            | "silo_user_live_external_id"
+                            | "project_live_name"
+                            | "instance_live_name",
+                        ) => Error::AlreadyExists,
+                        Some("saga_one_unfinished") => Error::SagaUnfinished,
+                        _ => Error::Internal(error),
+                    }
+                }
+                _ if is_outage(info.message()) => {
+                    Error::Unavailable(Box::new(error))
+                }
+                _ => Error::Internal(error),
+            },
+            DieselError::BrokenTransactionManager
+            | DieselError::RollbackErrorOnCommit { .. } => {
+                Error::Unavailable(Box::new(error))
+            }
+            _ => Error::Internal(error),
+        }
+    }
+}
+
+/// libpq and a server that goes down say it in words, with no SQLSTATE that
+/// diesel would pass on.
+fn is_outage(message: &str) -> bool {
+    const SIGNS: [&str; 9] = [
+        "server closed the connection",
+        "terminating connection",
+        "no connection to the server",
+        "could not connect",
+        "connection to server",
+        "SSL connection has been closed",
+        "the database system is",
+        "canceling statement due to statement timeout",
+        "could not receive data from server",
+    ];
+    SIGNS.iter().any(|sign| message.contains(sign))
+}

@@ -1,0 +1,355 @@
+//! Instances: what users ask of them, what sagas do to them, how they look.
+
+use crate::{ById, ByNameOrId, DataStore, Error, Page, fence};
+use chrono::{DateTime, Utc};
+use db_model::lifecycle::{Changes, Refusal, requests, steps};
+use db_model::schema::{instance, project, sled, start_attempt, vmm};
+use db_model::{
+    Fence, Instance, InstanceChange, InstanceId, InstanceState, InstanceView,
+    Name, NewInstance, ProjectId, SagaId, SiloUserId, StartAttempt,
+    StartAttemptId, Vmm,
+};
+use diesel::dsl::sql;
+use diesel::sql_types::Timestamptz;
+use diesel::{
+    ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
+    PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
+};
+
+type ViewRow = (
+    Instance,
+    Option<Vmm>,
+    Option<StartAttempt>,
+    Option<DateTime<Utc>>,
+    DateTime<Utc>,
+);
+
+/// The statement that reads instances with what their views are made from.
+macro_rules! views {
+    () => {
+        instance::table
+            .left_join(
+                vmm::table.on(instance::active_vmm_id.eq(vmm::id.nullable())),
+            )
+            .left_join(sled::table.on(vmm::sled_id.eq(sled::id)))
+            .left_join(
+                start_attempt::table.on(instance::latest_start_attempt_id
+                    .eq(start_attempt::id.nullable())),
+            )
+            .select((
+                Instance::as_select(),
+                Option::<Vmm>::as_select(),
+                Option::<StartAttempt>::as_select(),
+                sled::time_last_heartbeat.nullable(),
+                sql::<Timestamptz>("clock_timestamp()"),
+            ))
+    };
+}
+
+fn view(
+    (instance, vmm, latest_attempt, sled_last_seen, now): ViewRow,
+) -> InstanceView {
+    InstanceView { instance, vmm, latest_attempt, sled_last_seen, now }
+}
+
+impl DataStore {
+    /// The instance of this id, for its view; deleted ones too.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn instance_view(
+        &self,
+        id: InstanceId,
+    ) -> Result<InstanceView, Error> {
+        self.run(move |conn| {
+            let row: ViewRow =
+                views!().filter(instance::id.eq(id)).first(conn)?;
+            Ok(view(row))
+        })
+        .await
+    }
+
+    /// A project's instances.
+    pub async fn instance_list(
+        &self,
+        project: ProjectId,
+        page: Page<ByNameOrId>,
+    ) -> Result<Vec<InstanceView>, Error> {
+        self.run(move |conn| {
+            let query = views!()
+                .filter(instance::project_id.eq(project))
+                .filter(instance::time_deleted.is_null())
+                .limit(page.limit)
+                .into_boxed();
+            let query = match page.by.clone() {
+                ByNameOrId::Name { after, descending: false } => {
+                    let query = query.order(instance::name.asc());
+                    match after {
+                        Some(after) => query.filter(instance::name.gt(after)),
+                        None => query,
+                    }
+                }
+                ByNameOrId::Name { after, descending: true } => {
+                    let query = query.order(instance::name.desc());
+                    match after {
+                        Some(after) => query.filter(instance::name.lt(after)),
+                        None => query,
+                    }
+                }
+                ByNameOrId::Id { after } => {
+                    let query = query.order(instance::id.asc());
+                    match after {
+                        Some(after) => query.filter(instance::id.gt(after)),
+                        None => query,
+                    }
+                }
+            };
+            let rows: Vec<ViewRow> = query.load(conn)?;
+            Ok(rows.into_iter().map(view).collect())
+        })
+        .await
+    }
+
+    /// Those of a project's instances that should run and do not.
+    pub async fn start_failure_list(
+        &self,
+        project: ProjectId,
+        page: Page<ById>,
+    ) -> Result<Vec<InstanceView>, Error> {
+        self.run(move |conn| {
+            let query = views!()
+                .filter(instance::project_id.eq(project))
+                .filter(instance::time_deleted.is_null())
+                .filter(instance::state.eq(InstanceState::Failed))
+                .order(instance::id.asc())
+                .limit(page.limit)
+                .into_boxed();
+            let query = match page.by.after {
+                Some(after) => query.filter(instance::id.gt(after)),
+                None => query,
+            };
+            let rows: Vec<ViewRow> = query.load(conn)?;
+            Ok(rows.into_iter().map(view).collect())
+        })
+        .await
+    }
+
+    /// The live instance of this name in a project.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn instance_id_by_name(
+        &self,
+        project: ProjectId,
+        name: Name,
+    ) -> Result<InstanceId, Error> {
+        self.run(move |conn| {
+            Ok(instance::table
+                .filter(instance::project_id.eq(project))
+                .filter(instance::name.eq(&name))
+                .filter(instance::time_deleted.is_null())
+                .select(instance::id)
+                .first(conn)?)
+        })
+        .await
+    }
+
+    /// The create saga's first step: the instance, and with it the attempt to
+    /// start it. Idempotent by id. Locks out the project's deletion.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the project is gone; `AlreadyExists`: the name is taken.
+    pub async fn instance_insert(
+        &self,
+        fence: Fence,
+        new: NewInstance,
+        id: InstanceId,
+        project_id: ProjectId,
+        attempt: Option<(StartAttemptId, SiloUserId)>,
+    ) -> Result<(), Error> {
+        self.transaction(move |conn| {
+            fence::check(conn, &fence)?;
+            let there: Option<InstanceId> = instance::table
+                .find(id)
+                .select(instance::id)
+                .first(conn)
+                .optional()?;
+            if there.is_some() {
+                return Ok(());
+            }
+            let now: DateTime<Utc> = project::table
+                .find(project_id)
+                .filter(project::time_deleted.is_null())
+                .select(sql::<Timestamptz>("clock_timestamp()"))
+                .for_share()
+                .first(conn)?;
+            let (row, attempt) =
+                requests::create(&new, id, project_id, attempt, now);
+            diesel::insert_into(instance::table).values(&row).execute(conn)?;
+            if let Some(attempt) = &attempt {
+                diesel::insert_into(start_attempt::table)
+                    .values(attempt)
+                    .execute(conn)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The create saga is through.
+    pub async fn instance_created(
+        &self,
+        fence: Fence,
+        id: InstanceId,
+    ) -> Result<(), Error> {
+        self.lifecycle(Some(fence), id, |_, facts| {
+            Ok((steps::created(facts), ()))
+        })
+        .await
+    }
+
+    /// The create saga is undone. Of an instance that was never inserted,
+    /// nothing is to undo.
+    pub async fn instance_create_undone(
+        &self,
+        fence: Fence,
+        id: InstanceId,
+    ) -> Result<(), Error> {
+        let incident = fence.saga_id;
+        let undone = self
+            .lifecycle(Some(fence), id, move |_, facts| {
+                Ok((steps::create_undone(facts, incident), ()))
+            })
+            .await;
+        match undone {
+            Err(Error::NotFound) => Ok(()),
+            undone => undone,
+        }
+    }
+
+    /// A create saga was given up by an operator: what it made is deleted, as
+    /// its undo would have done.
+    pub async fn instance_create_given_up(
+        &self,
+        id: InstanceId,
+        saga: SagaId,
+    ) -> Result<(), Error> {
+        self.lifecycle(None, id, move |_, facts| {
+            Ok((steps::create_undone(facts, saga), ()))
+        })
+        .await
+    }
+
+    /// A user asks for it to run.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Refused`: see [`requests::start`].
+    pub async fn instance_start(
+        &self,
+        id: InstanceId,
+        attempt: StartAttemptId,
+        user: SiloUserId,
+    ) -> Result<(), Error> {
+        self.request(id, move |facts| requests::start(facts, attempt, user))
+            .await
+    }
+
+    /// The system starts it again.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Refused`: see [`requests::auto_restart`].
+    pub async fn instance_auto_restart(
+        &self,
+        id: InstanceId,
+        attempt: StartAttemptId,
+    ) -> Result<(), Error> {
+        self.request(id, move |facts| requests::auto_restart(facts, attempt))
+            .await
+    }
+
+    /// A user asks for it not to run.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Refused`: see [`requests::stop`].
+    pub async fn instance_stop(&self, id: InstanceId) -> Result<(), Error> {
+        self.request(id, requests::stop).await
+    }
+
+    /// A user asks for it not to be.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Refused`: see [`requests::delete`].
+    pub async fn instance_delete(&self, id: InstanceId) -> Result<(), Error> {
+        self.request(id, requests::delete).await
+    }
+
+    /// A user changes it.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Refused`: see [`requests::change`].
+    pub async fn instance_change(
+        &self,
+        id: InstanceId,
+        change: InstanceChange,
+    ) -> Result<(), Error> {
+        self.request(id, move |facts| requests::change(facts, &change)).await
+    }
+
+    /// Which VMM a reboot goes to. Writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Refused`: see [`requests::reboot`].
+    pub async fn instance_to_reboot(
+        &self,
+        id: InstanceId,
+    ) -> Result<Vmm, Error> {
+        self.lifecycle(None, id, |_, facts| {
+            Ok((Changes::default(), requests::reboot(facts)?))
+        })
+        .await
+    }
+
+    /// The delete saga's step.
+    ///
+    /// # Errors
+    ///
+    /// `Refused(NotStopped)` while anything of it is left.
+    pub async fn instance_destroyed(
+        &self,
+        fence: Fence,
+        id: InstanceId,
+    ) -> Result<(), Error> {
+        self.lifecycle(Some(fence), id, |_, facts| {
+            Ok((steps::destroyed(facts)?, ()))
+        })
+        .await
+    }
+
+    async fn request(
+        &self,
+        id: InstanceId,
+        decide: impl Fn(&db_model::lifecycle::Facts) -> Result<Changes, Refusal>
+        + Send
+        + 'static,
+    ) -> Result<(), Error> {
+        self.lifecycle(
+            None,
+            id,
+            move |_: &mut PgConnection, facts| match decide(facts) {
+                Ok(changes) => Ok((changes, ())),
+                Err(Refusal::Deleted) => Err(Error::NotFound),
+                Err(refusal) => Err(Error::Refused(refusal)),
+            },
+        )
+        .await
+    }
+}

@@ -1,0 +1,129 @@
+//! The pool of connections: bb8 over async-bb8-diesel's connection, with a
+//! manager of our own, since that crate's never calls a connection broken and
+//! pings every one of them before each use.
+
+use async_bb8_diesel::{AsyncConnection, Connection};
+use diesel::connection::SimpleConnection;
+use diesel::{PgConnection, RunQueryDsl};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How many connections there are, and how long to wait for one.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolSettings {
+    /// At most so many connections.
+    pub max_connections: u32,
+    /// A request that gets no connection for so long is told `Unavailable`.
+    pub acquire_timeout: Duration,
+}
+
+impl Default for PoolSettings {
+    fn default() -> PoolSettings {
+        PoolSettings {
+            max_connections: 32,
+            acquire_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What the server holds every connection to. A transaction that hangs is ended
+/// there, since nothing on this side can: a dropped future leaves it open.
+const SESSION_SETTINGS: &str = "SET statement_timeout = '15s'; \
+     SET idle_in_transaction_session_timeout = '4s'";
+
+/// A connection that has been idle for longer is tried before it is used.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// A connection, with what the pool must know of it.
+pub(crate) struct Pooled {
+    pub(crate) connection: Connection<PgConnection>,
+    broken: AtomicBool,
+    last_used: std::sync::Mutex<Instant>,
+}
+
+impl Pooled {
+    /// Not to be used again.
+    pub(crate) fn mark_broken(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// Worked just now.
+    pub(crate) fn mark_used(&self) {
+        if let Ok(mut last_used) = self.last_used.lock() {
+            *last_used = Instant::now();
+        }
+    }
+}
+
+/// Makes and judges connections for the pool.
+#[derive(Debug)]
+pub(crate) struct Manager {
+    url: String,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error("connecting failed")]
+    Connect(#[from] diesel::ConnectionError),
+    #[error("the connection does not work")]
+    Query(#[from] diesel::result::Error),
+    #[error("the task that connects died")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl bb8::ManageConnection for Manager {
+    type Connection = Pooled;
+    type Error = ConnectError;
+
+    async fn connect(&self) -> Result<Pooled, ConnectError> {
+        use diesel::Connection as _;
+        let url = self.url.clone();
+        let connection = tokio::task::spawn_blocking(move || {
+            let mut conn = PgConnection::establish(&url)?;
+            conn.batch_execute(SESSION_SETTINGS)?;
+            Ok::<_, ConnectError>(conn)
+        })
+        .await??;
+        Ok(Pooled {
+            connection: Connection::new(connection),
+            broken: AtomicBool::new(false),
+            last_used: std::sync::Mutex::new(Instant::now()),
+        })
+    }
+
+    async fn is_valid(&self, conn: &mut Pooled) -> Result<(), ConnectError> {
+        let idle = conn.last_used.lock().map(|t| t.elapsed());
+        if idle.is_ok_and(|idle| idle < TRUSTED_IDLE) {
+            return Ok(());
+        }
+        conn.connection
+            .run(|c| {
+                diesel::sql_query("SELECT 1").execute(c)?;
+                Ok(())
+            })
+            .await
+    }
+
+    fn has_broken(&self, conn: &mut Pooled) -> bool {
+        conn.broken.load(Ordering::Relaxed)
+    }
+}
+
+pub(crate) type Pool = bb8::Pool<Manager>;
+
+pub(crate) fn build(url: &str, settings: PoolSettings) -> Pool {
+    bb8::Pool::builder()
+        .max_size(settings.max_connections)
+        .connection_timeout(settings.acquire_timeout)
+        .build_unchecked(Manager { url: with_connect_timeout(url) })
+}
+
+/// libpq waits for a silent server without an end unless it is told otherwise.
+fn with_connect_timeout(url: &str) -> String {
+    if url.contains("connect_timeout") {
+        return url.to_string();
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}connect_timeout=5&tcp_user_timeout=10000")
+}

@@ -1,0 +1,171 @@
+//! Projects.
+
+use crate::{ByNameOrId, DataStore, Error, Page};
+use chrono::{DateTime, Utc};
+use db_model::schema::{instance, project};
+use db_model::{Name, NameOrId, Project, ProjectChange, ProjectId, SiloId};
+use diesel::dsl::{exists, now, select, sql};
+use diesel::sql_types::Timestamptz;
+use diesel::{ExpressionMethods, QueryDsl, RunQueryDsl, SelectableHelper};
+
+impl DataStore {
+    /// A silo's live project.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, for another silo's too.
+    pub async fn project_view(
+        &self,
+        silo: SiloId,
+        which: NameOrId,
+    ) -> Result<Project, Error> {
+        self.run(move |conn| {
+            let query = project::table
+                .filter(project::silo_id.eq(silo))
+                .filter(project::time_deleted.is_null())
+                .select(Project::as_select())
+                .into_boxed();
+            let query = match &which {
+                NameOrId::Id(id) => query.filter(project::id.eq(*id)),
+                NameOrId::Name(name) => query.filter(project::name.eq(name)),
+            };
+            Ok(query.first(conn)?)
+        })
+        .await
+    }
+
+    /// A silo's projects.
+    pub async fn project_list(
+        &self,
+        silo: SiloId,
+        page: Page<ByNameOrId>,
+    ) -> Result<Vec<Project>, Error> {
+        self.run(move |conn| {
+            let query = project::table
+                .filter(project::silo_id.eq(silo))
+                .filter(project::time_deleted.is_null())
+                .limit(page.limit)
+                .select(Project::as_select())
+                .into_boxed();
+            let query = match page.by.clone() {
+                ByNameOrId::Name { after, descending: false } => {
+                    let query = query.order(project::name.asc());
+                    match after {
+                        Some(after) => query.filter(project::name.gt(after)),
+                        None => query,
+                    }
+                }
+                ByNameOrId::Name { after, descending: true } => {
+                    let query = query.order(project::name.desc());
+                    match after {
+                        Some(after) => query.filter(project::name.lt(after)),
+                        None => query,
+                    }
+                }
+                ByNameOrId::Id { after } => {
+                    let query = query.order(project::id.asc());
+                    match after {
+                        Some(after) => query.filter(project::id.gt(after)),
+                        None => query,
+                    }
+                }
+            };
+            Ok(query.load(conn)?)
+        })
+        .await
+    }
+
+    /// A new project.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists`.
+    pub async fn project_create(
+        &self,
+        silo: SiloId,
+        name: Name,
+        description: String,
+    ) -> Result<Project, Error> {
+        self.transaction(move |conn| {
+            let at: DateTime<Utc> =
+                select(sql::<Timestamptz>("clock_timestamp()"))
+                    .get_result(conn)?;
+            Ok(diesel::insert_into(project::table)
+                .values(&Project {
+                    id: ProjectId::new_v4(),
+                    silo_id: silo,
+                    name: name.clone(),
+                    description: description.clone(),
+                    time_created: at,
+                    time_modified: at,
+                    time_deleted: None,
+                })
+                .returning(Project::as_returning())
+                .get_result(conn)?)
+        })
+        .await
+    }
+
+    /// Changes what `change` names.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `AlreadyExists`: the new name is taken.
+    pub async fn project_change(
+        &self,
+        id: ProjectId,
+        change: ProjectChange,
+    ) -> Result<Project, Error> {
+        self.transaction(move |conn| {
+            let old: Project = project::table
+                .find(id)
+                .filter(project::time_deleted.is_null())
+                .select(Project::as_select())
+                .for_update()
+                .first(conn)?;
+            Ok(diesel::update(project::table.find(id))
+                .set((
+                    project::name.eq(change.name.clone().unwrap_or(old.name)),
+                    project::description.eq(change
+                        .description
+                        .clone()
+                        .unwrap_or(old.description)),
+                    project::time_modified.eq(now),
+                ))
+                .returning(Project::as_returning())
+                .get_result(conn)?)
+        })
+        .await
+    }
+
+    /// Deletes an empty project. Its row is locked first, so that no instance
+    /// comes in between (they lock it FOR SHARE).
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `NotEmpty`.
+    pub async fn project_delete(&self, id: ProjectId) -> Result<(), Error> {
+        self.transaction(move |conn| {
+            let _: ProjectId = project::table
+                .find(id)
+                .filter(project::time_deleted.is_null())
+                .select(project::id)
+                .for_update()
+                .first(conn)?;
+            let in_use: bool = select(exists(
+                instance::table
+                    .filter(instance::project_id.eq(id))
+                    .filter(instance::time_deleted.is_null()),
+            ))
+            .get_result(conn)?;
+            if in_use {
+                return Err(Error::NotEmpty);
+            }
+            diesel::update(project::table.find(id))
+                .set(project::time_deleted.eq(now))
+                .execute(conn)?;
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,137 @@
+//! The reconciler's rows: claimed by pushing their time ahead, given back by
+//! compare-and-set, so that a stamp which came in between is never lost.
+
+use crate::lifecycle::read_rest;
+use crate::saga::{UnfinishedSaga, unfinished};
+use crate::{DataStore, Error};
+use chrono::{DateTime, TimeDelta, Utc};
+use db_model::lifecycle::Facts;
+use db_model::schema::instance;
+use db_model::{Instance, InstanceId};
+use diesel::dsl::sql;
+use diesel::sql_types::{BigInt, Timestamptz, Uuid as SqlUuid};
+use diesel::{
+    ExpressionMethods, QueryDsl, QueryableByName, RunQueryDsl,
+    SelectableHelper, sql_query,
+};
+
+/// An instance that this process looks after until `until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName)]
+pub struct Claimed {
+    /// Which.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: InstanceId,
+    /// What the claim wrote; giving it back compares with this.
+    #[diesel(sql_type = Timestamptz)]
+    pub until: DateTime<Utc>,
+}
+
+impl DataStore {
+    /// Claims unsettled instances whose time has come, longest due first.
+    /// Nobody else gets them for `visibility`, unless they are stamped anew.
+    pub async fn reconcile_claim(
+        &self,
+        limit: i64,
+        visibility: TimeDelta,
+    ) -> Result<Vec<Claimed>, Error> {
+        self.run(move |conn| {
+            Ok(sql_query(
+                "UPDATE instance \
+                 SET reconcile_at = \
+                     clock_timestamp() + $2 * INTERVAL '1 millisecond' \
+                 WHERE id IN ( \
+                     SELECT id FROM instance \
+                     WHERE reconcile_at <= clock_timestamp() \
+                     ORDER BY reconcile_at LIMIT $1 \
+                     FOR UPDATE SKIP LOCKED) \
+                 RETURNING id, reconcile_at AS until",
+            )
+            .bind::<BigInt, _>(limit)
+            .bind::<BigInt, _>(visibility.num_milliseconds())
+            .load(conn)?)
+        })
+        .await
+    }
+
+    /// When the next unsettled instance is due, if any is.
+    pub async fn reconcile_next_due(&self) -> Result<Option<TimeDelta>, Error> {
+        self.run(|conn| {
+            let (next, now): (Option<DateTime<Utc>>, DateTime<Utc>) =
+                instance::table
+                    .select((
+                        diesel::dsl::min(instance::reconcile_at),
+                        sql::<Timestamptz>("clock_timestamp()"),
+                    ))
+                    .filter(instance::reconcile_at.is_not_null())
+                    .first(conn)?;
+            Ok(next.map(|next| next - now))
+        })
+        .await
+    }
+
+    /// What the reconciler goes by: the facts, and the instance's unfinished
+    /// saga. Read without a lock; whatever it then does re-checks.
+    pub async fn reconcile_facts(
+        &self,
+        id: InstanceId,
+    ) -> Result<(Facts, Option<UnfinishedSaga>), Error> {
+        self.transaction(move |conn| {
+            let (row, now): (Instance, DateTime<Utc>) = instance::table
+                .find(id)
+                .select((
+                    Instance::as_select(),
+                    sql::<Timestamptz>("clock_timestamp()"),
+                ))
+                .first(conn)?;
+            let saga = unfinished(conn, id)?;
+            Ok((read_rest(conn, row, now)?, saga))
+        })
+        .await
+    }
+
+    /// Gives a claimed instance back: settled, or to be looked at `next`.
+    /// Counts the look's error, if it had one, for operators. Does nothing if
+    /// it was stamped in between: then somebody looks anyhow.
+    pub async fn reconcile_give_back(
+        &self,
+        claimed: Claimed,
+        next: Option<DateTime<Utc>>,
+        error: Option<String>,
+    ) -> Result<(), Error> {
+        self.run(move |conn| {
+            let query = instance::table
+                .find(claimed.id)
+                .filter(instance::reconcile_at.eq(claimed.until));
+            match &error {
+                None => diesel::update(query)
+                    .set((
+                        instance::reconcile_at.eq(next),
+                        instance::reconcile_errors.eq(0),
+                        instance::reconcile_last_error.eq(None::<String>),
+                    ))
+                    .execute(conn)?,
+                Some(error) => diesel::update(query)
+                    .set((
+                        instance::reconcile_at.eq(next),
+                        instance::reconcile_errors
+                            .eq(instance::reconcile_errors + 1),
+                        instance::reconcile_last_error.eq(Some(error)),
+                    ))
+                    .execute(conn)?,
+            };
+            Ok(())
+        })
+        .await
+    }
+
+    /// How many instances are unsettled: for status.
+    pub async fn reconcile_unsettled(&self) -> Result<i64, Error> {
+        self.run(|conn| {
+            Ok(instance::table
+                .filter(instance::reconcile_at.is_not_null())
+                .count()
+                .get_result(conn)?)
+        })
+        .await
+    }
+}

@@ -1,0 +1,303 @@
+//! Sagas at rest: created, logged, adopted, ended.
+
+use crate::{DataStore, Error, fence};
+use chrono::{DateTime, Utc};
+use db_model::schema::{instance, saga, saga_node_event};
+use db_model::{
+    Fence, InstanceId, InstanceState, Saga, SagaId, SagaNodeEvent, SagaState,
+    SecId,
+};
+use diesel::dsl::sql;
+use diesel::sql_types::Timestamptz;
+use diesel::{
+    ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl,
+    SelectableHelper,
+};
+
+/// The saga that is at work on an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct UnfinishedSaga {
+    pub id: SagaId,
+    pub name: String,
+    pub current_sec: SecId,
+}
+
+pub(crate) fn unfinished(
+    conn: &mut PgConnection,
+    instance: InstanceId,
+) -> Result<Option<UnfinishedSaga>, Error> {
+    let row: Option<(SagaId, String, SecId)> = saga::table
+        .filter(saga::instance_id.eq(instance))
+        .filter(saga::time_ended.is_null())
+        .select((saga::id, saga::name, saga::current_sec))
+        .first(conn)
+        .optional()?;
+    Ok(row.map(|(id, name, current_sec)| UnfinishedSaga {
+        id,
+        name,
+        current_sec,
+    }))
+}
+
+fn database_time(conn: &mut PgConnection) -> Result<DateTime<Utc>, Error> {
+    Ok(diesel::select(sql::<Timestamptz>("clock_timestamp()"))
+        .get_result(conn)?)
+}
+
+impl DataStore {
+    /// A new saga, run by `sec`. Idempotent by id.
+    ///
+    /// # Errors
+    ///
+    /// `SagaUnfinished`: another is at work on the instance.
+    pub(crate) async fn saga_insert(
+        &self,
+        id: SagaId,
+        name: String,
+        instance_id: InstanceId,
+        sec: SecId,
+        dag: serde_json::Value,
+    ) -> Result<(), Error> {
+        self.transaction(move |conn| {
+            let there: Option<SagaId> =
+                saga::table.find(id).select(saga::id).first(conn).optional()?;
+            if there.is_some() {
+                return Ok(());
+            }
+            let now = database_time(conn)?;
+            diesel::insert_into(saga::table)
+                .values(&Saga {
+                    id,
+                    name: name.clone(),
+                    instance_id,
+                    state: SagaState::Running,
+                    dag: dag.clone(),
+                    creator_sec: sec,
+                    current_sec: sec,
+                    adopt_generation: 1,
+                    time_adopted: now,
+                    time_created: now,
+                    time_ended: None,
+                })
+                .execute(conn)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A record of a saga's log. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// `Fenced`.
+    pub(crate) async fn saga_record(
+        &self,
+        fence: Fence,
+        node_id: i64,
+        event_type: String,
+        data: Option<serde_json::Value>,
+    ) -> Result<(), Error> {
+        self.transaction(move |conn| {
+            fence::check(conn, &fence)?;
+            let event_time = database_time(conn)?;
+            diesel::insert_into(saga_node_event::table)
+                .values(&SagaNodeEvent {
+                    saga_id: fence.saga_id,
+                    node_id,
+                    event_type: event_type.clone(),
+                    data: data.clone(),
+                    creator: fence.sec_id,
+                    event_time,
+                })
+                .on_conflict_do_nothing()
+                .execute(conn)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// How far a saga is. One that is done stamps its instance, since somebody
+    /// may have waited for it.
+    ///
+    /// # Errors
+    ///
+    /// `Fenced`.
+    pub(crate) async fn saga_set_state(
+        &self,
+        fence: Fence,
+        state: SagaState,
+    ) -> Result<(), Error> {
+        self.transaction(move |conn| {
+            fence::check(conn, &fence)?;
+            let now = database_time(conn)?;
+            let instance_id: InstanceId =
+                diesel::update(saga::table.find(fence.saga_id))
+                    .set((
+                        saga::state.eq(state),
+                        saga::time_ended
+                            .eq((state == SagaState::Done).then_some(now)),
+                    ))
+                    .returning(saga::instance_id)
+                    .get_result(conn)?;
+            if state == SagaState::Done {
+                diesel::update(instance::table.find(instance_id))
+                    .filter(instance::state.ne(InstanceState::Destroyed))
+                    .set(instance::reconcile_at.eq(now))
+                    .execute(conn)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Adopts unfinished sagas that other processes ran, one row at a time and
+    /// passing over rows that are locked: come back for the rest. From here on
+    /// whoever ran them is fenced off.
+    pub async fn saga_adopt(
+        &self,
+        sec: SecId,
+        limit: i64,
+    ) -> Result<Vec<(Saga, Fence)>, Error> {
+        self.transaction(move |conn| {
+            let rows: Vec<Saga> = saga::table
+                .filter(saga::time_ended.is_null())
+                .filter(saga::current_sec.ne(sec))
+                .order(saga::id.asc())
+                .limit(limit)
+                .select(Saga::as_select())
+                .for_update()
+                .skip_locked()
+                .load(conn)?;
+            let mut adopted = Vec::with_capacity(rows.len());
+            for mut row in rows {
+                row.current_sec = sec;
+                row.adopt_generation += 1;
+                diesel::update(saga::table.find(row.id))
+                    .set((
+                        saga::current_sec.eq(sec),
+                        saga::adopt_generation.eq(row.adopt_generation),
+                        saga::time_adopted.eq(diesel::dsl::now),
+                    ))
+                    .execute(conn)?;
+                let fence = Fence {
+                    saga_id: row.id,
+                    sec_id: sec,
+                    adopt_generation: row.adopt_generation,
+                };
+                adopted.push((row, fence));
+            }
+            Ok(adopted)
+        })
+        .await
+    }
+
+    /// Takes anew an unfinished saga that `sec` itself is said to run and does
+    /// not: its creation was reported as failed and had not.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: it is over, or another's.
+    pub async fn saga_readopt(
+        &self,
+        sec: SecId,
+        id: SagaId,
+    ) -> Result<(Saga, Fence), Error> {
+        self.run(move |conn| {
+            let row: Saga = diesel::update(saga::table.find(id))
+                .filter(saga::time_ended.is_null())
+                .filter(saga::current_sec.eq(sec))
+                .set((
+                    saga::adopt_generation.eq(saga::adopt_generation + 1),
+                    saga::time_adopted.eq(diesel::dsl::now),
+                ))
+                .returning(Saga::as_returning())
+                .get_result(conn)?;
+            let fence = Fence {
+                saga_id: row.id,
+                sec_id: sec,
+                adopt_generation: row.adopt_generation,
+            };
+            Ok((row, fence))
+        })
+        .await
+    }
+
+    /// The unfinished sagas that `sec` is said to run.
+    pub async fn saga_unfinished_of(
+        &self,
+        sec: SecId,
+    ) -> Result<Vec<SagaId>, Error> {
+        self.run(move |conn| {
+            Ok(saga::table
+                .filter(saga::time_ended.is_null())
+                .filter(saga::current_sec.eq(sec))
+                .select(saga::id)
+                .load(conn)?)
+        })
+        .await
+    }
+
+    /// How many unfinished sagas other processes run.
+    pub async fn saga_count_foreign(&self, sec: SecId) -> Result<i64, Error> {
+        self.run(move |conn| {
+            Ok(saga::table
+                .filter(saga::time_ended.is_null())
+                .filter(saga::current_sec.ne(sec))
+                .count()
+                .get_result(conn)?)
+        })
+        .await
+    }
+
+    /// The saga of this id.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn saga_view(&self, id: SagaId) -> Result<Saga, Error> {
+        self.run(move |conn| {
+            Ok(saga::table.find(id).select(Saga::as_select()).first(conn)?)
+        })
+        .await
+    }
+
+    /// A saga's log, whole.
+    pub async fn saga_log(
+        &self,
+        id: SagaId,
+    ) -> Result<Vec<SagaNodeEvent>, Error> {
+        self.run(move |conn| {
+            Ok(saga_node_event::table
+                .filter(saga_node_event::saga_id.eq(id))
+                .order(saga_node_event::event_time.asc())
+                .select(SagaNodeEvent::as_select())
+                .load(conn)?)
+        })
+        .await
+    }
+
+    /// Gives a saga up: nobody runs it any more. What it was for is looked
+    /// after. For operators.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: no such unfinished saga.
+    pub async fn saga_abandon(&self, id: SagaId) -> Result<(), Error> {
+        self.transaction(move |conn| {
+            let instance_id: InstanceId = diesel::update(saga::table.find(id))
+                .filter(saga::time_ended.is_null())
+                .set((
+                    saga::state.eq(SagaState::Abandoned),
+                    saga::time_ended.eq(diesel::dsl::now),
+                ))
+                .returning(saga::instance_id)
+                .get_result(conn)?;
+            diesel::update(instance::table.find(instance_id))
+                .set(instance::reconcile_at.eq(diesel::dsl::now))
+                .execute(conn)?;
+            Ok(())
+        })
+        .await
+    }
+}

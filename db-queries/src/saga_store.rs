@@ -1,0 +1,226 @@
+//! steno's store, over the database: every write fenced.
+
+use crate::{DataStore, Error, FenceError};
+use async_trait::async_trait;
+use db_model::{Fence, InstanceId, SagaId, SagaState, SecId};
+use newtype_uuid::GenericUuid;
+use slog::{Logger, error, warn};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use steno::{SagaCachedState, SagaCreateParams, SagaNodeEventType, SecStore};
+use tokio::sync::watch;
+
+/// Between two tries to write a record while the database is away.
+const RETRY_PERIOD: Duration = Duration::from_millis(250);
+
+/// Tells the process that one of its sagas was adopted by another: it is a
+/// zombie, and must exit.
+#[derive(Clone, Debug)]
+pub struct Zombie(Arc<watch::Sender<bool>>);
+
+impl Default for Zombie {
+    fn default() -> Zombie {
+        Zombie(Arc::new(watch::Sender::new(false)))
+    }
+}
+
+impl Zombie {
+    /// This process is one.
+    pub fn declare(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Answers when this process has become one.
+    pub async fn declared(&self) {
+        let mut seen = self.0.subscribe();
+        // The sender is in `self`, so waiting cannot fail.
+        let _ = seen.wait_for(|zombie| *zombie).await;
+    }
+}
+
+/// A [`SecStore`] for the sagas of one process. It must be told of each saga
+/// before steno is: whose it is, and under which fence it runs.
+#[derive(Debug)]
+pub struct SagaStore {
+    datastore: DataStore,
+    sec_id: SecId,
+    zombie: Zombie,
+    log: Logger,
+    known: Mutex<HashMap<SagaId, (InstanceId, Fence)>>,
+}
+
+impl SagaStore {
+    /// A store for the process `sec_id`.
+    pub fn new(
+        datastore: DataStore,
+        sec_id: SecId,
+        zombie: Zombie,
+        log: Logger,
+    ) -> SagaStore {
+        SagaStore {
+            datastore,
+            sec_id,
+            zombie,
+            log,
+            known: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Announces a saga that steno is about to create. The fence is what all
+    /// its transactions check.
+    pub fn announce(&self, id: SagaId, instance: InstanceId) -> Fence {
+        let fence =
+            Fence { saga_id: id, sec_id: self.sec_id, adopt_generation: 1 };
+        self.announce_adopted(instance, fence);
+        fence
+    }
+
+    /// Announces a saga that steno is about to resume.
+    pub fn announce_adopted(&self, instance: InstanceId, fence: Fence) {
+        self.lock().insert(fence.saga_id, (instance, fence));
+    }
+
+    /// A saga that never began, or is over.
+    pub fn forget(&self, id: SagaId) {
+        self.lock().remove(&id);
+    }
+
+    /// Does this process run it?
+    pub fn knows(&self, id: SagaId) -> bool {
+        self.lock().contains_key(&id)
+    }
+
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<SagaId, (InstanceId, Fence)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes until it is written. A saga that is not this process's any more
+    /// goes no further: that never returns.
+    async fn persist<F>(&self, id: SagaId, write: impl Fn(Fence) -> F)
+    where
+        F: Future<Output = Result<(), Error>>,
+    {
+        let Some((_, fence)) = self.lock().get(&id).copied() else {
+            error!(self.log, "steno wrote of an unknown saga"; "saga" => %id);
+            return std::future::pending().await;
+        };
+        loop {
+            match write(fence).await {
+                Ok(()) => return,
+                Err(Error::Fenced(FenceError::Parked)) => {
+                    warn!(self.log, "an operator gave the saga up: parked";
+                        "saga" => %id);
+                    return std::future::pending().await;
+                }
+                Err(Error::Fenced(FenceError::Adopted)) => {
+                    self.zombie.declare();
+                    return std::future::pending().await;
+                }
+                Err(error) => {
+                    warn!(self.log, "cannot write a saga's record yet";
+                        "saga" => %id, "error" => ?error);
+                    tokio::time::sleep(RETRY_PERIOD).await;
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl SecStore for SagaStore {
+    async fn saga_create(
+        &self,
+        params: SagaCreateParams,
+    ) -> Result<(), anyhow::Error> {
+        let id = SagaId(params.id.into_untyped_uuid());
+        let Some((instance, _)) = self.lock().get(&id).copied() else {
+            anyhow::bail!("saga {id} was not announced");
+        };
+        self.datastore
+            .saga_insert(
+                id,
+                params.name.to_string(),
+                instance,
+                self.sec_id,
+                params.dag,
+            )
+            .await
+            .map_err(anyhow::Error::new)
+    }
+
+    async fn record_event(&self, event: steno::SagaNodeEvent) {
+        let id = SagaId(event.saga_id.into_untyped_uuid());
+        let node = i64::from(u32::from(event.node_id));
+        let (kind, data) = split(&event.event_type);
+        self.persist(id, |fence| {
+            self.datastore.saga_record(
+                fence,
+                node,
+                kind.to_string(),
+                data.clone(),
+            )
+        })
+        .await;
+    }
+
+    async fn saga_update(&self, id: steno::SagaId, update: SagaCachedState) {
+        let id = SagaId(id.into_untyped_uuid());
+        let state = match update {
+            SagaCachedState::Running => SagaState::Running,
+            SagaCachedState::Unwinding => SagaState::Unwinding,
+            SagaCachedState::Done => SagaState::Done,
+        };
+        self.persist(id, |fence| self.datastore.saga_set_state(fence, state))
+            .await;
+        if state == SagaState::Done {
+            self.forget(id);
+        }
+    }
+}
+
+/// A record's name and data, as they are kept.
+fn split(
+    event: &SagaNodeEventType,
+) -> (&'static str, Option<serde_json::Value>) {
+    let data = match event {
+        SagaNodeEventType::Succeeded(output) => Some((**output).clone()),
+        SagaNodeEventType::Failed(error) => serde_json::to_value(error).ok(),
+        SagaNodeEventType::UndoFailed(error) => {
+            serde_json::to_value(error).ok()
+        }
+        SagaNodeEventType::Started
+        | SagaNodeEventType::UndoStarted
+        | SagaNodeEventType::UndoFinished => None,
+    };
+    (event.label(), data)
+}
+
+/// A kept record, as steno wants it back.
+///
+/// # Errors
+///
+/// The record is none that this code writes.
+pub fn to_steno(
+    event: &db_model::SagaNodeEvent,
+) -> Result<steno::SagaNodeEvent, anyhow::Error> {
+    let data = event.data.clone().unwrap_or(serde_json::Value::Null);
+    let event_type = match event.event_type.as_str() {
+        "started" => SagaNodeEventType::Started,
+        "succeeded" => SagaNodeEventType::Succeeded(Arc::new(data)),
+        "failed" => SagaNodeEventType::Failed(serde_json::from_value(data)?),
+        "undo_started" => SagaNodeEventType::UndoStarted,
+        "undo_finished" => SagaNodeEventType::UndoFinished,
+        "undo_failed" => {
+            SagaNodeEventType::UndoFailed(serde_json::from_value(data)?)
+        }
+        other => anyhow::bail!("unknown saga record {other:?}"),
+    };
+    Ok(steno::SagaNodeEvent {
+        saga_id: steno::SagaId::from_untyped_uuid(event.saga_id.0),
+        node_id: u32::try_from(event.node_id)?.into(),
+        event_type,
+    })
+}

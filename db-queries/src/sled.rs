@@ -1,0 +1,320 @@
+//! Sleds: registered by their agents, set by operators.
+
+use crate::lifecycle::wake_waiting;
+use crate::{ById, DataStore, Error, Page};
+use chrono::{DateTime, Utc};
+use db_model::schema::{instance, project, silo, sled, sled_reservation, vmm};
+use db_model::{
+    Instance, Name, ReservationRole, Sled, SledId, SledInstance, SledPolicy,
+    SledProvisionPolicy, Vmm, run_state,
+};
+use diesel::dsl::sql;
+use diesel::sql_types::{Timestamptz, Uuid as SqlUuid};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, JoinOnDsl, OptionalExtension,
+    QueryDsl, QueryableByName, RunQueryDsl, SelectableHelper, sql_query,
+};
+use uuid::Uuid;
+
+/// What an agent says of its sled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct SledFacts {
+    pub id: SledId,
+    /// ip:port of its agent.
+    pub address: String,
+    pub serial: String,
+    pub part: String,
+    pub revision: i64,
+    pub vcpus: i64,
+    pub memory_bytes: i64,
+    pub storage_bytes: i64,
+    pub incarnation: Uuid,
+}
+
+/// What came of hearing from a sled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeardFrom {
+    /// It is not ours any more: its agent is to stop its guests.
+    pub expunged: bool,
+    /// It is new, or is back, or is another process: ask it for its VMMs.
+    pub news: bool,
+}
+
+#[derive(QueryableByName)]
+struct Before {
+    #[diesel(embed)]
+    sled: Sled,
+    #[diesel(sql_type = Timestamptz)]
+    now: DateTime<Utc>,
+}
+
+impl DataStore {
+    /// A sled's agent says that it is there: registration, with `new_too`, and
+    /// heartbeat. The sled's size follows what is said, except that it never
+    /// falls below what is reserved on it: what runs there, runs there.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: never registered, and not `new_too`.
+    pub async fn sled_heard_from(
+        &self,
+        facts: SledFacts,
+        new_too: bool,
+    ) -> Result<HeardFrom, Error> {
+        self.transaction(move |conn| {
+            let before: Option<Before> = sql_query(
+                "SELECT sled.*, clock_timestamp() AS now \
+                 FROM sled WHERE id = $1 FOR UPDATE",
+            )
+            .bind::<SqlUuid, _>(facts.id)
+            .get_result(conn)
+            .optional()?;
+            let Some(Before { sled: old, now }) = before else {
+                if !new_too {
+                    return Err(Error::NotFound);
+                }
+                insert(conn, &facts)?;
+                wake_waiting(conn, facts.id)?;
+                return Ok(HeardFrom { expunged: false, news: true });
+            };
+            let expunged = old.policy == SledPolicy::Expunged;
+            let news = old.silent(now) || old.incarnation != facts.incarnation;
+            let vcpus = facts.vcpus.max(old.reserved_vcpus);
+            let memory =
+                facts.memory_bytes.max(old.reserved_memory_bytes.to_i64());
+            diesel::update(sled::table.find(facts.id))
+                .set((
+                    sled::time_last_heartbeat.eq(now),
+                    sled::address.eq(&facts.address),
+                    sled::serial.eq(&facts.serial),
+                    sled::part.eq(&facts.part),
+                    sled::revision.eq(facts.revision),
+                    sled::incarnation.eq(facts.incarnation),
+                    sled::vcpus.eq(vcpus),
+                    sled::memory_bytes.eq(sql::<diesel::sql_types::BigInt>(
+                        &memory.to_string(),
+                    )),
+                    sled::storage_bytes.eq(sql::<diesel::sql_types::BigInt>(
+                        &facts.storage_bytes.to_string(),
+                    )),
+                ))
+                .execute(conn)?;
+            let grown = vcpus > old.vcpus || memory > old.memory_bytes.to_i64();
+            if news || grown {
+                wake_waiting(conn, facts.id)?;
+            }
+            Ok(HeardFrom { expunged, news })
+        })
+        .await
+    }
+
+    /// All sleds, for a placement.
+    pub async fn sled_all(&self) -> Result<(Vec<Sled>, DateTime<Utc>), Error> {
+        self.run(|conn| {
+            let sleds = sled::table.select(Sled::as_select()).load(conn)?;
+            let now: DateTime<Utc> =
+                diesel::select(sql::<Timestamptz>("clock_timestamp()"))
+                    .get_result(conn)?;
+            Ok((sleds, now))
+        })
+        .await
+    }
+
+    /// Sleds, by id.
+    pub async fn sled_list(
+        &self,
+        page: Page<ById>,
+    ) -> Result<Vec<Sled>, Error> {
+        self.run(move |conn| {
+            let query = sled::table
+                .order(sled::id.asc())
+                .limit(page.limit)
+                .select(Sled::as_select())
+                .into_boxed();
+            let query = match page.by.after {
+                Some(after) => query.filter(sled::id.gt(SledId(after))),
+                None => query,
+            };
+            Ok(query.load(conn)?)
+        })
+        .await
+    }
+
+    /// The sled of this id.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn sled_view(&self, id: SledId) -> Result<Sled, Error> {
+        self.run(move |conn| {
+            Ok(sled::table.find(id).select(Sled::as_select()).first(conn)?)
+        })
+        .await
+    }
+
+    /// The rack that all sleds are in.
+    pub async fn rack_id(&self) -> Result<Uuid, Error> {
+        use db_model::schema::db_metadata;
+        self.run(|conn| {
+            Ok(db_metadata::table.select(db_metadata::rack_id).first(conn)?)
+        })
+        .await
+    }
+
+    /// The instances that hold something of a sled, by id; abandoned runs are
+    /// not listed.
+    pub async fn sled_instance_list(
+        &self,
+        id: SledId,
+        page: Page<ById>,
+    ) -> Result<Vec<SledInstance>, Error> {
+        self.run(move |conn| {
+            let query = sled_reservation::table
+                .inner_join(
+                    instance::table
+                        .on(sled_reservation::instance_id.eq(instance::id)),
+                )
+                .inner_join(
+                    project::table.on(instance::project_id.eq(project::id)),
+                )
+                .inner_join(silo::table.on(project::silo_id.eq(silo::id)))
+                .inner_join(vmm::table.on(sled_reservation::vmm_id.eq(vmm::id)))
+                .filter(sled_reservation::sled_id.eq(id))
+                .filter(sled_reservation::role.ne(ReservationRole::Abandoned))
+                .order(instance::id.asc())
+                .limit(page.limit)
+                .select((
+                    Instance::as_select(),
+                    Vmm::as_select(),
+                    project::name,
+                    silo::name,
+                ))
+                .into_boxed();
+            let query = match page.by.after {
+                Some(after) => {
+                    query.filter(instance::id.gt(db_model::InstanceId(after)))
+                }
+                None => query,
+            };
+            let rows: Vec<(Instance, Vmm, Name, Name)> = query.load(conn)?;
+            Ok(rows
+                .into_iter()
+                .map(|(i, vmm, project_name, silo_name)| SledInstance {
+                    id: i.id,
+                    sled_id: id,
+                    state: run_state(&i, Some(&vmm)),
+                    name: i.name,
+                    project_name,
+                    silo_name,
+                    ncpus: i.ncpus,
+                    memory: i.memory_bytes,
+                    time_created: i.time_created,
+                    time_modified: i.time_modified,
+                })
+                .collect())
+        })
+        .await
+    }
+
+    /// Opens a sled to new instances or closes it; says what it was before.
+    /// What runs there is not disturbed.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `NoRoom` when the sled is expunged.
+    pub async fn sled_set_provision_policy(
+        &self,
+        id: SledId,
+        policy: SledProvisionPolicy,
+    ) -> Result<SledProvisionPolicy, Error> {
+        self.transaction(move |conn| {
+            let old: (SledPolicy, SledProvisionPolicy) = sled::table
+                .find(id)
+                .select((sled::policy, sled::provision_policy))
+                .for_update()
+                .first(conn)?;
+            if old.0 == SledPolicy::Expunged {
+                return Err(Error::NoRoom);
+            }
+            diesel::update(sled::table.find(id))
+                .set((
+                    sled::provision_policy.eq(policy),
+                    sled::time_modified.eq(diesel::dsl::now),
+                ))
+                .execute(conn)?;
+            if old.1 != policy && policy == SledProvisionPolicy::Provisionable {
+                wake_waiting(conn, id)?;
+            }
+            Ok(old.1)
+        })
+        .await
+    }
+
+    /// A sled is off for good. Idempotent. Its VMMs end by and by
+    /// (`sled_expunged_with_vmms`), since there may be many.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn sled_expunge(&self, id: SledId) -> Result<(), Error> {
+        self.run(move |conn| {
+            let hit = diesel::update(sled::table.find(id))
+                .set((
+                    sled::policy.eq(SledPolicy::Expunged),
+                    sled::time_modified.eq(diesel::dsl::now),
+                ))
+                .execute(conn)?;
+            if hit == 1 { Ok(()) } else { Err(Error::NotFound) }
+        })
+        .await
+    }
+
+    /// Expunged sleds that still have VMMs which have not ended.
+    pub async fn sled_expunged_with_vmms(&self) -> Result<Vec<SledId>, Error> {
+        self.run(|conn| {
+            Ok(sled::table
+                .inner_join(vmm::table.on(
+                    vmm::sled_id.eq(sled::id).and(vmm::time_ended.is_null()),
+                ))
+                .filter(sled::policy.eq(SledPolicy::Expunged))
+                .select(sled::id)
+                .distinct()
+                .load(conn)?)
+        })
+        .await
+    }
+}
+
+fn insert(
+    conn: &mut diesel::PgConnection,
+    facts: &SledFacts,
+) -> Result<(), Error> {
+    let bytes = |n: i64| {
+        db_model::ByteCount::try_from(n.max(0))
+            .unwrap_or(db_model::ByteCount::ZERO)
+    };
+    let at: DateTime<Utc> =
+        diesel::select(sql::<Timestamptz>("clock_timestamp()"))
+            .get_result(conn)?;
+    let row = Sled {
+        id: facts.id,
+        address: facts.address.clone(),
+        serial: facts.serial.clone(),
+        part: facts.part.clone(),
+        revision: facts.revision,
+        policy: SledPolicy::InService,
+        provision_policy: SledProvisionPolicy::Provisionable,
+        incarnation: facts.incarnation,
+        vcpus: facts.vcpus,
+        memory_bytes: bytes(facts.memory_bytes),
+        storage_bytes: bytes(facts.storage_bytes),
+        reserved_vcpus: 0,
+        reserved_memory_bytes: db_model::ByteCount::ZERO,
+        time_last_heartbeat: at,
+        time_created: at,
+        time_modified: at,
+    };
+    diesel::insert_into(sled::table).values(&row).execute(conn)?;
+    Ok(())
+}

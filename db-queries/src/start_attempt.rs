@@ -1,0 +1,193 @@
+//! Start attempts: read by users, taken and ended by sagas.
+
+use crate::{ByTime, DataStore, Error, Page};
+use db_model::lifecycle::{Changes, steps};
+use db_model::schema::start_attempt;
+use db_model::{
+    Fence, InstanceId, StagedFailure, StartAttempt, StartAttemptId,
+    StartFailure, StartOutcome,
+};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, PgConnection, QueryDsl,
+    RunQueryDsl, SelectableHelper,
+};
+
+/// The attempt of this id.
+pub(crate) fn read(
+    conn: &mut PgConnection,
+    id: StartAttemptId,
+) -> Result<StartAttempt, Error> {
+    Ok(start_attempt::table
+        .find(id)
+        .select(StartAttempt::as_select())
+        .first(conn)?)
+}
+
+/// Refuses if the attempt is over for this saga.
+pub(crate) fn check(
+    conn: &mut PgConnection,
+    id: StartAttemptId,
+    fence: &Fence,
+) -> Result<StartAttempt, Error> {
+    let attempt = read(conn, id)?;
+    steps::may_go_on(&attempt, fence.saga_id)?;
+    Ok(attempt)
+}
+
+impl DataStore {
+    /// An instance's attempts, newest first.
+    pub async fn start_attempt_list(
+        &self,
+        instance: InstanceId,
+        page: Page<ByTime>,
+    ) -> Result<Vec<StartAttempt>, Error> {
+        self.run(move |conn| {
+            let query = start_attempt::table
+                .filter(start_attempt::instance_id.eq(instance))
+                .order((
+                    start_attempt::time_started.desc(),
+                    start_attempt::id.desc(),
+                ))
+                .limit(page.limit)
+                .select(StartAttempt::as_select())
+                .into_boxed();
+            let query = match page.by.before {
+                Some((time, id)) => query.filter(
+                    start_attempt::time_started.lt(time).or(
+                        start_attempt::time_started
+                            .eq(time)
+                            .and(start_attempt::id.lt(StartAttemptId(id))),
+                    ),
+                ),
+                None => query,
+            };
+            Ok(query.load(conn)?)
+        })
+        .await
+    }
+
+    /// An attempt of an instance.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, for another instance's attempt too.
+    pub async fn start_attempt_view(
+        &self,
+        instance: InstanceId,
+        id: StartAttemptId,
+    ) -> Result<StartAttempt, Error> {
+        self.run(move |conn| {
+            Ok(start_attempt::table
+                .find(id)
+                .filter(start_attempt::instance_id.eq(instance))
+                .select(StartAttempt::as_select())
+                .first(conn)?)
+        })
+        .await
+    }
+
+    /// A start saga takes the attempt. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// `Refused`: see [`steps::claim`].
+    pub async fn start_attempt_claim(
+        &self,
+        fence: Fence,
+        instance: InstanceId,
+        id: StartAttemptId,
+    ) -> Result<(), Error> {
+        self.lifecycle(Some(fence), instance, move |conn, facts| {
+            // A node that runs again may find its attempt started.
+            if check(conn, id, &fence).is_ok() {
+                return Ok((Changes::default(), ()));
+            }
+            Ok((steps::claim(facts, id, fence.saga_id)?, ()))
+        })
+        .await
+    }
+
+    /// Is the attempt still this saga's to go on with?
+    ///
+    /// # Errors
+    ///
+    /// `Refused(AttemptOvertaken)`; `Fenced`.
+    pub async fn start_attempt_check(
+        &self,
+        fence: Fence,
+        id: StartAttemptId,
+    ) -> Result<(), Error> {
+        self.transaction(move |conn| {
+            crate::fence::check(conn, &fence)?;
+            check(conn, id, &fence)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Leaves, for the undo that will close the attempt, why it failed. Does
+    /// nothing to an attempt that is over or another saga's.
+    pub async fn start_attempt_stage(
+        &self,
+        fence: Fence,
+        id: StartAttemptId,
+        staged: StagedFailure,
+    ) -> Result<(), Error> {
+        self.transaction(move |conn| {
+            crate::fence::check(conn, &fence)?;
+            let json = serde_json::to_value(&staged)
+                .unwrap_or(serde_json::Value::Null);
+            diesel::update(start_attempt::table.find(id))
+                .filter(start_attempt::outcome.eq(StartOutcome::Pending))
+                .filter(start_attempt::saga_id.eq(fence.saga_id))
+                .set(start_attempt::staged_failure.eq(json))
+                .execute(conn)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The undo of the claim: ends the attempt, if it is still pending, with
+    /// what was staged.
+    pub async fn start_attempt_close_failed(
+        &self,
+        fence: Fence,
+        instance: InstanceId,
+        id: StartAttemptId,
+    ) -> Result<(), Error> {
+        self.lifecycle(Some(fence), instance, move |_, facts| {
+            let staged = facts.attempt.as_ref().and_then(|a| a.staged());
+            Ok((steps::close_failed(facts, id, fence.saga_id, staged), ()))
+        })
+        .await
+    }
+
+    /// Ends an attempt that no saga will end. Says whether this call did it.
+    pub async fn start_attempt_give_up(
+        &self,
+        instance: InstanceId,
+        id: StartAttemptId,
+        failure: StartFailure,
+    ) -> Result<bool, Error> {
+        self.lifecycle(None, instance, move |_, facts| {
+            let changes = steps::give_up_attempt(facts, id, &failure);
+            let ended = changes.attempt.is_some();
+            Ok((changes, ended))
+        })
+        .await
+    }
+
+    /// Counts that an attempt had to wait; says how often it has.
+    pub async fn start_attempt_held_back(
+        &self,
+        id: StartAttemptId,
+    ) -> Result<i64, Error> {
+        self.run(move |conn| {
+            Ok(diesel::update(start_attempt::table.find(id))
+                .set(start_attempt::held_back.eq(start_attempt::held_back + 1))
+                .returning(start_attempt::held_back)
+                .get_result(conn)?)
+        })
+        .await
+    }
+}

@@ -1,0 +1,76 @@
+//! The one place where statements are run and transactions are retried.
+
+use crate::{DataStore, Error};
+use async_bb8_diesel::AsyncConnection;
+use diesel::{Connection, PgConnection};
+use std::time::Duration;
+
+/// How often a transaction that lost a race is run before its caller hears of
+/// it. Each loss means that somebody else won, so this many in a row point at
+/// something other than a race.
+const MAX_TRIES: u32 = 10;
+
+impl DataStore {
+    /// Runs one statement. In a blocking closure on a thread of its own: it is
+    /// carried through though the caller's future is dropped.
+    pub(crate) async fn run<T, F>(&self, mut f: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
+    {
+        self.with_retries(move |conn| f(conn)).await
+    }
+
+    /// Runs one transaction, again if it loses a race (40001, 40P01).
+    pub(crate) async fn transaction<T, F>(&self, mut f: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
+    {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the helper that all others must use"
+        )]
+        self.with_retries(move |conn| conn.transaction(|conn| f(conn))).await
+    }
+
+    async fn with_retries<T, F>(&self, mut f: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
+    {
+        let pooled = self
+            .pool
+            .get()
+            .await
+            .map_err(|e| Error::Unavailable(Box::new(e)))?;
+        let result = pooled
+            .connection
+            .run(move |conn| {
+                let mut tries = 1;
+                loop {
+                    match f(conn) {
+                        Err(e) if e.retryable() && tries < MAX_TRIES => {
+                            std::thread::sleep(backoff(tries));
+                            tries += 1;
+                        }
+                        result => return result,
+                    }
+                }
+            })
+            .await;
+        match &result {
+            Err(Error::Unavailable(_)) => pooled.mark_broken(),
+            _ => pooled.mark_used(),
+        }
+        result
+    }
+}
+
+/// 1 ms, doubling to 64 ms, and up to as much again by chance, so that those
+/// who lost together do not meet again.
+fn backoff(tries: u32) -> Duration {
+    let base = 1u64 << tries.min(6);
+    let jitter = u64::from(uuid::Uuid::new_v4().as_fields().0) % base;
+    Duration::from_millis(base + jitter)
+}

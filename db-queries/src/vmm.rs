@@ -1,0 +1,215 @@
+//! VMMs: linked and unlinked by sagas, and what sleds say of them.
+
+use crate::{DataStore, Error, start_attempt};
+use chrono::TimeDelta;
+use db_model::lifecycle::reports::{Answer, Observation, observe};
+use db_model::lifecycle::{Changes, Facts, steps};
+use db_model::schema::vmm;
+use db_model::{
+    Fence, InstanceId, SledId, StartAttemptId, Vmm, VmmId, VmmState,
+};
+use diesel::{ExpressionMethods, QueryDsl, RunQueryDsl, SelectableHelper};
+
+/// A VMM that has not ended, as the watcher of its sled sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct SledVmm {
+    pub id: VmmId,
+    pub instance_id: InstanceId,
+    pub state: VmmState,
+    pub generation: i64,
+}
+
+impl DataStore {
+    /// A VMM for the attempt: its row, its link, and its room on `sled`, all
+    /// or nothing. Idempotent by the VMM's id.
+    ///
+    /// # Errors
+    ///
+    /// `NoRoom`: choose again; `Refused`: see [`steps::link`].
+    pub async fn vmm_link(
+        &self,
+        fence: Fence,
+        instance: InstanceId,
+        attempt: StartAttemptId,
+        vmm: VmmId,
+        sled: SledId,
+    ) -> Result<(), Error> {
+        self.lifecycle(Some(fence), instance, move |conn, facts| {
+            start_attempt::check(conn, attempt, &fence)?;
+            Ok((steps::link(facts, attempt, vmm, sled)?, ()))
+        })
+        .await
+    }
+
+    /// Which sled the VMM was placed on.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: it was not placed.
+    pub async fn vmm_view(&self, id: VmmId) -> Result<Vmm, Error> {
+        self.run(move |conn| {
+            Ok(vmm::table.find(id).select(Vmm::as_select()).first(conn)?)
+        })
+        .await
+    }
+
+    /// From here on the VMM may run.
+    ///
+    /// # Errors
+    ///
+    /// `Refused`: the attempt is over, or the VMM is.
+    pub async fn vmm_allow_to_run(
+        &self,
+        fence: Fence,
+        instance: InstanceId,
+        attempt: StartAttemptId,
+        vmm: VmmId,
+    ) -> Result<(), Error> {
+        self.lifecycle(Some(fence), instance, move |conn, facts| {
+            start_attempt::check(conn, attempt, &fence)?;
+            Ok((steps::allow_to_run(facts, vmm)?, ()))
+        })
+        .await
+    }
+
+    /// Parts the instance from its VMM. Idempotent. `fence` is the saga's that
+    /// does it.
+    pub async fn vmm_unlink(
+        &self,
+        fence: Fence,
+        instance: InstanceId,
+        vmm: VmmId,
+    ) -> Result<(), Error> {
+        self.lifecycle(Some(fence), instance, move |_, facts| {
+            Ok((steps::unlink(facts, vmm), ()))
+        })
+        .await
+    }
+
+    /// Gives up waiting for a definite word about a VMM. Idempotent; does
+    /// nothing to one that has ended. `fence` is the saga's that does it, none
+    /// the reconciler's.
+    pub async fn vmm_abandon(
+        &self,
+        fence: Option<Fence>,
+        instance: InstanceId,
+        vmm: VmmId,
+    ) -> Result<(), Error> {
+        self.lifecycle(fence, instance, move |_, facts| {
+            Ok((steps::abandon(facts, vmm), ()))
+        })
+        .await
+    }
+
+    /// The one door for what sleds say of VMMs: push, poll and answers.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: this sled was never given such a VMM.
+    pub async fn vmm_observe(
+        &self,
+        sled: SledId,
+        vmm: VmmId,
+        observation: Observation,
+        boot_allowance: TimeDelta,
+    ) -> Result<Answer, Error> {
+        let instance = self
+            .run(move |conn| {
+                Ok(vmm::table
+                    .find(vmm)
+                    .filter(vmm::sled_id.eq(sled))
+                    .select(vmm::instance_id)
+                    .first(conn)?)
+            })
+            .await?;
+        self.lifecycle(None, instance, move |_, facts: &Facts| {
+            let answer = observe(facts, vmm, &observation, boot_allowance);
+            let changes = match &answer {
+                Answer::Taken(changes) => (**changes).clone(),
+                Answer::Stale | Answer::Ended => Changes::default(),
+            };
+            Ok((changes, answer))
+        })
+        .await
+    }
+
+    /// Counts a question about a VMM that its sled did not answer; says how
+    /// many in a row there are. Only time in which we could ask counts that
+    /// way, so an outage of ours is held against nobody.
+    pub async fn vmm_unanswered(&self, id: VmmId) -> Result<i64, Error> {
+        self.run(move |conn| {
+            Ok(diesel::update(vmm::table.find(id))
+                .set(vmm::unanswered.eq(vmm::unanswered + 1))
+                .returning(vmm::unanswered)
+                .get_result(conn)?)
+        })
+        .await
+    }
+
+    /// The VMMs of a sled that have not ended, by id.
+    pub async fn vmm_live_on_sled(
+        &self,
+        sled: SledId,
+        after: Option<VmmId>,
+        limit: i64,
+    ) -> Result<Vec<SledVmm>, Error> {
+        self.run(move |conn| {
+            let query = vmm::table
+                .filter(vmm::sled_id.eq(sled))
+                .filter(vmm::time_ended.is_null())
+                .order(vmm::id.asc())
+                .limit(limit)
+                .select((
+                    vmm::id,
+                    vmm::instance_id,
+                    vmm::state,
+                    vmm::generation,
+                ))
+                .into_boxed();
+            let query = match after {
+                Some(after) => query.filter(vmm::id.gt(after)),
+                None => query,
+            };
+            let rows: Vec<(VmmId, InstanceId, VmmState, i64)> =
+                query.load(conn)?;
+            Ok(rows
+                .into_iter()
+                .map(|(id, instance_id, state, generation)| SledVmm {
+                    id,
+                    instance_id,
+                    state,
+                    generation,
+                })
+                .collect())
+        })
+        .await
+    }
+
+    /// Which of these VMMs, as a sled lists them, have rows here that ended,
+    /// and which have none at all.
+    pub async fn vmm_ended_or_unknown(
+        &self,
+        ids: Vec<VmmId>,
+    ) -> Result<(Vec<VmmId>, Vec<VmmId>), Error> {
+        self.run(move |conn| {
+            let rows: Vec<(VmmId, Option<chrono::DateTime<chrono::Utc>>)> =
+                vmm::table
+                    .filter(vmm::id.eq_any(&ids))
+                    .select((vmm::id, vmm::time_ended))
+                    .load(conn)?;
+            let ended = rows
+                .iter()
+                .filter(|(_, t)| t.is_some())
+                .map(|(id, _)| *id)
+                .collect();
+            let unknown = ids
+                .iter()
+                .filter(|id| !rows.iter().any(|(known, _)| known == *id))
+                .copied()
+                .collect();
+            Ok((ended, unknown))
+        })
+        .await
+    }
+}
