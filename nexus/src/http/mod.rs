@@ -2,13 +2,30 @@
 //! nothing.
 //!
 //! [`api`] is all that users may ask, [`internal_api`] all that sleds may
-//! tell; the handlers are beside them, one noun a file.
+//! tell. [`ExternalApiImpl`] and [`InternalApiImpl`] lead to the handlers, one
+//! noun a file.
 
 pub mod api;
 mod error;
+mod external;
+mod handler;
+mod instance;
+mod internal;
 pub mod internal_api;
 mod openapi;
 pub mod pagination;
+mod ping;
+mod project;
+mod sled;
+mod start_attempt;
 pub mod types;
+mod user;
 
+pub use external::ExternalApiImpl;
+pub use handler::ApiContext;
+pub use internal::InternalApiImpl;
 pub use openapi::{external_openapi, internal_openapi};
+
+/// What a request's body may hold: the largest is that of a new instance with
+/// 32 KiB of user data, which is 44 KiB of base64.
+pub const REQUEST_BODY_MAX_BYTES: usize = 128 * 1024;

@@ -1,0 +1,183 @@
+//! The external API, each operation led to the handler of its noun.
+
+use dropshot::{
+    HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
+    HttpResponseOk, Path, Query, ResultsPage, TypedBody,
+};
+
+use super::api::ExternalApi;
+use super::handler::{ApiContext, Request};
+use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
+use super::types::*;
+use super::{instance, ping, project, sled, start_attempt, user};
+
+type Answer<T> = Result<HttpResponseOk<T>, HttpError>;
+type Accepted<T> = Result<HttpResponseAccepted<T>, HttpError>;
+type Created<T> = Result<HttpResponseCreated<T>, HttpError>;
+type Deleted = Result<HttpResponseDeleted, HttpError>;
+
+/// The external API over an [`App`](crate::app::App).
+#[derive(Debug)]
+pub enum ExternalApiImpl {}
+
+impl ExternalApi for ExternalApiImpl {
+    type Context = ApiContext;
+
+    async fn ping(_: Request) -> Answer<Ping> {
+        ping::view().await
+    }
+
+    async fn current_user_view(rqctx: Request) -> Answer<CurrentUser> {
+        user::view(rqctx).await
+    }
+
+    async fn project_list(
+        rqctx: Request,
+        query: PagesByNameOrId<Everything>,
+    ) -> Answer<ResultsPage<Project>> {
+        project::list(rqctx, query).await
+    }
+
+    async fn project_create(
+        rqctx: Request,
+        body: TypedBody<ProjectCreate>,
+    ) -> Created<Project> {
+        project::create(rqctx, body).await
+    }
+
+    async fn project_view(
+        rqctx: Request,
+        path: Path<ProjectPath>,
+    ) -> Answer<Project> {
+        project::view(rqctx, path).await
+    }
+
+    async fn project_update(
+        rqctx: Request,
+        path: Path<ProjectPath>,
+        body: TypedBody<ProjectUpdate>,
+    ) -> Answer<Project> {
+        project::update(rqctx, path, body).await
+    }
+
+    async fn project_delete(
+        rqctx: Request,
+        path: Path<ProjectPath>,
+    ) -> Deleted {
+        project::delete(rqctx, path).await
+    }
+
+    async fn instance_list(
+        rqctx: Request,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Answer<ResultsPage<Instance>> {
+        instance::list(rqctx, query).await
+    }
+
+    async fn instance_create(
+        rqctx: Request,
+        query: Query<ProjectSelector>,
+        body: TypedBody<InstanceCreate>,
+    ) -> Created<Instance> {
+        instance::create(rqctx, query, body).await
+    }
+
+    async fn instance_view(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<InstanceViewParams>,
+    ) -> Answer<Instance> {
+        instance::view(rqctx, path, query).await
+    }
+
+    async fn instance_update(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<InstanceUpdate>,
+    ) -> Answer<Instance> {
+        instance::update(rqctx, path, query, body).await
+    }
+
+    async fn instance_delete(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Deleted {
+        instance::delete(rqctx, path, query).await
+    }
+
+    async fn instance_start(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Accepted<Instance> {
+        instance::start(rqctx, path, query).await
+    }
+
+    async fn instance_stop(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Accepted<Instance> {
+        instance::stop(rqctx, path, query).await
+    }
+
+    async fn instance_reboot(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Accepted<Instance> {
+        instance::reboot(rqctx, path, query).await
+    }
+
+    async fn instance_start_attempt_list(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: PagesByTime<OptionalProjectSelector>,
+    ) -> Answer<ResultsPage<StartAttempt>> {
+        start_attempt::list(rqctx, path, query).await
+    }
+
+    async fn instance_start_attempt_view(
+        rqctx: Request,
+        path: Path<StartAttemptPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Answer<StartAttempt> {
+        start_attempt::view(rqctx, path, query).await
+    }
+
+    async fn start_failure_list(
+        rqctx: Request,
+        query: PagesById<ProjectSelector>,
+    ) -> Answer<ResultsPage<InstanceNotRunning>> {
+        instance::not_running(rqctx, query).await
+    }
+
+    async fn sled_list(
+        rqctx: Request,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<Sled>> {
+        sled::list(rqctx, query).await
+    }
+
+    async fn sled_view(rqctx: Request, path: Path<SledPath>) -> Answer<Sled> {
+        sled::view(rqctx, path).await
+    }
+
+    async fn sled_instance_list(
+        rqctx: Request,
+        path: Path<SledPath>,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<SledInstance>> {
+        sled::instance_list(rqctx, path, query).await
+    }
+
+    async fn sled_set_provision_policy(
+        rqctx: Request,
+        path: Path<SledPath>,
+        body: TypedBody<SledProvisionPolicyParams>,
+    ) -> Answer<SledProvisionPolicyResponse> {
+        sled::set_provision_policy(rqctx, path, body).await
+    }
+}

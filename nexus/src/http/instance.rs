@@ -1,0 +1,278 @@
+//! Instances: handlers and views.
+
+use std::time::Duration;
+
+use db_model::{InstanceView, NameOrId};
+use dropshot::{
+    HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
+    HttpResponseOk, Path, Query, ResultsPage, TypedBody,
+};
+
+use super::handler::{Request, of_user};
+use super::pagination::{Listing, PagesById, PagesByNameOrId};
+use super::types::{
+    Instance, InstanceCreate, InstanceLastFailure, InstanceNotRunning,
+    InstancePath, InstanceReference, InstanceStartFailure, InstanceUpdate,
+    InstanceViewParams, OptionalProjectSelector, ProjectSelector,
+};
+use crate::app::InstanceSelector;
+use crate::error::Error;
+
+/// How long a request waits for a change unless it says.
+const WAIT_DEFAULT_SECS: u32 = 30;
+
+/// The longest that a request may wait: most proxies on the way give up on a
+/// silent connection after a minute.
+const WAIT_MAX_SECS: u32 = 60;
+
+pub(super) async fn list(
+    rqctx: Request,
+    query: PagesByNameOrId<ProjectSelector>,
+) -> Result<HttpResponseOk<ResultsPage<Instance>>, HttpError> {
+    let (app, opctx) = of_user(&rqctx).await?;
+    let list = Listing::new(&rqctx, query)?;
+    let project = &list.within.project;
+    let instances = app.instance_list(&opctx, project, list.page()).await?;
+    list.answer(instances, Instance::from, |at, i| at.after(&i.name, i.id))
+}
+
+pub(super) async fn create(
+    rqctx: Request,
+    query: Query<ProjectSelector>,
+    body: TypedBody<InstanceCreate>,
+) -> Result<HttpResponseCreated<Instance>, HttpError> {
+    let (app, opctx) = of_user(&rqctx).await?;
+    let project = query.into_inner().project;
+    let new = body.into_inner().try_into()?;
+    let instance = app.instance_create(&opctx, &project, new).await?;
+    Ok(HttpResponseCreated(instance.into()))
+}
+
+pub(super) async fn view(
+    rqctx: Request,
+    path: Path<InstancePath>,
+    query: Query<InstanceViewParams>,
+) -> Result<HttpResponseOk<Instance>, HttpError> {
+    let (app, opctx) = of_user(&rqctx).await?;
+    let query = query.into_inner();
+    let wait = wait(&query)?;
+    let which = select(path, query.project);
+    let instance = match wait {
+        None => app.instance_view(&opctx, &which).await?,
+        Some((seen, timeout)) => {
+            app.instance_wait_for_change(&opctx, &which, seen, timeout).await?
+        }
+    };
+    Ok(HttpResponseOk(instance.into()))
+}
+
+pub(super) async fn update(
+    rqctx: Request,
+    path: Path<InstancePath>,
+    query: Query<OptionalProjectSelector>,
+    body: TypedBody<InstanceUpdate>,
+) -> Result<HttpResponseOk<Instance>, HttpError> {
+    let (app, opctx) = of_user(&rqctx).await?;
+    let which = select(path, query.into_inner().project);
+    let change = body.into_inner().try_into()?;
+    let instance = app.instance_update(&opctx, &which, change).await?;
+    Ok(HttpResponseOk(instance.into()))
+}
+
+pub(super) async fn delete(
+    rqctx: Request,
+    path: Path<InstancePath>,
+    query: Query<OptionalProjectSelector>,
+) -> Result<HttpResponseDeleted, HttpError> {
+    let (app, opctx) = of_user(&rqctx).await?;
+    let which = select(path, query.into_inner().project);
+    app.instance_delete(&opctx, &which).await?;
+    Ok(HttpResponseDeleted())
+}
+
+pub(super) async fn start(
+    rqctx: Request,
+    path: Path<InstancePath>,
+    query: Query<OptionalProjectSelector>,
+) -> Result<HttpResponseAccepted<Instance>, HttpError> {
+    let (app, opctx) = of_user(&rqctx).await?;
+    let which = select(path, query.into_inner().project);
+    let instance = app.instance_start(&opctx, &which).await?;
+    Ok(HttpResponseAccepted(instance.into()))
+}
+
+pub(super) async fn stop(
+    rqctx: Request,
+    path: Path<InstancePath>,
+    query: Query<OptionalProjectSelector>,
+) -> Result<HttpResponseAccepted<Instance>, HttpError> {
+    let (app, opctx) = of_user(&rqctx).await?;
+    let which = select(path, query.into_inner().project);
+    let instance = app.instance_stop(&opctx, &which).await?;
+    Ok(HttpResponseAccepted(instance.into()))
+}
+
+pub(super) async fn reboot(
+    rqctx: Request,
+    path: Path<InstancePath>,
+    query: Query<OptionalProjectSelector>,
+) -> Result<HttpResponseAccepted<Instance>, HttpError> {
+    let (app, opctx) = of_user(&rqctx).await?;
+    let which = select(path, query.into_inner().project);
+    let instance = app.instance_reboot(&opctx, &which).await?;
+    Ok(HttpResponseAccepted(instance.into()))
+}
+
+pub(super) async fn not_running(
+    rqctx: Request,
+    query: PagesById<ProjectSelector>,
+) -> Result<HttpResponseOk<ResultsPage<InstanceNotRunning>>, HttpError> {
+    let (app, opctx) = of_user(&rqctx).await?;
+    let list = Listing::new(&rqctx, query)?;
+    let project = &list.within.project;
+    let rows = app.start_failure_list(&opctx, project, list.page()).await?;
+    list.answer(rows, InstanceNotRunning::from, |at, i| at.after(i.instance.id))
+}
+
+fn select(
+    path: Path<InstancePath>,
+    project: Option<NameOrId>,
+) -> InstanceSelector {
+    InstanceSelector { project, instance: path.into_inner().instance }
+}
+
+/// What to wait for and how long, if the request wants to wait.
+fn wait(query: &InstanceViewParams) -> Result<Option<(i64, Duration)>, Error> {
+    let secs = query.timeout_secs.unwrap_or(WAIT_DEFAULT_SECS);
+    if !(1..=WAIT_MAX_SECS).contains(&secs) {
+        return Err(Error::invalid_value(
+            "timeout_secs",
+            format!("{secs} is not from 1 to {WAIT_MAX_SECS}"),
+        ));
+    }
+    let Some(seen) = query.wait_for_change else {
+        return Ok(None);
+    };
+    let seen = i64::try_from(seen).map_err(|_| {
+        let message = format!("{seen} is no view_gen that was ever shown");
+        Error::invalid_value("wait_for_change", message)
+    })?;
+    Ok(Some((seen, Duration::from_secs(secs.into()))))
+}
+
+impl From<InstanceView> for Instance {
+    fn from(view: InstanceView) -> Self {
+        let run_state = view.run_state();
+        let time_run_state_updated = time_run_state_updated(&view);
+        let state_unconfirmed_since = view.state_unconfirmed_since();
+        let start_failure = start_failure(&view);
+        let row = view.instance;
+        Self {
+            last_failure: last_failure(&row),
+            auto_restart_enabled: row.auto_restart_enabled(),
+            auto_restart_cooldown_expiration: row
+                .cooldown_expiration()
+                .filter(|expiration| *expiration > view.now),
+            id: row.id,
+            name: row.name,
+            description: row.description,
+            project_id: row.project_id,
+            hostname: row.hostname,
+            ncpus: row.ncpus,
+            memory: row.memory_bytes,
+            boot_disk_id: None,
+            cpu_platform: None,
+            enable_jumbo_frames: false,
+            intended_state: row.intended_state,
+            run_state,
+            time_run_state_updated,
+            state_unconfirmed_since,
+            start_failure,
+            view_gen: row.view_gen.unsigned_abs(),
+            auto_restart_policy: row.auto_restart_policy,
+            time_last_auto_restarted: row.time_last_auto_restarted,
+            time_created: row.time_created,
+            time_modified: row.time_modified,
+        }
+    }
+}
+
+impl From<InstanceView> for InstanceNotRunning {
+    fn from(view: InstanceView) -> Self {
+        Self {
+            run_state: view.run_state(),
+            since: time_run_state_updated(&view),
+            start_failure: start_failure(&view),
+            last_failure: last_failure(&view.instance),
+            auto_restart_enabled: view.instance.auto_restart_enabled(),
+            instance: InstanceReference {
+                id: view.instance.id,
+                name: view.instance.name,
+                project_id: view.instance.project_id,
+            },
+        }
+    }
+}
+
+fn time_run_state_updated(
+    view: &InstanceView,
+) -> chrono::DateTime<chrono::Utc> {
+    let instance = view.instance.time_state_updated;
+    let vmm = view.vmm.as_ref().map(|vmm| vmm.time_state_updated);
+    vmm.map_or(instance, |vmm| vmm.max(instance))
+}
+
+fn start_failure(view: &InstanceView) -> Option<InstanceStartFailure> {
+    let (attempt, failure) = view.start_failure()?;
+    Some(InstanceStartFailure {
+        attempt_id: attempt.id,
+        failure,
+        next_retry_at: view.instance.next_retry_at,
+        time: attempt.time_ended?,
+    })
+}
+
+fn last_failure(row: &db_model::Instance) -> Option<InstanceLastFailure> {
+    Some(InstanceLastFailure {
+        kind: row.last_failure_kind?,
+        message: row.last_failure_message.clone()?,
+        time: row.time_last_failure?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(
+        wait_for_change: Option<u64>,
+        timeout_secs: Option<u32>,
+    ) -> InstanceViewParams {
+        InstanceViewParams { project: None, wait_for_change, timeout_secs }
+    }
+
+    #[test]
+    fn a_request_waits_only_if_it_says_for_what() {
+        let secs = Duration::from_secs;
+        for (query, expected) in [
+            (params(None, None), None),
+            (params(None, Some(5)), None),
+            (params(Some(7), None), Some((7, secs(30)))),
+            (params(Some(7), Some(60)), Some((7, secs(60)))),
+        ] {
+            assert_eq!(wait(&query).expect("valid"), expected);
+        }
+    }
+
+    #[test]
+    fn a_wait_that_cannot_be_is_refused_by_name() {
+        for (query, field) in [
+            (params(Some(7), Some(0)), "timeout_secs: 0"),
+            (params(Some(7), Some(61)), "timeout_secs: 61"),
+            (params(Some(u64::MAX), None), "wait_for_change: "),
+        ] {
+            let message = wait(&query).expect_err(field).to_string();
+            assert!(message.starts_with(field), "{message}");
+        }
+    }
+}

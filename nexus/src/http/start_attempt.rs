@@ -1,0 +1,57 @@
+//! Start attempts: handlers and views.
+
+use dropshot::{HttpError, HttpResponseOk, Path, Query, ResultsPage};
+
+use super::handler::{Request, of_user};
+use super::pagination::{Listing, PagesByTime};
+use super::types::{
+    InstancePath, OptionalProjectSelector, StartAttempt, StartAttemptPath,
+};
+use crate::app::InstanceSelector;
+
+pub(super) async fn list(
+    rqctx: Request,
+    path: Path<InstancePath>,
+    query: PagesByTime<OptionalProjectSelector>,
+) -> Result<HttpResponseOk<ResultsPage<StartAttempt>>, HttpError> {
+    let (app, opctx) = of_user(&rqctx).await?;
+    let list = Listing::new(&rqctx, query)?;
+    let which = InstanceSelector {
+        project: list.within.project.clone(),
+        instance: path.into_inner().instance,
+    };
+    let attempts =
+        app.instance_start_attempt_list(&opctx, &which, list.page()).await?;
+    list.answer(attempts, StartAttempt::from, |at, attempt| {
+        at.before(attempt.time_started, attempt.id)
+    })
+}
+
+pub(super) async fn view(
+    rqctx: Request,
+    path: Path<StartAttemptPath>,
+    query: Query<OptionalProjectSelector>,
+) -> Result<HttpResponseOk<StartAttempt>, HttpError> {
+    let (app, opctx) = of_user(&rqctx).await?;
+    let StartAttemptPath { instance, attempt } = path.into_inner();
+    let project = query.into_inner().project;
+    let which = InstanceSelector { project, instance };
+    let attempt =
+        app.instance_start_attempt_view(&opctx, &which, attempt).await?;
+    Ok(HttpResponseOk(attempt.into()))
+}
+
+impl From<db_model::StartAttempt> for StartAttempt {
+    fn from(row: db_model::StartAttempt) -> Self {
+        Self {
+            failure: row.failure(),
+            id: row.id,
+            instance_id: row.instance_id,
+            reason: row.reason,
+            requested_by: row.requested_by,
+            time_started: row.time_started,
+            time_ended: row.time_ended,
+            outcome: row.outcome,
+        }
+    }
+}
