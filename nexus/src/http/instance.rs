@@ -242,7 +242,114 @@ fn last_failure(row: &db_model::Instance) -> Option<InstanceLastFailure> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::{DateTime, TimeDelta, Utc};
+    use db_model::{
+        ByteCount, NewInstance, SagaId, StartFailure, VcpuCount, VmmEndReason,
+        lifecycle,
+    };
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
     use super::*;
+
+    const ID: Uuid = Uuid::from_u128(1);
+
+    fn now() -> DateTime<Utc> {
+        "2026-01-02T03:04:05Z".parse().expect("a time")
+    }
+
+    /// An instance that its creator wanted to run, after `change`.
+    fn row(
+        change: impl FnOnce(&mut InstanceView, db_model::StartAttempt),
+    ) -> InstanceView {
+        let new = NewInstance {
+            name: "db".parse().expect("a name"),
+            description: String::new(),
+            hostname: "db".parse().expect("a hostname"),
+            ncpus: VcpuCount::new(2),
+            memory: ByteCount::GIB,
+            user_data: String::new(),
+            network_interfaces: json!({ "type": "none" }),
+            auto_restart_policy: None,
+            start: true,
+        };
+        let ids = (ID.into(), ID.into());
+        let (instance, attempt) = lifecycle::requests::create(
+            &new,
+            ID.into(),
+            ID.into(),
+            Some(ids),
+            now(),
+        );
+        let mut view = InstanceView {
+            instance,
+            vmm: None,
+            latest_attempt: None,
+            sled_last_seen: None,
+            now: now(),
+        };
+        change(&mut view, attempt.expect("it was to start"));
+        view
+    }
+
+    fn shown(view: InstanceView) -> Value {
+        serde_json::to_value(Instance::from(view)).expect("it is plain data")
+    }
+
+    #[test]
+    fn a_failed_start_is_shown_with_its_attempt_and_the_next() {
+        let retry = now() + TimeDelta::seconds(5);
+        let view = row(|view, attempt| {
+            let failure = StartFailure::internal(SagaId::from(ID));
+            view.latest_attempt = Some(attempt.failed(&failure, None, now()));
+            view.instance.pending_start_attempt_id = None;
+            view.instance.state = db_model::InstanceState::Failed;
+            view.instance.next_retry_at = Some(retry);
+        });
+        let shown = shown(view);
+        assert_eq!(shown["run_state"], "failed");
+        assert_eq!(shown["intended_state"], "running");
+        let failure = &shown["start_failure"];
+        assert_eq!(failure["attempt_id"], ID.to_string());
+        assert_eq!(failure["kind"], "internal");
+        assert_eq!(failure["details"]["incident_id"], ID.to_string());
+        assert_eq!(failure["next_retry_at"], "2026-01-02T03:04:10Z");
+        assert_eq!(failure["time"], "2026-01-02T03:04:05Z");
+    }
+
+    #[test]
+    fn how_the_last_run_ended_is_shown_until_it_is_cleared() {
+        let view = row(|view, _| {
+            view.instance.last_failure_kind = Some(VmmEndReason::Panic);
+            view.instance.last_failure_message = Some("It fell.".to_owned());
+            view.instance.time_last_failure = Some(now());
+        });
+        assert_eq!(
+            shown(view)["last_failure"],
+            json!({
+                "kind": "panic",
+                "message": "It fell.",
+                "time": "2026-01-02T03:04:05Z",
+            }),
+        );
+        assert_eq!(shown(row(|_, _| ()))["last_failure"], Value::Null);
+    }
+
+    #[test]
+    fn a_cooldown_that_is_over_is_not_shown() {
+        for (secs_ago, expiration) in [
+            (0, json!("2026-01-02T03:09:05Z")),
+            (299, json!("2026-01-02T03:04:06Z")),
+            (300, Value::Null),
+        ] {
+            let view = row(|view, _| {
+                view.instance.time_last_auto_restarted =
+                    Some(now() - TimeDelta::seconds(secs_ago));
+            });
+            let shown = shown(view);
+            assert_eq!(shown["auto_restart_cooldown_expiration"], expiration);
+        }
+    }
 
     fn params(
         wait_for_change: Option<u64>,
