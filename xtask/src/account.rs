@@ -3,6 +3,7 @@
 
 use crate::failure::{Context, Failure, Result};
 use camino::Utf8Path;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -17,24 +18,34 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// `None` when we are not root and PostgreSQL can run as we do.
-    pub(crate) fn for_postgres() -> Result<Option<Account>> {
+    /// Those of this machine that PostgreSQL may run as, the best first; none
+    /// when we are not root and it can run as we do.
+    ///
+    /// # Errors
+    /// When we are root and there is none.
+    pub(crate) fn for_postgres() -> Result<Vec<Account>> {
         if !rustix::process::geteuid().is_root() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let passwd = std::fs::read_to_string("/etc/passwd")
             .context(|| "cannot read /etc/passwd")?;
-        CANDIDATES
+        let accounts: Vec<Account> = CANDIDATES
             .iter()
-            .find_map(|name| parse(&passwd, name))
+            .filter_map(|name| parse(&passwd, name))
             .filter(|account| account.uid != 0)
-            .map(Some)
-            .ok_or_else(|| {
-                Failure::new(
-                    "PostgreSQL does not run as root, and this machine has \
-                     neither an account `postgres` nor `nobody`.",
-                )
-            })
+            .collect();
+        if accounts.is_empty() {
+            return Err(Failure::new(
+                "PostgreSQL does not run as root, and this machine has \
+                 neither an account `postgres` nor `nobody`.",
+            ));
+        }
+        Ok(accounts)
+    }
+
+    pub(crate) fn owns(&self, dir: &Utf8Path) -> bool {
+        std::fs::symlink_metadata(dir)
+            .is_ok_and(|found| found.is_dir() && found.uid() == self.uid)
     }
 
     /// Makes the command run as this account. The standard library drops the

@@ -54,7 +54,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster that belongs to `dir`, which may be elsewhere (see [`root`]).
+    /// A cluster that belongs to `dir`, which may be elsewhere (see [`Place`]).
     pub(crate) fn new(
         bin: PgBin,
         dir: &Utf8Path,
@@ -63,8 +63,7 @@ impl Cluster {
         durability: Durability,
         log: Utf8PathBuf,
     ) -> Result<Cluster> {
-        let account = Account::for_postgres()?;
-        let root = root(dir, account.as_ref());
+        let Place { root, account } = Place::of(dir)?;
         let elsewhere = !root.starts_with(dir);
         Ok(Cluster {
             bin,
@@ -90,18 +89,6 @@ impl Cluster {
         self.root.join("data")
     }
 
-    /// Where and as whom to connect.
-    pub(crate) fn url(&self) -> Result<String> {
-        let path = self.root.join("password");
-        let password = std::fs::read_to_string(&path)
-            .context(|| format!("cannot read {path}"))?;
-        Ok(format!(
-            "postgresql://{NAME}:{}@127.0.0.1:{}/{NAME}",
-            password.trim(),
-            self.port
-        ))
-    }
-
     /// Makes the cluster, with a database in it, unless it is there. Says
     /// whether it did.
     ///
@@ -122,6 +109,7 @@ impl Cluster {
         crate::secret::kept_in(&password)?;
         if let Some(account) = &self.account {
             account.give(&password)?;
+            account.give(&self.root)?;
         }
         let next = self.root.join("data.next");
         if next.exists() {
@@ -145,30 +133,25 @@ impl Cluster {
         }
     }
 
-    /// The directory that is the account's own. Nobody else may have made it:
-    /// its name can be guessed.
+    /// Nobody else may have made it: its name can be guessed. It is ours until
+    /// all that we write there is written.
     fn make_root(&self) -> Result<()> {
         let root = &self.root;
         match DirBuilder::new().mode(0o700).create(root) {
-            Ok(()) => match &self.account {
-                Some(account) => account.give(root),
-                None => Ok(()),
-            },
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                let owner = match &self.account {
-                    Some(account) => account.uid,
-                    None => rustix::process::geteuid().as_raw(),
-                };
                 let found = std::fs::symlink_metadata(root)
                     .context(|| format!("cannot look at {root}"))?;
-                if found.is_dir() && found.uid() == owner {
+                let us = rustix::process::geteuid().as_raw();
+                let theirs =
+                    self.account.as_ref().is_some_and(|a| a.owns(root));
+                if theirs || (found.is_dir() && found.uid() == us) {
                     return Ok(());
                 }
                 Err(Failure::new(format!(
                     "{root} is there already and is not ours; move it away."
                 )))
             }
-            Err(e) => Err(e).context(|| format!("cannot create {root}")),
+            result => result.context(|| format!("cannot create {root}")),
         }
     }
 
@@ -339,17 +322,40 @@ pub(crate) fn process(
     }
 }
 
-/// Where the cluster of this directory is: in it, unless the account that
-/// PostgreSQL runs as cannot get there (a home closed to others, say).
-pub(crate) fn root(dir: &Utf8Path, account: Option<&Account>) -> Utf8PathBuf {
-    let inside = dir.join("postgres");
-    let outside =
-        Utf8PathBuf::from(format!("/var/tmp/nexus-{:016x}-pg", fnv(dir)));
-    match account {
-        // Data that is there stays in use, whatever permissions became.
-        Some(_) if outside.join("data").exists() => outside,
-        Some(account) if !account.can_enter(dir) => outside,
-        _ => inside,
+/// Where and as whom to connect to the cluster with this root.
+pub(crate) fn url(root: &Utf8Path, port: u16) -> Result<String> {
+    let path = root.join("password");
+    let password = std::fs::read_to_string(&path)
+        .context(|| format!("cannot read {path}"))?;
+    let password = password.trim();
+    Ok(format!("postgresql://{NAME}:{password}@127.0.0.1:{port}/{NAME}"))
+}
+
+/// Where the cluster of a directory is and whom it runs as.
+pub(crate) struct Place {
+    pub(crate) root: Utf8PathBuf,
+    pub(crate) account: Option<Account>,
+}
+
+impl Place {
+    /// In the directory itself, unless the account that PostgreSQL runs as
+    /// cannot get there (a home closed to others, say). What is there already
+    /// stays in use as its owner, whatever has changed around it.
+    pub(crate) fn of(dir: &Utf8Path) -> Result<Place> {
+        let inside = dir.join("postgres");
+        let name = format!("nexus-{:016x}-pg", fnv(dir));
+        let outside = Utf8Path::new("/var/tmp").join(name);
+        let accounts = Account::for_postgres()?;
+        for root in [&inside, &outside] {
+            if let Some(owner) = accounts.iter().find(|a| a.owns(root)) {
+                let (root, account) = (root.clone(), Some(owner.clone()));
+                return Ok(Place { root, account });
+            }
+        }
+        let account = accounts.into_iter().next();
+        let enters = account.as_ref().is_none_or(|a| a.can_enter(dir));
+        let root = if enters { inside } else { outside };
+        Ok(Place { root, account })
     }
 }
 

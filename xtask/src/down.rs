@@ -24,7 +24,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         say(format_args!("Nothing was started in {}.", home.dir()));
         return Ok(ExitCode::SUCCESS);
     };
-    let _lock = home.lock()?;
+    let _lock = home.lock_patiently()?;
     let stack = Stack::new(&home, &settings)?;
     let ran = stack.all().any(|process| process.find().is_some());
     stack.stop()?;

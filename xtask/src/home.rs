@@ -4,6 +4,11 @@ use crate::failure::{Context, Failure, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
+use std::time::{Duration, Instant};
+
+/// Longer than an `up` takes that has nothing to build.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+const LOCK_POLL: Duration = Duration::from_millis(200);
 
 #[derive(Clone)]
 pub(crate) struct Home {
@@ -76,6 +81,19 @@ impl Home {
                  right now; try again when it is done.",
                 self.dir
             ))),
+        }
+    }
+
+    /// The same, for those who had better wait than leave things running.
+    pub(crate) fn lock_patiently(&self) -> Result<Lock> {
+        let end = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match self.lock() {
+                Err(_) if Instant::now() < end => {
+                    std::thread::sleep(LOCK_POLL);
+                }
+                done => return done,
+            }
         }
     }
 

@@ -21,14 +21,17 @@ mod packages;
 mod pg_bin;
 mod ports;
 mod process;
+mod ready;
 mod say;
 mod screen;
 mod secret;
 mod settings;
 mod sled_agent;
 mod stack;
+mod start;
 mod test;
 mod up;
+mod watch;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -1,6 +1,5 @@
 //! All the processes of one DIR, in the order in which they need each other.
 
-use crate::account::Account;
 use crate::failure::{Context, Result};
 use crate::home::Home;
 use crate::manifest::{Manifest, PerProcess};
@@ -13,7 +12,7 @@ use camino::Utf8PathBuf;
 pub(crate) struct Stack {
     pub(crate) home: Home,
     pub(crate) settings: Settings,
-    cluster_root: Utf8PathBuf,
+    pub(crate) cluster_root: Utf8PathBuf,
     pub(crate) postgres: Process,
     pub(crate) nexus: Vec<Process>,
     pub(crate) sled_agents: Vec<Process>,
@@ -21,14 +20,13 @@ pub(crate) struct Stack {
 
 impl Stack {
     pub(crate) fn new(home: &Home, settings: &Settings) -> Result<Stack> {
-        let account = Account::for_postgres()?;
-        let cluster_root = cluster::root(home.dir(), account.as_ref());
+        let cluster::Place { root, account } = cluster::Place::of(home.dir())?;
         let log = home.log("postgres");
         Ok(Stack {
             home: home.clone(),
             settings: settings.clone(),
-            postgres: cluster::process(&cluster_root, account, log),
-            cluster_root,
+            postgres: cluster::process(&root, account, log),
+            cluster_root: root,
             nexus: (0..settings.nexus)
                 .map(|i| nexus::process(home, i))
                 .collect(),
@@ -44,12 +42,17 @@ impl Stack {
             .chain(&self.sled_agents)
     }
 
-    /// Stops everything: who calls before who is called, so that nothing is
-    /// asked of what is gone. Data that was not to be kept goes too.
+    /// Who calls before who is called, so that nothing is asked of what is
+    /// gone.
+    pub(crate) fn in_stop_order(&self) -> [&[Process]; 3] {
+        [&self.nexus, &self.sled_agents, std::slice::from_ref(&self.postgres)]
+    }
+
+    /// Stops everything. Data that was not to be kept goes too.
     pub(crate) fn stop(&self) -> Result<()> {
-        crate::process::stop(&self.nexus)?;
-        crate::process::stop(&self.sled_agents)?;
-        crate::process::stop(std::slice::from_ref(&self.postgres))?;
+        for group in self.in_stop_order() {
+            crate::process::stop(group)?;
+        }
         if self.settings.ephemeral {
             say("Removing its data, which was ephemeral");
             return self.remove_data(false);

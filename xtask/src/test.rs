@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all tests, on a database of their own that is gone
 //! afterwards.
 
-use crate::cluster::{Cluster, Durability};
+use crate::cluster::{Cluster, Durability, Place};
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::process::Process;
@@ -106,10 +106,11 @@ impl Server {
     fn postgres(interrupt: &Interrupt) -> Result<Server> {
         let bin = packages::for_server()?;
         let (dir, lock) = scratch()?;
+        let port = free_port()?;
         let cluster = Cluster::new(
             bin,
             &dir,
-            free_port()?,
+            port,
             MAX_CONNECTIONS,
             Durability::Scratch,
             dir.join("postgres.log"),
@@ -123,7 +124,7 @@ impl Server {
         let started = cluster.create().and_then(|_| {
             let mut child = cluster.start(interrupt)?;
             cluster.await_ready(&mut child, interrupt)?;
-            cluster.url()
+            crate::cluster::url(cluster.root(), port)
         });
         match started {
             Ok(url) => server.url = url,
@@ -196,10 +197,7 @@ fn clear_abandoned(temp: &Utf8Path) {
             continue;
         }
         say(format_args!("Clearing away {dir}, which a killed run left"));
-        let Ok(account) = crate::account::Account::for_postgres() else {
-            continue;
-        };
-        let root = crate::cluster::root(dir, account.as_ref());
+        let Ok(Place { root, account }) = Place::of(dir) else { continue };
         let log = dir.join("postgres.log");
         let postgres = crate::cluster::process(&root, account, log);
         let _ = crate::process::stop(&[postgres, cockroach::process(dir)]);

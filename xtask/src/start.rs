@@ -1,0 +1,239 @@
+//! One start-up: starts what does not run yet and waits until everything
+//! answers. What it began it can take back.
+
+use crate::cluster::{self, Cluster, Durability};
+use crate::failure::{Context, Failure, Result};
+use crate::home::Home;
+use crate::interrupt::Interrupt;
+use crate::manifest::Manifest;
+use crate::pg_bin::PgBin;
+use crate::process::{Launch, Process};
+use crate::say::say;
+use crate::stack::Stack;
+use crate::{cargo, http, nexus, ready, sled_agent};
+use std::fs::DirBuilder;
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+/// Enough for ten Nexuses with their pools, and a person with psql.
+const MAX_CONNECTIONS: u16 = 300;
+/// A cold machine that builds something else at the same time needs its time.
+const READY_TIMEOUT: Duration = Duration::from_secs(180);
+const READY_POLL: Duration = Duration::from_millis(200);
+
+/// One start-up, with what it began, so that it can be taken back.
+pub(crate) struct Start<'a> {
+    stack: &'a Stack,
+    pg_bin: PgBin,
+    interrupt: &'a Interrupt,
+    pub(crate) children: Vec<(Process, Child)>,
+    was_empty: bool,
+}
+
+impl<'a> Start<'a> {
+    pub(crate) fn new(
+        stack: &'a Stack,
+        pg_bin: PgBin,
+        interrupt: &'a Interrupt,
+    ) -> Start<'a> {
+        let was_empty = stack.all().all(|p| p.find().is_none());
+        Start { stack, pg_bin, interrupt, children: Vec::new(), was_empty }
+    }
+
+    /// Starts what is missing and waits until everything answers.
+    pub(crate) fn all(&mut self) -> Result<Manifest> {
+        let stack = self.stack;
+        let home = &stack.home;
+        let missing = stack.all().any(|process| process.find().is_none());
+        let token = match missing {
+            true => self.start_missing()?,
+            false => nexus::token(home, &cargo::bin_dir()?)?,
+        };
+        self.await_ready(&token)?;
+        let port = stack.settings.ports()?.postgres();
+        let url = cluster::url(&stack.cluster_root, port)?;
+        let manifest = stack.manifest(token, url)?;
+        manifest.save(home)?;
+        Ok(manifest)
+    }
+
+    fn start_missing(&mut self) -> Result<String> {
+        let Stack { home, settings, .. } = self.stack;
+        say("Building Nexus and the sled-agent");
+        cargo::build(&["-p", "nexus", "-p", "sled-agent"], self.interrupt)?;
+        let bin_dir = cargo::bin_dir()?;
+        let ports = settings.ports()?;
+        settings.save(home)?;
+        make_logs(home)?;
+        crate::secret::kept_in(&home.sled_secret())?;
+
+        let cluster = self.cluster()?;
+        self.start_postgres(&cluster)?;
+        let url = cluster::url(&self.stack.cluster_root, ports.postgres())?;
+        for i in 0..settings.nexus {
+            nexus::write_config(home, ports, i, &url)?;
+        }
+        let token = nexus::token(home, &bin_dir)?;
+        for i in 0..settings.nexus {
+            let used = [ports.nexus_external(i), ports.nexus_internal(i)];
+            self.ensure(nexus::launch(home, i, &bin_dir), &used)?;
+        }
+        for j in 0..settings.sleds {
+            let launch = sled_agent::launch(home, settings, ports, j, &bin_dir);
+            let used = match settings.test_control {
+                true => vec![ports.sled(j), ports.sled_test_control(j)],
+                false => vec![ports.sled(j)],
+            };
+            self.ensure(launch, &used)?;
+        }
+        Ok(token)
+    }
+
+    fn cluster(&self) -> Result<Cluster> {
+        let Stack { home, settings, .. } = self.stack;
+        let durability = match settings.ephemeral {
+            true => Durability::Scratch,
+            false => Durability::Kept,
+        };
+        Cluster::new(
+            self.pg_bin.clone(),
+            home.dir(),
+            settings.ports()?.postgres(),
+            MAX_CONNECTIONS,
+            durability,
+            home.log("postgres"),
+        )
+    }
+
+    fn start_postgres(&mut self, cluster: &Cluster) -> Result<()> {
+        let process = cluster.process();
+        if process.find().is_some() {
+            return Ok(());
+        }
+        let port = self.stack.settings.ports()?.postgres();
+        ensure_free(&process, port)?;
+        if cluster.create()? {
+            // A token of an earlier database is worth nothing in a new one.
+            let _ = std::fs::remove_file(self.stack.home.token());
+        }
+        say(format_args!("Starting PostgreSQL on port {port}"));
+        let child = cluster.start(self.interrupt)?;
+        self.children.push((process, child));
+        match self.children.last_mut() {
+            Some((_, child)) => cluster.await_ready(child, self.interrupt),
+            None => Ok(()),
+        }
+    }
+
+    fn ensure(&mut self, launch: Launch, ports: &[u16]) -> Result<()> {
+        if launch.process.find().is_some() {
+            return Ok(());
+        }
+        if self.interrupt.seen().is_some() {
+            return Err(Failure::interrupted());
+        }
+        for port in ports {
+            ensure_free(&launch.process, *port)?;
+        }
+        let first = ports.first().copied().unwrap_or_default();
+        say(format_args!("Starting {} on port {first}", launch.process.name));
+        let child = launch.spawn()?;
+        self.children.push((launch.process, child));
+        Ok(())
+    }
+
+    /// Waits until every Nexus answers and every sled is registered.
+    fn await_ready(&mut self, token: &str) -> Result<()> {
+        let end = Instant::now() + READY_TIMEOUT;
+        let sleds = self.stack.settings.sleds;
+        say(format_args!("Waiting for Nexus and {sleds} sleds"));
+        loop {
+            let Err(lack) = ready::lack(self.stack, token)? else {
+                return Ok(());
+            };
+            self.check_alive()?;
+            self.check_not_paused()?;
+            if Instant::now() > end {
+                let ready::Lack { process, what } = lack;
+                return Err(Failure::new(format!(
+                    "{what}. The last lines of {}:\n{}",
+                    process.name,
+                    process.last_words()
+                )));
+            }
+            self.interrupt.sleep(READY_POLL)?;
+        }
+    }
+
+    /// Somebody paused it on purpose, and waiting does not wake it.
+    fn check_not_paused(&self) -> Result<()> {
+        match self.stack.all().find(|process| process.is_paused()) {
+            None => Ok(()),
+            Some(process) => Err(Failure::new(format!(
+                "Not everything answers, and {} is paused; `kill -CONT` its \
+                 pid lets it go on.",
+                process.name
+            ))),
+        }
+    }
+
+    fn check_alive(&mut self) -> Result<()> {
+        for (process, child) in &mut self.children {
+            if let Ok(Some(status)) = child.try_wait() {
+                return Err(Failure::new(format!(
+                    "{} died ({status}):\n{}",
+                    process.name,
+                    process.last_words()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops what this start-up began; the rest is not ours to stop.
+    pub(crate) fn undo(self, failure: Failure) -> Failure {
+        let mut result = Ok(());
+        for group in self.stack.in_stop_order() {
+            let begun: Vec<Process> = group
+                .iter()
+                .filter(|p| self.children.iter().any(|(c, _)| c.name == p.name))
+                .cloned()
+                .collect();
+            result = result.and(crate::process::stop(&begun));
+        }
+        if self.was_empty && self.stack.settings.ephemeral {
+            result = result.and(self.stack.remove_data(true));
+        }
+        match result {
+            Ok(()) => failure,
+            Err(second) => Failure {
+                text: format!("{}\n\n{}", failure.text, second.text),
+                code: failure.code,
+            },
+        }
+    }
+}
+
+/// Says whose port is taken before its owner finds out in its own words.
+fn ensure_free(process: &Process, port: u16) -> Result<()> {
+    match TcpListener::bind(http::local(port)) {
+        Ok(_) => Ok(()),
+        Err(e) => Err(Failure::new(format!(
+            "Port {port}, for {}, cannot be used ({e}); choose others with \
+             --port.",
+            process.name
+        ))),
+    }
+}
+
+fn make_logs(home: &Home) -> Result<()> {
+    let logs = home.logs();
+    DirBuilder::new()
+        .recursive(true)
+        // Logs tell what users do.
+        .mode(0o700)
+        .create(&logs)
+        .context(|| format!("cannot create {logs}"))
+}

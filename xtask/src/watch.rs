@@ -1,0 +1,60 @@
+//! `up` in the foreground, after the start: shows what dies and what comes
+//! back, and stops everything when it is told to.
+
+use crate::failure::Result;
+use crate::home::Lock;
+use crate::interrupt::Interrupt;
+use crate::process::Process;
+use crate::say::say;
+use crate::stack::Stack;
+use std::collections::BTreeMap;
+use std::process::{Child, ExitCode};
+use std::time::Duration;
+
+const POLL: Duration = Duration::from_secs(1);
+
+/// Stays until a signal comes, then stops everything. What dies is reported
+/// and not restarted: whoever killed it wants to see what follows.
+pub(crate) fn watch(
+    stack: &Stack,
+    mut children: Vec<(Process, Child)>,
+    interrupt: &Interrupt,
+    _foreground: Lock,
+) -> Result<ExitCode> {
+    let mut running: BTreeMap<&str, bool> =
+        stack.all().map(|p| (p.name.as_str(), true)).collect();
+    while interrupt.sleep(POLL).is_ok() {
+        let mut ended: BTreeMap<String, String> = BTreeMap::new();
+        for (process, child) in &mut children {
+            if let Ok(Some(status)) = child.try_wait() {
+                ended.insert(process.name.clone(), format!(" ({status})"));
+            }
+        }
+        if !stack.home.manifest().exists() {
+            say("Stopped by `cargo xtask down`.");
+            return Ok(ExitCode::SUCCESS);
+        }
+        for process in stack.all() {
+            let now = process.find().is_some();
+            let before = running.insert(&process.name, now);
+            match (before, now) {
+                (Some(true), false) => say(format_args!(
+                    "{} ended{}. `cargo xtask up` in another terminal starts \
+                     it again. Its log: {}",
+                    process.name,
+                    ended.remove(&process.name).unwrap_or_default(),
+                    process.log
+                )),
+                (Some(false), true) => {
+                    say(format_args!("{} runs again", process.name));
+                }
+                _ => {}
+            }
+        }
+    }
+    say("");
+    let _lock = stack.home.lock_patiently()?;
+    stack.stop()?;
+    say("Stopped.");
+    Ok(ExitCode::SUCCESS)
+}
