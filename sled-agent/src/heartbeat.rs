@@ -1,7 +1,7 @@
 //! Tells Nexus that this sled is there, and hears how it stands with it.
 
 use crate::agent::Agent;
-use crate::reports::chain;
+use crate::logger::chain;
 use sled_agent_client::nexus_types::{SledRegistration, SledStatus};
 use sled_agent_client::{NexusClient, NexusError};
 use slog::{Logger, info, warn};

@@ -3,7 +3,7 @@
 use crate::agent::{Agent, AgentError};
 use crate::counters::{Counters, Operation};
 use crate::faults::{Effect, Faults};
-use crate::reports::chain;
+use crate::logger::chain;
 use dropshot::{
     ClientErrorStatusCode, ErrorStatusCode, HttpError, HttpResponseOk, Path,
     RequestContext, TypedBody,

@@ -33,3 +33,9 @@ where
     let drain = slog_async::Async::new(drain.fuse()).chan_size(4096).build();
     Logger::root(drain.fuse(), o!())
 }
+
+/// An error with its causes, for the log.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

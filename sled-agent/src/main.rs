@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     match run(&config, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            crit!(log, "the agent cannot go on"; "error" => %error);
+            crit!(log, "the agent cannot go on"; "error" => logger::chain(&*error));
             ExitCode::FAILURE
         }
     }

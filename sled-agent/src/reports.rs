@@ -4,6 +4,7 @@
 //! wait. A report ends by being taken or by the definite answer that no such
 //! VMM exists; everything else is repeated for ever.
 
+use crate::logger::chain;
 use crate::store::Store;
 use sled_agent_client::{NexusClient, NexusError, VmmReport};
 use slog::{Logger, debug, warn};
@@ -148,10 +149,4 @@ impl Reports {
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, VmmReport>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// An error with its causes, for the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

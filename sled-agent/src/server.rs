@@ -12,6 +12,7 @@ use crate::reports::Reports;
 use crate::simulated::{Settings, Simulated};
 use crate::store::{self, Identity, Store};
 use crate::test_control::{self, Strings};
+use camino::Utf8PathBuf;
 use dropshot::{
     ApiDescription, ConfigDropshot, HttpServer, ServerBuilder, ServerContext,
 };
@@ -50,6 +51,7 @@ pub struct Server {
     pub addresses: Addresses,
     api: HttpServer<Arc<Door>>,
     test_control: Option<HttpServer<Arc<Strings>>>,
+    address_file: Utf8PathBuf,
     /// Held for as long as the process lives.
     _lock: std::fs::File,
 }
@@ -66,7 +68,8 @@ impl Server {
             format!("cannot lock {dir} (another agent at work?): {error}")
         })?;
         let secret = Secret::from_file(config.secret_file.as_std_path())?;
-        files::remove(dir.join("address.json")).await?;
+        let address_file = dir.join("address.json");
+        files::remove(address_file.clone()).await?;
         let store = Store::open(dir).await?;
         let identity = identity(&store, config.id).await?;
         let log = log.new(o!("sled_id" => identity.sled_id.to_string()));
@@ -132,7 +135,7 @@ impl Server {
             address: api.local_addr(),
             test_control: test_control.as_ref().map(HttpServer::local_addr),
         };
-        files::write(dir.join("address.json"), &addresses).await?;
+        files::write(address_file.clone(), &addresses).await?;
         info!(log, "listening"; "address" => %addresses.address);
 
         // An error means that nobody is left to hold it.
@@ -146,13 +149,15 @@ impl Server {
             log: log.new(o!("part" => "heartbeat")),
         };
         tokio::spawn(heartbeat.run());
-        Ok(Self { addresses, api, test_control, _lock: lock })
+        Ok(Self { addresses, api, test_control, address_file, _lock: lock })
     }
 
     /// Stops answering. Guests run on; what is not yet told to Nexus is told
     /// by the next agent.
     pub async fn close(self) {
         let closing = async {
+            // One that stays behind misleads nobody for long.
+            let _ = files::remove(self.address_file).await;
             let _ = self.api.close().await;
             if let Some(test_control) = self.test_control {
                 let _ = test_control.close().await;

@@ -5,8 +5,8 @@
 //! restarted agent goes on where the last one was cut off.
 
 use super::{Agent, AgentError};
+use crate::logger::chain;
 use crate::machine::{Event, GuestEvent};
-use crate::reports::chain;
 use crate::slot::{Inbox, Slot};
 use crate::vmm::Vmm;
 use chrono::Utc;

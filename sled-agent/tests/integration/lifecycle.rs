@@ -1,0 +1,208 @@
+//! What becomes of a VMM, by orders and by itself.
+
+use crate::agent::{Agent, refusal};
+use crate::nexus::Nexus;
+use sled_agent::{GuestStep, Settings};
+use sled_agent_client::{
+    EndReason, FailureReason, RefusalCode, RequestedState, VmmState,
+};
+
+fn grace(ms: u64) -> Settings {
+    Settings { grace_ms: Some(ms), ..Settings::default() }
+}
+
+#[tokio::test]
+async fn a_vmm_walks_from_creating_to_destroyed() {
+    let nexus = Nexus::start();
+    let agent = Agent::start(&nexus).await;
+    agent.hold(true, true).await;
+    let vmm_id = agent.register().await;
+
+    let starting = agent.order(vmm_id, RequestedState::Running).await;
+    assert_eq!(starting.state, VmmState::Starting);
+    assert!(!starting.ever_ran);
+    let again = agent.order(vmm_id, RequestedState::Running).await;
+    assert_eq!(again, starting);
+    agent.step(vmm_id, GuestStep::Booted).await;
+    let running = agent.until(vmm_id, VmmState::Running).await;
+    assert!(running.ever_ran);
+    let again = agent.order(vmm_id, RequestedState::Running).await;
+    assert_eq!(again, running);
+
+    let rebooting = agent.order(vmm_id, RequestedState::Reboot).await;
+    assert_eq!(rebooting.state, VmmState::Rebooting);
+    agent.step(vmm_id, GuestStep::Booted).await;
+    agent.until(vmm_id, VmmState::Running).await;
+
+    let stopping = agent.order(vmm_id, RequestedState::Stopped).await;
+    assert_eq!(stopping.state, VmmState::Stopping);
+    assert_eq!(stopping.end_reason, None);
+    let again = agent.order(vmm_id, RequestedState::Stopped).await;
+    assert_eq!(again, stopping);
+    agent.step(vmm_id, GuestStep::Halted).await;
+    let destroyed = agent.until(vmm_id, VmmState::Destroyed).await;
+    assert_eq!(destroyed.end_reason, Some(EndReason::Requested));
+    let again = agent.order(vmm_id, RequestedState::Stopped).await;
+    assert_eq!(again, destroyed);
+
+    assert_eq!(destroyed.generation, 8, "each state once");
+    let state = nexus
+        .until("the end", |state| {
+            state.last(vmm_id).is_some_and(|last| last.state.is_ended())
+        })
+        .await;
+    assert!(state.generations(vmm_id).is_sorted_by(|a, b| a < b));
+    assert_eq!(state.last(vmm_id), Some(&destroyed));
+}
+
+#[tokio::test]
+async fn no_order_revives_a_vmm_that_was_told_to_stop() {
+    let agent = Agent::start_without_nexus().await;
+    agent.hold(false, true).await;
+    let vmm_id = agent.run().await;
+    agent.order(vmm_id, RequestedState::Stopped).await;
+    for _ in 0..2 {
+        let client = &agent.client;
+        let run = client.vmm_put_state(vmm_id, RequestedState::Running).await;
+        assert_eq!(refusal(run), RefusalCode::VmmStopping);
+        let reboot = client.vmm_put_state(vmm_id, RequestedState::Reboot).await;
+        assert_eq!(refusal(reboot), RefusalCode::NotRunning);
+        // And once more when it has ended.
+        agent.hold(false, false).await;
+        agent.until(vmm_id, VmmState::Destroyed).await;
+    }
+}
+
+#[tokio::test]
+async fn only_a_running_vmm_can_be_rebooted() {
+    let agent = Agent::start_without_nexus().await;
+    agent.hold(true, false).await;
+    let vmm_id = agent.register().await;
+    for state in [VmmState::Creating, VmmState::Starting] {
+        agent.until(vmm_id, state).await;
+        let reboot =
+            agent.client.vmm_put_state(vmm_id, RequestedState::Reboot).await;
+        assert_eq!(refusal(reboot), RefusalCode::NotRunning);
+        agent.order(vmm_id, RequestedState::Running).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stop_is_graceful_first() {
+    let agent = Agent::start_without_nexus().await;
+    agent.set(&grace(600_000)).await;
+    let vmm_id = agent.run().await;
+    agent.order(vmm_id, RequestedState::Stopped).await;
+    let end = agent.until(vmm_id, VmmState::Destroyed).await;
+    assert_eq!(end.end_reason, Some(EndReason::Requested));
+    assert_eq!(agent.told("shut_down").await, 1);
+    assert_eq!(agent.told("kill").await, 0);
+}
+
+#[tokio::test]
+async fn a_stop_is_forced_after_the_grace_period_and_is_no_failure() {
+    let agent = Agent::start_without_nexus().await;
+    agent.set(&grace(50)).await;
+    agent.hold(false, true).await;
+    let vmm_id = agent.run().await;
+    agent.order(vmm_id, RequestedState::Stopped).await;
+    let end = agent.until(vmm_id, VmmState::Destroyed).await;
+    assert_eq!(end.end_reason, Some(EndReason::Requested));
+    assert_eq!(end.failure, None);
+    assert_eq!(agent.told("shut_down").await, 1);
+    assert_eq!(agent.told("kill").await, 1);
+}
+
+#[tokio::test]
+async fn a_vmm_that_never_started_is_stopped_at_once() {
+    let agent = Agent::start_without_nexus().await;
+    let vmm_id = agent.register().await;
+    let end = agent.order(vmm_id, RequestedState::Stopped).await;
+    assert_eq!(end.state, VmmState::Destroyed);
+    assert_eq!(end.end_reason, Some(EndReason::Requested));
+    assert!(!end.ever_ran);
+    assert_eq!(agent.counts().await.hypervisor.len(), 0);
+}
+
+#[tokio::test]
+async fn a_vmm_can_be_stopped_while_it_starts() {
+    let agent = Agent::start_without_nexus().await;
+    agent.hold(true, false).await;
+    let vmm_id = agent.register().await;
+    agent.order(vmm_id, RequestedState::Running).await;
+    agent.order(vmm_id, RequestedState::Stopped).await;
+    let end = agent.until(vmm_id, VmmState::Destroyed).await;
+    assert_eq!(end.end_reason, Some(EndReason::Requested));
+    assert!(!end.ever_ran);
+}
+
+#[tokio::test]
+async fn a_guest_that_shuts_itself_down_says_so() {
+    let agent = Agent::start_without_nexus().await;
+    let vmm_id = agent.run().await;
+    agent.step(vmm_id, GuestStep::Shutdown).await;
+    let end = agent.until(vmm_id, VmmState::Destroyed).await;
+    assert_eq!(end.end_reason, Some(EndReason::GuestShutdown));
+    assert_eq!(end.failure, None);
+}
+
+#[tokio::test]
+async fn a_guest_that_panics_has_failed_and_stays_so() {
+    let agent = Agent::start_without_nexus().await;
+    let vmm_id = agent.run().await;
+    agent.step(vmm_id, GuestStep::Panic).await;
+    let end = agent.until(vmm_id, VmmState::Failed).await;
+    assert_eq!(end.end_reason, Some(EndReason::Panic));
+    assert_eq!(end.failure.as_ref().unwrap().reason, FailureReason::Panic);
+    assert!(end.ever_ran);
+    assert_eq!(agent.order(vmm_id, RequestedState::Stopped).await, end);
+    let last = agent.client.vmm_unregister(vmm_id).await.unwrap().report;
+    assert_eq!(last, Some(end));
+}
+
+#[tokio::test]
+async fn a_hypervisor_that_dies_takes_its_vmm_with_it() {
+    let agent = Agent::start_without_nexus().await;
+    let vmm_id = agent.run().await;
+    agent.step(vmm_id, GuestStep::HypervisorDied).await;
+    let end = agent.until(vmm_id, VmmState::Failed).await;
+    assert_eq!(end.end_reason, Some(EndReason::HypervisorDied));
+}
+
+#[tokio::test]
+async fn a_boot_that_fails_says_why() {
+    let agent = Agent::start_without_nexus().await;
+    agent.hold(true, false).await;
+    let vmm_id = agent.register().await;
+    agent.order(vmm_id, RequestedState::Running).await;
+    let message = "The boot disk is empty.".to_string();
+    let step = GuestStep::BootFailed { message: message.clone() };
+    agent.step(vmm_id, step).await;
+    let end = agent.until(vmm_id, VmmState::Failed).await;
+    assert_eq!(end.end_reason, Some(EndReason::BootFailed));
+    assert_eq!(end.failure.unwrap().message, message);
+    assert!(!end.ever_ran);
+}
+
+#[tokio::test]
+async fn a_share_of_the_boots_fails_if_a_test_wants_it() {
+    let agent = Agent::start_without_nexus().await;
+    let all = Settings { failure_share: Some(1.0), ..Settings::default() };
+    agent.set(&all).await;
+    let vmm_id = agent.register().await;
+    agent.order(vmm_id, RequestedState::Running).await;
+    let end = agent.until(vmm_id, VmmState::Failed).await;
+    assert_eq!(end.end_reason, Some(EndReason::BootFailed));
+}
+
+#[tokio::test]
+async fn a_guest_that_panics_while_told_to_stop_is_stopped() {
+    let agent = Agent::start_without_nexus().await;
+    agent.hold(false, true).await;
+    let vmm_id = agent.run().await;
+    agent.order(vmm_id, RequestedState::Stopped).await;
+    agent.step(vmm_id, GuestStep::Panic).await;
+    let end = agent.until(vmm_id, VmmState::Destroyed).await;
+    assert_eq!(end.end_reason, Some(EndReason::Requested));
+    assert_eq!(end.failure, None);
+}

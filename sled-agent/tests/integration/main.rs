@@ -1,0 +1,19 @@
+//! The agent through its front door: its binary, over HTTP, with a Nexus that
+//! the test plays.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may stop anywhere"
+)]
+
+mod access;
+mod agent;
+mod eventually;
+mod expunge;
+mod faults;
+mod lifecycle;
+mod nexus;
+mod register;
+mod reports;
+mod restart;
+mod storm;
