@@ -23,7 +23,8 @@ fn text(stack: &Stack, manifest: &Manifest) -> String {
     let get = r#"curl -sH "Authorization: Bearer $TOKEN""#;
     format!(
         r#"
-Nexus is up: {api}, {sleds} sleds of {vcpus} vCPUs and {memory} GiB
+Nexus is up: {api}
+Sleds:       {sleds}, each of {vcpus} vCPUs and {memory} GiB
 Token:       {token}
 Details:     {details}; logs in {logs}
 

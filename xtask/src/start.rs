@@ -147,8 +147,7 @@ impl<'a> Start<'a> {
     /// Waits until every Nexus answers and every sled is registered.
     fn await_ready(&mut self, token: &str) -> Result<()> {
         let end = Instant::now() + READY_TIMEOUT;
-        let sleds = self.stack.settings.sleds;
-        say(format_args!("Waiting for Nexus and {sleds} sleds"));
+        say("Waiting until Nexus and its sleds answer");
         loop {
             let Err(lack) = ready::lack(self.stack, token)? else {
                 return Ok(());
