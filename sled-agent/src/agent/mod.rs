@@ -132,7 +132,7 @@ impl Agent {
         for slot in self.table.all() {
             let stop = Event::Stop(StopCause::Fenced);
             let applied = self.apply(&slot, &stop, Grace::IsOver).await;
-            // Any other error is a VMM that has ended.
+            // Any other error says that there is no VMM.
             if let Err(AgentError::Store(error)) = applied {
                 outcome = Err(error);
             }

@@ -31,7 +31,10 @@ impl Agent {
             self.recover_vmm(vmm, event).await?;
         }
         self.kill_orphans(found).await?;
-        for report in self.store.outbox().await? {
+        // Before anything can change: an older report must not come after a
+        // newer one.
+        for report in self.store.outbox().await?.into_iter().chain(self.list())
+        {
             self.reports.offer(report);
         }
         let agent = Arc::clone(self);
@@ -39,9 +42,6 @@ impl Agent {
         let slots = self.table.all();
         for slot in &slots {
             self.keep(slot);
-        }
-        for report in self.list() {
-            self.reports.offer(report);
         }
         info!(self.log, "recovered"; "vmms" => slots.len());
         self.recovered.send_replace(true);

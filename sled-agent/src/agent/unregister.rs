@@ -70,18 +70,15 @@ impl Agent {
     }
 
     async fn bury(&self, vmm: &Vmm) -> Result<Option<VmmReport>, AgentError> {
-        let report = Some(vmm.report());
-        if let Some(untold) = self.reports.waiting(vmm.vmm_id) {
-            self.store.put_outbox(&untold).await?;
+        let (vmm_id, report) = (vmm.vmm_id, vmm.report());
+        if self.reports.waiting(vmm_id).is_some() {
+            self.store.put_outbox(&report).await?;
         }
-        self.store
-            .put_tombstone(&Tombstone {
-                vmm_id: vmm.vmm_id,
-                report: report.clone(),
-            })
-            .await?;
-        self.store.remove_vmm(vmm.vmm_id).await?;
-        info!(self.log, "a VMM was unregistered"; "vmm_id" => %vmm.vmm_id);
+        let report = Some(report);
+        let tombstone = Tombstone { vmm_id, report: report.clone() };
+        self.store.put_tombstone(&tombstone).await?;
+        self.store.remove_vmm(vmm_id).await?;
+        info!(self.log, "a VMM was unregistered"; "vmm_id" => %vmm_id);
         Ok(report)
     }
 

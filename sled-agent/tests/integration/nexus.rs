@@ -41,9 +41,11 @@ impl State {
         of_it.map(|report| report.generation).collect()
     }
 
-    /// The last report that it took of this VMM.
+    /// The newest report that it took of this VMM: an older one changes
+    /// nothing.
     pub(crate) fn last(&self, vmm_id: Uuid) -> Option<&VmmReport> {
-        self.taken.iter().rev().find(|report| report.vmm_id == vmm_id)
+        let of_it = self.taken.iter().filter(|report| report.vmm_id == vmm_id);
+        of_it.max_by_key(|report| report.generation)
     }
 }
 
@@ -91,7 +93,7 @@ impl Nexus {
         let told = tokio::time::timeout(PATIENCE, state.wait_for(is_so));
         match told.await {
             Ok(state) => state.unwrap().clone(),
-            Err(_) => panic!("never told: {what}: {:?}", self.state()),
+            Err(_) => panic!("never told: {what}"),
         }
     }
 }
