@@ -5,21 +5,20 @@
 //! while its agent is dead. The agent that recovers reads what became of it.
 
 mod guest;
+mod orders;
 mod settings;
 
 pub use guest::GuestStep;
 pub use settings::{Hold, Settings};
 
-use crate::counters::{Counters, HypervisorCall};
+use crate::counters::Counters;
 use crate::files;
-use crate::hypervisor::{GuestEvents, Hypervisor, HypervisorError};
+use crate::hypervisor::{GuestEvents, HypervisorError};
 use crate::machine::GuestEvent;
-use async_trait::async_trait;
 use camino::Utf8PathBuf;
 use chrono::Utc;
-use guest::{Guest, Phase};
+use guest::Guest;
 use settings::Knobs;
-use sled_agent_client::VmmRegister;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -202,132 +201,5 @@ fn broken(what: &str, error: files::FileError) -> HypervisorError {
     HypervisorError {
         what: what.to_string(),
         source: std::io::Error::other(error),
-    }
-}
-
-#[async_trait]
-impl Hypervisor for Simulated {
-    async fn boot(
-        &self,
-        vmm_id: Uuid,
-        _spec: &VmmRegister,
-    ) -> Result<(), HypervisorError> {
-        self.0.counters.hypervisor(HypervisorCall::Boot);
-        let (until, fails) = self.knobs().boot();
-        self.change(vmm_id, |guest| match guest {
-            None => {
-                let phase = Phase::Booting { until, fails };
-                Some((Guest { vmm_id, phase, turn: 0 }, None))
-            }
-            Some(guest) => Some((guest.clone(), guest.phase.last_event())),
-        })
-        .await?;
-        Ok(())
-    }
-
-    async fn reset(
-        &self,
-        vmm_id: Uuid,
-        turn: u64,
-    ) -> Result<(), HypervisorError> {
-        self.0.counters.hypervisor(HypervisorCall::Reset);
-        let until = self.knobs().boot_deadline();
-        self.change(vmm_id, |guest| {
-            let guest = guest?;
-            match guest.phase {
-                Phase::Running if guest.turn < turn => {
-                    let phase = Phase::Resetting { until };
-                    Some((Guest { phase, turn, ..guest.clone() }, None))
-                }
-                Phase::Running => {
-                    Some((guest.clone(), Some(GuestEvent::Rebooted)))
-                }
-                Phase::Booting { .. }
-                | Phase::Resetting { .. }
-                | Phase::ShuttingDown { .. }
-                | Phase::Ended(_) => {
-                    Some((guest.clone(), guest.phase.last_event()))
-                }
-            }
-        })
-        .await?;
-        Ok(())
-    }
-
-    async fn shut_down(&self, vmm_id: Uuid) -> Result<(), HypervisorError> {
-        self.0.counters.hypervisor(HypervisorCall::ShutDown);
-        let until = self.knobs().stop_deadline();
-        let there = self.change(vmm_id, |guest| {
-            let guest = guest?;
-            match guest.phase {
-                Phase::Booting { .. }
-                | Phase::Running
-                | Phase::Resetting { .. } => {
-                    let phase = Phase::ShuttingDown { until, by_itself: false };
-                    Some((Guest { phase, ..guest.clone() }, None))
-                }
-                Phase::ShuttingDown { .. } => Some((guest.clone(), None)),
-                Phase::Ended(_) => {
-                    Some((guest.clone(), Some(GuestEvent::Halted)))
-                }
-            }
-        });
-        if !there.await? {
-            self.tell(vmm_id, GuestEvent::Halted);
-        }
-        Ok(())
-    }
-
-    async fn kill(&self, vmm_id: Uuid) -> Result<(), HypervisorError> {
-        self.0.counters.hypervisor(HypervisorCall::Kill);
-        self.change(vmm_id, |guest| {
-            let guest = guest?;
-            let phase = match guest.phase {
-                Phase::Ended(_) => return None,
-                Phase::Booting { .. }
-                | Phase::Running
-                | Phase::Resetting { .. }
-                | Phase::ShuttingDown { .. } => {
-                    Phase::Ended(GuestEvent::Halted)
-                }
-            };
-            Some((Guest { phase, ..guest.clone() }, None))
-        })
-        .await?;
-        Ok(())
-    }
-
-    async fn release(&self, vmm_id: Uuid) -> Result<(), HypervisorError> {
-        let place = self.places().get(&vmm_id).cloned();
-        let Some(place) = place else { return Ok(()) };
-        let mut seat = place.lock().await;
-        files::remove(self.file(vmm_id))
-            .await
-            .map_err(|error| broken("a guest cannot be removed", error))?;
-        *seat = None;
-        self.places().remove(&vmm_id);
-        Ok(())
-    }
-
-    async fn recover(
-        &self,
-    ) -> Result<HashMap<Uuid, Option<GuestEvent>>, HypervisorError> {
-        let guests: Vec<Guest> = files::read_all(self.0.dir.clone())
-            .await
-            .map_err(|error| broken("the guests cannot be read", error))?;
-        let mut found = HashMap::new();
-        for guest in guests {
-            let vmm_id = guest.vmm_id;
-            let phase = match guest.phase.due(Utc::now()) {
-                Some((phase, _)) => phase,
-                None => guest.phase.clone(),
-            };
-            found.insert(vmm_id, phase.last_event());
-            self.change(vmm_id, |_| {
-                Some((Guest { phase, ..guest.clone() }, None))
-            })
-            .await?;
-        }
-        Ok(found)
     }
 }
