@@ -272,6 +272,18 @@ impl DataStore {
             .await
     }
 
+    /// Its retry comes later.
+    ///
+    /// # Errors
+    ///
+    /// `Refused`: see [`requests::postpone_retry`].
+    pub async fn instance_postpone_retry(
+        &self,
+        id: InstanceId,
+    ) -> Result<(), Error> {
+        self.request(id, requests::postpone_retry).await
+    }
+
     /// A user asks for it not to run.
     ///
     /// # Errors

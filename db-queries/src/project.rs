@@ -34,6 +34,18 @@ impl DataStore {
         .await
     }
 
+    /// The silo of a project, deleted or not.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn project_owner(&self, id: ProjectId) -> Result<SiloId, Error> {
+        self.run(move |conn| {
+            Ok(project::table.find(id).select(project::silo_id).first(conn)?)
+        })
+        .await
+    }
+
     /// A silo's projects.
     pub async fn project_list(
         &self,

@@ -1,1 +1,20 @@
-//! nexus
+//! The control plane's server.
+//!
+//! Four rooms, which call each other in one direction: `http` translates,
+//! [`app`] decides, [`saga`] makes it so, and [`background`] makes reality
+//! follow the record. [`Server::start`] builds them in a straight line.
+
+pub mod app;
+pub mod background;
+pub mod bootstrap;
+pub mod config;
+pub mod context;
+pub mod error;
+pub mod http;
+pub mod logging;
+pub mod saga;
+pub mod server;
+pub mod sleds;
+
+pub use error::Error;
+pub use server::{Server, StartError};

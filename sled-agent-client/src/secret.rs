@@ -60,7 +60,7 @@ impl Secret {
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "));
-        if given.is_some_and(|given| self.is(given)) {
+        if given.is_some_and(|given| self.matches(given)) {
             return Ok(());
         }
         Err(HttpError::for_client_error(
@@ -75,8 +75,9 @@ impl Secret {
         &self.0
     }
 
-    /// Compares in a time that does not tell how much of it was right.
-    fn is(&self, given: &str) -> bool {
+    /// Is `given` the secret? Compares in a time that does not tell how much of
+    /// it was right.
+    pub fn matches(&self, given: &str) -> bool {
         let difference = self
             .0
             .bytes()

@@ -47,13 +47,10 @@ pub enum Answer {
     Ended,
 }
 
-/// How long a guest may take from the sled's taking the order to its running.
-/// A constant of the product rather than a setting: the slowest honest boot
-/// under software emulation takes well under a minute until its firmware runs.
-pub const BOOT_ALLOWANCE: TimeDelta = TimeDelta::seconds(120);
-
 /// The one door: what is made of an observation of a VMM. Newer generations
 /// only, never out of an end, and out of `abandoned` only into an end.
+/// `boot_allowance` is how long a guest may take from the sled's taking the
+/// order to its running.
 pub fn observe(
     facts: &Facts,
     vmm_id: VmmId,

@@ -5,7 +5,7 @@ use super::{Changes, Draft, Facts, Refusal};
 use crate::{
     Instance, InstanceChange, InstanceId, InstanceState, IntendedState,
     NewInstance, ProjectId, SiloUserId, StartAttempt, StartAttemptId,
-    StartReason, VmmState,
+    StartReason, VmmState, retry_backoff,
 };
 use chrono::{DateTime, Utc};
 
@@ -126,6 +126,24 @@ pub fn auto_restart(
         None,
         facts.now,
     ));
+    Ok(draft.finish())
+}
+
+/// The placement, asked before a retry, still says no: the next retry comes
+/// later than the last. Opens no attempt.
+///
+/// # Errors
+///
+/// `NoRestartNeeded` unless it rests in `failed`.
+pub fn postpone_retry(facts: &Facts) -> Result<Changes, Refusal> {
+    if facts.instance.state != InstanceState::Failed {
+        return Err(Refusal::NoRestartNeeded);
+    }
+    let mut draft = Draft::new(facts);
+    draft.instance.failed_starts += 1;
+    draft.instance.next_retry_at =
+        Some(facts.now + retry_backoff(draft.instance.failed_starts));
+    draft.unsettle();
     Ok(draft.finish())
 }
 

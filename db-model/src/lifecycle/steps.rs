@@ -254,19 +254,25 @@ fn part(draft: &mut Draft<'_>, vmm: &Vmm) {
     draft.unsettle();
 }
 
-/// The delete saga is through.
+/// The delete saga is through. Runs that were abandoned without ever having
+/// been told to run do not hold it back; somebody goes on asking about them.
 ///
 /// # Errors
 ///
-/// `NotStopped` while anything of it is left.
+/// `NotStopped` while something of it runs, or may.
 pub fn destroyed(facts: &Facts) -> Result<Changes, Refusal> {
-    if facts.instance.time_deleted.is_none() || !facts.vmms.is_empty() {
+    let runs = facts.vmms.iter().any(|v| v.may_run && !v.ended());
+    if facts.instance.time_deleted.is_none()
+        || facts.instance.active_vmm_id.is_some()
+        || runs
+    {
         return Err(Refusal::NotStopped);
     }
     let mut draft = Draft::new(facts);
     if facts.instance.state != InstanceState::Destroyed {
         draft.instance.state = InstanceState::Destroyed;
-        draft.instance.reconcile_at = None;
+        draft.instance.reconcile_at =
+            (!facts.vmms.is_empty()).then_some(facts.now);
     }
     Ok(draft.finish())
 }

@@ -1,0 +1,421 @@
+//! Instances: what users want of them. Intent is written here, in one
+//! transaction that also checks that it is allowed; the rest of the system
+//! carries it out.
+
+use super::{App, about};
+use crate::context::OpContext;
+use crate::error::{Error, chain};
+use crate::saga::{ExecError, SagaFailure, instance_create};
+use crate::sleds::{Reach, reported};
+use db_model::lifecycle::Refusal;
+use db_model::lifecycle::reports::Observation;
+use db_model::{
+    InstanceChange, InstanceId, InstanceView, NameOrId, NewInstance,
+    StartAttemptId, Vmm,
+};
+use db_queries::{ByNameOrId, Page};
+use sled_agent_client::{Error as SledError, RequestedState};
+use slog::info;
+use std::time::Duration;
+
+/// How long a request to create waits for the create saga. The saga goes on
+/// without it.
+const CREATE_WAIT: Duration = Duration::from_secs(30);
+
+/// How often a wait for a change looks though nothing changed here: another
+/// process may have changed it.
+const WAIT_LOOK: Duration = Duration::from_millis(500);
+
+/// Which instance: by id, or by name within a project.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct InstanceSelector {
+    pub project: Option<NameOrId>,
+    pub instance: NameOrId,
+}
+
+impl App {
+    /// A project's instances.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: no such project.
+    pub async fn instance_list(
+        &self,
+        opctx: &OpContext,
+        project: &NameOrId,
+        page: Page<ByNameOrId>,
+    ) -> Result<Vec<InstanceView>, Error> {
+        let project = self.project_view(opctx, project).await?;
+        Ok(self.datastore.instance_list(project.id, page).await?)
+    }
+
+    /// Makes an instance; with `start`, one that is to run. Returns when it is
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: no such project; `AlreadyExists`; `Unavailable`: it is not
+    /// known yet whether it will be there.
+    pub async fn instance_create(
+        &self,
+        opctx: &OpContext,
+        project: &NameOrId,
+        new: NewInstance,
+    ) -> Result<InstanceView, Error> {
+        let project = self.project_view(opctx, project).await?;
+        let name = new.name.clone();
+        let params = instance_create::Params {
+            instance_id: InstanceId::new_v4(),
+            project_id: project.id,
+            attempt: new
+                .start
+                .then(|| (StartAttemptId::new_v4(), opctx.user_id)),
+            new,
+        };
+        let saga = self
+            .sagas
+            .start::<instance_create::InstanceCreate>(&params)
+            .await
+            .map_err(not_begun)?;
+        let incident = saga.id;
+        let ended = tokio::time::timeout(CREATE_WAIT, saga.wait()).await;
+        match ended {
+            Ok(Ok(())) => self.view(params.instance_id).await,
+            Ok(Err(SagaFailure::AlreadyExists)) => Err(Error::AlreadyExists {
+                kind: "instance",
+                name: name.to_string(),
+            }),
+            Ok(Err(SagaFailure::NotFound)) => {
+                Err(Error::not_found("project", &NameOrId::Id(project.id.0)))
+            }
+            Ok(Err(failure)) => Err(Error::internal(format!(
+                "instance_create {incident} failed: {failure:?}"
+            ))),
+            Err(_) => Err(Error::Unavailable {
+                message: format!(
+                    "Instance \"{name}\" is still being created. Look for it \
+                     by its name before creating it again.",
+                ),
+                retry_after_secs: super::RETRY_AFTER_SECS,
+                source: None,
+            }),
+        }
+    }
+
+    /// An instance.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `InvalidRequest`: a name without a project.
+    pub async fn instance_view(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+    ) -> Result<InstanceView, Error> {
+        self.live(opctx, which).await
+    }
+
+    /// An instance, once its view's `view_gen` is above `seen`, or as it is
+    /// when `timeout` is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::instance_view`], and `NotFound` when it is deleted meanwhile.
+    pub async fn instance_wait_for_change(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+        seen: i64,
+        timeout: Duration,
+    ) -> Result<InstanceView, Error> {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut changes = self.activators.changes();
+        loop {
+            changes.mark_unchanged();
+            let view = self.live(opctx, which).await?;
+            let now = tokio::time::Instant::now();
+            if view.instance.view_gen > seen || now >= deadline {
+                return Ok(view);
+            }
+            let look = (now + WAIT_LOOK).min(deadline);
+            // Whichever comes first, the answer is to look.
+            let _ = tokio::time::timeout_at(look, changes.changed()).await;
+        }
+    }
+
+    /// Changes an instance: its size only at rest, its policy at any time.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Conflict`: the size, while it is not at rest.
+    pub async fn instance_update(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+        change: InstanceChange,
+    ) -> Result<InstanceView, Error> {
+        let id = self.live(opctx, which).await?.instance.id;
+        let changed = self.datastore.instance_change(id, change).await;
+        changed.map_err(|error| match error {
+            db_queries::Error::Refused(_) => Error::Conflict {
+                message: "ncpus and memory can be changed only while the \
+                          instance is stopped or failed: stop it first"
+                    .to_string(),
+            },
+            error => about("instance", &which.instance)(error),
+        })?;
+        self.activators.changed();
+        self.view(id).await
+    }
+
+    /// Deletes an instance that does not run. From the return on it is not
+    /// found, and its name is free.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `InvalidRequest`: it must be stopped first.
+    pub async fn instance_delete(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+    ) -> Result<(), Error> {
+        let view = self.live(opctx, which).await?;
+        let deleted = self.datastore.instance_delete(view.instance.id).await;
+        deleted.map_err(|error| refused(which, "deleted", error))?;
+        self.activators.changed();
+        Ok(())
+    }
+
+    /// Wants an instance to run. Durable at the return; does not wait for
+    /// more.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Conflict`: it is still stopping.
+    pub async fn instance_start(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+    ) -> Result<InstanceView, Error> {
+        let id = self.live(opctx, which).await?.instance.id;
+        let attempt = StartAttemptId::new_v4();
+        let started =
+            self.datastore.instance_start(id, attempt, opctx.user_id).await;
+        started.map_err(|error| refused(which, "started", error))?;
+        self.activators.changed();
+        self.view(id).await
+    }
+
+    /// Wants an instance not to run. Durable at the return; does not wait for
+    /// more.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `InvalidRequest`: it is still being created.
+    pub async fn instance_stop(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+    ) -> Result<InstanceView, Error> {
+        let id = self.live(opctx, which).await?.instance.id;
+        let stopped = self.datastore.instance_stop(id).await;
+        stopped.map_err(|error| refused(which, "stopped", error))?;
+        self.activators.changed();
+        self.view(id).await
+    }
+
+    /// Resets the guest, now: no intent, and never repeated by the system.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `InvalidRequest`: it does not run; `Unavailable`: its sled
+    /// gave no answer, or has lost it.
+    pub async fn instance_reboot(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+    ) -> Result<InstanceView, Error> {
+        let id = self.live(opctx, which).await?.instance.id;
+        let vmm = self
+            .datastore
+            .instance_to_reboot(id)
+            .await
+            .map_err(|error| refused(which, "rebooted", error))?;
+        self.reboot(&vmm).await?;
+        self.activators.changed();
+        self.view(id).await
+    }
+
+    async fn reboot(&self, vmm: &Vmm) -> Result<(), Error> {
+        let client = match self.sleds.reach(vmm.sled_id).await {
+            Ok(Reach::Client(client)) => client,
+            Ok(Reach::Expunged) => {
+                self.observe(vmm, Observation::Fenced).await?;
+                return Err(not_there());
+            }
+            Err(error) => return Err(Error::internal(error)),
+        };
+        match client.vmm_put_state(vmm.id.0, RequestedState::Reboot).await {
+            Ok(report) => self.observe(vmm, reported(&report)).await,
+            Err(SledError::NoSuchVmm) => {
+                self.observe(vmm, Observation::Unknown).await?;
+                self.activators.changed();
+                Err(not_there())
+            }
+            Err(SledError::Refused { .. }) => Err(Error::InvalidRequest {
+                message: "the guest is not running, so it cannot be rebooted"
+                    .to_string(),
+            }),
+            Err(error) => {
+                info!(self.log, "a reboot got no answer";
+                    "vmm" => %vmm.id, "error" => chain(&error));
+                Err(Error::Unavailable {
+                    message: "The instance's host did not answer: it may or \
+                              may not have rebooted."
+                        .to_string(),
+                    retry_after_secs: super::RETRY_AFTER_SECS,
+                    source: Some(Box::new(error)),
+                })
+            }
+        }
+    }
+
+    async fn observe(
+        &self,
+        vmm: &Vmm,
+        observation: Observation,
+    ) -> Result<(), Error> {
+        self.datastore
+            .vmm_observe(
+                vmm.sled_id,
+                vmm.id,
+                observation,
+                self.tuning.boot_allowance(),
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// The id of an instance that is, or by id one that was.
+    pub(super) async fn instance_ever(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+    ) -> Result<InstanceId, Error> {
+        Ok(self.look_up(opctx, which).await?.instance.id)
+    }
+
+    /// The instance, not deleted.
+    async fn live(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+    ) -> Result<InstanceView, Error> {
+        let view = self.look_up(opctx, which).await?;
+        if view.instance.time_deleted.is_some() {
+            return Err(Error::not_found("instance", &which.instance));
+        }
+        Ok(view)
+    }
+
+    /// The instance, if it is of the caller's silo and, when a project is
+    /// named, in it.
+    async fn look_up(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+    ) -> Result<InstanceView, Error> {
+        let missing = || about("instance", &which.instance);
+        let id = match (&which.instance, &which.project) {
+            (NameOrId::Id(id), _) => InstanceId(*id),
+            (NameOrId::Name(_), None) => {
+                return Err(Error::InvalidRequest {
+                    message: format!(
+                        "instance \"{}\" is given by name: name its project \
+                         with ?project=, or give its id",
+                        which.instance,
+                    ),
+                });
+            }
+            (NameOrId::Name(name), Some(project)) => {
+                let project = self.project_view(opctx, project).await?;
+                self.datastore
+                    .instance_id_by_name(project.id, name.clone())
+                    .await
+                    .map_err(missing())?
+            }
+        };
+        let view = self.datastore.instance_view(id).await.map_err(missing())?;
+        let owner = self
+            .datastore
+            .project_owner(view.instance.project_id)
+            .await
+            .map_err(missing())?;
+        if owner != opctx.silo_id {
+            return Err(Error::not_found("instance", &which.instance));
+        }
+        if let (NameOrId::Id(_), Some(project)) =
+            (&which.instance, &which.project)
+        {
+            let project = self.project_view(opctx, project).await?;
+            if project.id != view.instance.project_id {
+                return Err(Error::not_found("instance", &which.instance));
+            }
+        }
+        Ok(view)
+    }
+
+    async fn view(&self, id: InstanceId) -> Result<InstanceView, Error> {
+        Ok(self.datastore.instance_view(id).await?)
+    }
+}
+
+fn not_there() -> Error {
+    Error::Unavailable {
+        message: "The instance's host no longer runs it: it has failed."
+            .to_string(),
+        retry_after_secs: super::RETRY_AFTER_SECS,
+        source: None,
+    }
+}
+
+fn not_begun(error: ExecError) -> Error {
+    match error {
+        ExecError::Create(source) => Error::Unavailable {
+            message: "The request could not be written down. Ask again."
+                .to_string(),
+            retry_after_secs: super::RETRY_AFTER_SECS,
+            source: Some(source),
+        },
+        error @ (ExecError::Closed | ExecError::Busy) => Error::Unavailable {
+            message: "This server is shutting down. Ask again.".to_string(),
+            retry_after_secs: 1,
+            source: Some(Box::new(error)),
+        },
+    }
+}
+
+/// What a refusal says to who asked for the instance to be `verb`.
+fn refused(
+    which: &InstanceSelector,
+    verb: &str,
+    error: db_queries::Error,
+) -> Error {
+    let db_queries::Error::Refused(refusal) = error else {
+        return about("instance", &which.instance)(error);
+    };
+    let message =
+        format!("instance \"{}\" cannot be {verb}: {refusal}", which.instance,);
+    match refusal {
+        Refusal::Creating | Refusal::NotStopped | Refusal::NotRunning => {
+            Error::InvalidRequest { message }
+        }
+        Refusal::Deleted => Error::not_found("instance", &which.instance),
+        Refusal::StillStopping
+        | Refusal::NoRestartNeeded
+        | Refusal::AttemptOvertaken
+        | Refusal::OtherVmmLinked
+        | Refusal::VmmEnded => Error::Conflict { message },
+    }
+}

@@ -1,0 +1,103 @@
+//! What may be asked of Nexus: one method for each verb. Each looks up,
+//! authorizes, validates, and then makes one query or starts one saga.
+
+mod instance;
+mod project;
+mod sled;
+mod start_attempt;
+mod token;
+mod user;
+
+pub use instance::InstanceSelector;
+pub use token::Token;
+
+use crate::background::Activators;
+use crate::config::Tuning;
+use crate::error::Error;
+use crate::saga::SagaExecutor;
+use crate::sleds::Sleds;
+use db_model::NameOrId;
+use db_queries::DataStore;
+use sled_agent_client::Secret;
+use slog::Logger;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// What a client is told of when to ask again while the database is away.
+const RETRY_AFTER_SECS: u32 = 5;
+
+/// The product, without its HTTP.
+#[derive(Debug)]
+pub struct App {
+    datastore: DataStore,
+    sleds: Sleds,
+    sagas: Arc<SagaExecutor>,
+    activators: Activators,
+    tuning: Tuning,
+    sled_secret: Secret,
+    rack_id: Uuid,
+    log: Logger,
+}
+
+impl App {
+    /// All that a request may touch.
+    #[expect(clippy::too_many_arguments, reason = "built in one line, once")]
+    pub fn new(
+        datastore: DataStore,
+        sleds: Sleds,
+        sagas: Arc<SagaExecutor>,
+        activators: Activators,
+        tuning: Tuning,
+        sled_secret: Secret,
+        rack_id: Uuid,
+        log: Logger,
+    ) -> App {
+        App {
+            datastore,
+            sleds,
+            sagas,
+            activators,
+            tuning,
+            sled_secret,
+            rack_id,
+            log,
+        }
+    }
+
+    /// The rack that all sleds are in.
+    pub fn rack_id(&self) -> Uuid {
+        self.rack_id
+    }
+
+    /// Is this the secret that sleds and Nexus share?
+    pub fn sled_secret_matches(&self, given: &str) -> bool {
+        self.sled_secret.matches(given)
+    }
+}
+
+/// The database's error, for whoever asked for `kind` by `which`.
+fn about(
+    kind: &'static str,
+    which: &NameOrId,
+) -> impl FnOnce(db_queries::Error) -> Error + use<> {
+    let not_found = Error::not_found(kind, which);
+    move |error| match error {
+        db_queries::Error::NotFound => not_found,
+        error => error.into(),
+    }
+}
+
+impl From<db_queries::Error> for Error {
+    fn from(error: db_queries::Error) -> Error {
+        match error {
+            db_queries::Error::Unavailable(source) => Error::Unavailable {
+                message: "The database cannot be reached; nothing was \
+                          changed as far as is known. Ask again."
+                    .to_string(),
+                retry_after_secs: RETRY_AFTER_SECS,
+                source: Some(source),
+            },
+            error => Error::internal(error),
+        }
+    }
+}

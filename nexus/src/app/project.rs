@@ -1,0 +1,106 @@
+//! Projects.
+
+use super::{App, about};
+use crate::context::OpContext;
+use crate::error::Error;
+use db_model::{NameOrId, NewProject, Project, ProjectChange};
+use db_queries::{ByNameOrId, Page};
+
+impl App {
+    /// The caller's silo's projects.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    pub async fn project_list(
+        &self,
+        opctx: &OpContext,
+        page: Page<ByNameOrId>,
+    ) -> Result<Vec<Project>, Error> {
+        Ok(self.datastore.project_list(opctx.silo_id, page).await?)
+    }
+
+    /// Makes a project.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists`.
+    pub async fn project_create(
+        &self,
+        opctx: &OpContext,
+        new: NewProject,
+    ) -> Result<Project, Error> {
+        let name = new.name.clone();
+        let created = self
+            .datastore
+            .project_create(opctx.silo_id, new.name, new.description)
+            .await;
+        created.map_err(|error| match error {
+            db_queries::Error::AlreadyExists => {
+                Error::AlreadyExists { kind: "project", name: name.to_string() }
+            }
+            error => error.into(),
+        })
+    }
+
+    /// A project.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn project_view(
+        &self,
+        opctx: &OpContext,
+        which: &NameOrId,
+    ) -> Result<Project, Error> {
+        self.datastore
+            .project_view(opctx.silo_id, which.clone())
+            .await
+            .map_err(about("project", which))
+    }
+
+    /// Changes a project's name or description.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `AlreadyExists`.
+    pub async fn project_update(
+        &self,
+        opctx: &OpContext,
+        which: &NameOrId,
+        change: ProjectChange,
+    ) -> Result<Project, Error> {
+        let project = self.project_view(opctx, which).await?;
+        let name = change.name.clone().unwrap_or(project.name);
+        let changed = self.datastore.project_change(project.id, change).await;
+        changed.map_err(|error| match error {
+            db_queries::Error::AlreadyExists => {
+                Error::AlreadyExists { kind: "project", name: name.to_string() }
+            }
+            error => about("project", which)(error),
+        })
+    }
+
+    /// Deletes a project that has no instances.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `InvalidRequest` while there are instances in it.
+    pub async fn project_delete(
+        &self,
+        opctx: &OpContext,
+        which: &NameOrId,
+    ) -> Result<(), Error> {
+        let project = self.project_view(opctx, which).await?;
+        let deleted = self.datastore.project_delete(project.id).await;
+        deleted.map_err(|error| match error {
+            db_queries::Error::NotEmpty => Error::InvalidRequest {
+                message: format!(
+                    "project \"{}\" still has instances: delete them first",
+                    project.name,
+                ),
+            },
+            error => about("project", which)(error),
+        })
+    }
+}

@@ -1,0 +1,195 @@
+//! Sleds: what their agents say, and what operators do with them.
+
+use super::{App, about};
+use crate::context::OpContext;
+use crate::error::Error;
+use crate::sleds::reported;
+use db_model::lifecycle::reports::Answer;
+use db_model::{NameOrId, Sled, SledId, SledInstance, SledProvisionPolicy};
+use db_queries::{ById, Page, SledFacts};
+use sled_agent_client::VmmReport;
+use sled_agent_client::nexus_types::{SledRegistration, SledStatus};
+use slog::info;
+
+const LIST: &str = "see the fleet's sleds";
+
+impl App {
+    /// The fleet's sleds.
+    ///
+    /// # Errors
+    ///
+    /// `Forbidden`.
+    pub async fn sled_list(
+        &self,
+        opctx: &OpContext,
+        page: Page<ById>,
+    ) -> Result<Vec<Sled>, Error> {
+        opctx.require_fleet_admin(LIST)?;
+        Ok(self.datastore.sled_list(page).await?)
+    }
+
+    /// A sled.
+    ///
+    /// # Errors
+    ///
+    /// `Forbidden`; `NotFound`.
+    pub async fn sled_view(
+        &self,
+        opctx: &OpContext,
+        id: SledId,
+    ) -> Result<Sled, Error> {
+        opctx.require_fleet_admin(LIST)?;
+        self.datastore.sled_view(id).await.map_err(about_sled(id))
+    }
+
+    /// The instances on a sled.
+    ///
+    /// # Errors
+    ///
+    /// `Forbidden`; `NotFound`.
+    pub async fn sled_instance_list(
+        &self,
+        opctx: &OpContext,
+        id: SledId,
+        page: Page<ById>,
+    ) -> Result<Vec<SledInstance>, Error> {
+        self.sled_view(opctx, id).await?;
+        Ok(self.datastore.sled_instance_list(id, page).await?)
+    }
+
+    /// Opens a sled to new instances or closes it; says what it was before.
+    ///
+    /// # Errors
+    ///
+    /// `Forbidden`; `NotFound`; `InvalidRequest`: it is expunged.
+    pub async fn sled_set_provision_policy(
+        &self,
+        opctx: &OpContext,
+        id: SledId,
+        policy: SledProvisionPolicy,
+    ) -> Result<SledProvisionPolicy, Error> {
+        opctx.require_fleet_admin("set a sled's provision policy")?;
+        let set = self.datastore.sled_set_provision_policy(id, policy).await;
+        let old = set.map_err(|error| match error {
+            db_queries::Error::NoRoom => Error::InvalidRequest {
+                message: format!(
+                    "sled \"{id}\" is expunged: it takes no instances again"
+                ),
+            },
+            error => about_sled(id)(error),
+        })?;
+        self.activators.reconcile();
+        Ok(old)
+    }
+
+    /// A sled's agent registers it.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    pub async fn sled_register(
+        &self,
+        id: SledId,
+        said: SledRegistration,
+    ) -> Result<SledStatus, Error> {
+        self.heard_from(id, said, true).await
+    }
+
+    /// A sled's agent is there still.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: it must register first.
+    pub async fn sled_heartbeat(
+        &self,
+        id: SledId,
+        said: SledRegistration,
+    ) -> Result<SledStatus, Error> {
+        self.heard_from(id, said, false).await
+    }
+
+    async fn heard_from(
+        &self,
+        id: SledId,
+        said: SledRegistration,
+        new_too: bool,
+    ) -> Result<SledStatus, Error> {
+        let heard = self
+            .datastore
+            .sled_heard_from(facts(id, said), new_too)
+            .await
+            .map_err(about_sled(id))?;
+        if heard.news {
+            info!(self.log, "a sled is there"; "sled" => %id,
+                "expunged" => heard.expunged);
+            self.activators.watch();
+            self.activators.reconcile();
+        }
+        Ok(SledStatus {
+            expunged: heard.expunged,
+            heartbeat_period_ms: u64::from(self.tuning.heartbeat_period_ms),
+        })
+    }
+
+    /// A sled reports a VMM. A report that is no news is taken, too.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: this sled was given no such VMM.
+    pub async fn vmm_report(
+        &self,
+        sled: SledId,
+        report: VmmReport,
+    ) -> Result<(), Error> {
+        let vmm = db_model::VmmId(report.vmm_id);
+        let answer = self
+            .datastore
+            .vmm_observe(
+                sled,
+                vmm,
+                reported(&report),
+                self.tuning.boot_allowance(),
+            )
+            .await
+            .map_err(about("VMM", &NameOrId::Id(vmm.0)))?;
+        match answer {
+            Answer::Taken(_) => self.activators.changed(),
+            Answer::Stale => (),
+            // What is over here and lives there is unregistered there.
+            Answer::Ended if report.state.is_ended() => (),
+            Answer::Ended => self.activators.watch(),
+        }
+        Ok(())
+    }
+
+    /// A sled is off, and for good: an operator asserts it.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn sled_expunge(&self, id: SledId) -> Result<(), Error> {
+        self.datastore.sled_expunge(id).await.map_err(about_sled(id))?;
+        info!(self.log, "a sled was expunged"; "sled" => %id);
+        self.activators.watch();
+        Ok(())
+    }
+}
+
+fn about_sled(id: SledId) -> impl FnOnce(db_queries::Error) -> Error + use<> {
+    about("sled", &NameOrId::Id(id.0))
+}
+
+fn facts(id: SledId, said: SledRegistration) -> SledFacts {
+    let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    SledFacts {
+        id,
+        address: said.address.to_string(),
+        serial: said.serial,
+        part: said.part,
+        revision: i64::from(said.revision),
+        vcpus: i64::from(said.vcpus),
+        memory_bytes: bytes(said.memory_bytes),
+        storage_bytes: bytes(said.storage_bytes),
+        incarnation: said.incarnation,
+    }
+}

@@ -1,0 +1,57 @@
+//! API tokens: shown once, kept as a hash.
+
+use sha2::{Digest, Sha256};
+
+/// What a token begins with, so that one that leaked is recognized.
+const PREFIX: &str = "nexus-token-";
+
+/// A token in clear text. Never logged: it has no `Debug`.
+pub struct Token(String);
+
+impl Token {
+    /// A new token: 256 bits that nobody can guess.
+    ///
+    /// # Errors
+    ///
+    /// The system has no randomness to give.
+    pub fn generate() -> Result<Token, getrandom::Error> {
+        let mut bytes = [0u8; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(Token(format!("{PREFIX}{}", hex(&bytes))))
+    }
+
+    /// What a request showed.
+    pub fn shown(text: &str) -> Token {
+        Token(text.to_string())
+    }
+
+    /// What is kept of it. A plain hash serves: what is hashed is random and
+    /// long, so there is nothing to guess.
+    pub fn hash(&self) -> String {
+        hex(&Sha256::digest(self.0.as_bytes()))
+    }
+
+    /// The text, to be shown to its owner, once.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_known_by_its_hash_and_not_by_another_s() {
+        let one = Token::generate().expect("randomness");
+        let other = Token::generate().expect("randomness");
+        assert_eq!(one.hash(), Token::shown(one.expose()).hash());
+        assert_ne!(one.hash(), other.hash());
+        assert_eq!(one.hash().len(), 64);
+        assert!(!one.hash().contains(one.expose()));
+    }
+}

@@ -1,0 +1,58 @@
+//! Wake-ups, without data.
+
+use std::sync::Arc;
+use tokio::sync::{Notify, watch};
+
+/// Wakes background tasks, and those who wait for a change of a view. Cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub struct Activators {
+    reconcile: Arc<Notify>,
+    watch: Arc<Notify>,
+    views: Arc<watch::Sender<()>>,
+}
+
+impl Default for Activators {
+    fn default() -> Activators {
+        Activators {
+            reconcile: Arc::default(),
+            watch: Arc::default(),
+            views: Arc::new(watch::Sender::new(())),
+        }
+    }
+}
+
+impl Activators {
+    /// An instance may be unsettled.
+    pub fn reconcile(&self) {
+        self.reconcile.notify_one();
+    }
+
+    /// A sled may have something to say.
+    pub fn watch(&self) {
+        self.watch.notify_one();
+    }
+
+    /// Something that users see may have changed, and an instance may be
+    /// unsettled with it.
+    pub fn changed(&self) {
+        self.views.send_replace(());
+        self.reconcile.notify_one();
+    }
+
+    /// To wait for [`Activators::changed`]. Take it before reading what may
+    /// change.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.views.subscribe()
+    }
+
+    /// What wakes the reconciler.
+    pub fn reconcile_wake_up(&self) -> Arc<Notify> {
+        Arc::clone(&self.reconcile)
+    }
+
+    /// What wakes the watcher.
+    pub fn watch_wake_up(&self) -> Arc<Notify> {
+        Arc::clone(&self.watch)
+    }
+}

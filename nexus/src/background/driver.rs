@@ -1,0 +1,54 @@
+//! The loop that all background tasks share.
+
+use slog::{Logger, info};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+/// A background task.
+pub trait Task: Send + Sync + 'static {
+    /// What one activation did, in counts. The default is "nothing".
+    type Status: Debug + Default + PartialEq + Send;
+
+    /// Its name in the log.
+    const NAME: &'static str;
+
+    /// Does what there is to do now. Repeats nothing by itself.
+    fn activate(&self) -> impl Future<Output = Self::Status> + Send;
+
+    /// When to look again though nobody wakes it.
+    fn pause(&self) -> impl Future<Output = Duration> + Send;
+}
+
+/// Activates `task` now, whenever it is woken, and after each pause, until
+/// `stop` says so. An activation under way is finished.
+pub fn spawn<T: Task>(
+    task: T,
+    wake_up: Arc<Notify>,
+    mut stop: watch::Receiver<bool>,
+    log: Logger,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while !*stop.borrow() {
+            // A wake-up from here on is kept, so none falls between the
+            // reading of the database and the waiting.
+            let status = task.activate().await;
+            if status != T::Status::default() {
+                info!(log, "background task"; "task" => T::NAME,
+                    "status" => ?status);
+            }
+            let pause = task.pause().await;
+            tokio::select! {
+                () = wake_up.notified() => (),
+                () = tokio::time::sleep(pause) => (),
+                changed = stop.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    })
+}

@@ -1,0 +1,19 @@
+//! What goes on by itself: makes reality follow the record.
+//!
+//! A task takes no input: it reads what there is to do from the database. It is
+//! woken when there may be something ([`Activators`]), and polls in case nobody
+//! woke it. It repeats nothing by itself: the next activation is the retry.
+//!
+//! - [`reconciler`]: brings each unsettled instance nearer to its intent;
+//! - [`watcher`]: asks each sled for all its VMMs;
+//! - [`recovery`]: takes over sagas that nobody runs.
+
+mod activators;
+mod driver;
+pub mod plan;
+pub mod reconciler;
+pub mod recovery;
+pub mod watcher;
+
+pub use activators::Activators;
+pub use driver::{Task, spawn};

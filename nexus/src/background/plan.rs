@@ -1,0 +1,181 @@
+//! What the reconciler does about an instance: a pure function, whole table.
+//!
+//! Level-triggered: the plan follows from what is, not from what happened. One
+//! look takes the steps that are possible now and says when to look again.
+
+use crate::config::Tuning;
+use chrono::{DateTime, TimeDelta, Utc};
+use db_model::lifecycle::Facts;
+use db_model::{
+    InstanceState, IntendedState, SagaId, SledId, StartAttempt, StartAttemptId,
+    StartFailure, Vmm, VmmId, VmmState,
+};
+use db_queries::UnfinishedSaga;
+
+/// A thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Run instance_start for this attempt.
+    StartSaga(StartAttemptId),
+    /// Run instance_update: part it from this VMM, which has ended.
+    UpdateSaga(VmmId, SledId),
+    /// Run instance_delete.
+    DeleteSaga,
+    /// Nobody will finish its create saga: undo what that made.
+    UndoCreate,
+    /// The attempt must wait. Count it; past the bound, give it up.
+    HoldBack(StartAttemptId),
+    /// No saga will end this attempt: end it so.
+    GiveUp(StartAttemptId, StartFailure),
+    /// Its sled never said that it took the order to run: give it again.
+    OrderRun(VmmId, SledId),
+    /// Its boot deadline is over: ask the sled once more, and if it does not
+    /// say that it ran, end the attempt as timed out.
+    JudgeBoot(StartAttemptId, VmmId, SledId),
+    /// Tell the sled to stop it.
+    OrderStop(VmmId, SledId),
+    /// Tell the sled to kill and forget it. Past the bound of unanswered
+    /// questions, a linked one is abandoned.
+    Unregister(VmmId, SledId),
+    /// Open an attempt, since it ran and failed.
+    Restart,
+    /// It has failed to start: ask the placement, and open an attempt if that
+    /// says yes.
+    Retry,
+}
+
+/// What to do, and when to look again if nothing stamps the instance before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In this order. Steps about different VMMs.
+    pub steps: Vec<Step>,
+    /// `None`: it is settled.
+    pub look_again: Option<DateTime<Utc>>,
+}
+
+/// An unfinished saga stamps its instance when it ends. This is for the case
+/// that nobody runs it.
+const SAGA_LOOK: TimeDelta = TimeDelta::seconds(30);
+
+/// A VMM that was told to stop reports when it has. This is for the case that
+/// the report is lost, and repeats the order.
+const STOP_LOOK: TimeDelta = TimeDelta::seconds(5);
+
+/// The plan for an instance.
+pub fn plan(
+    facts: &Facts,
+    saga: Option<&UnfinishedSaga>,
+    tuning: &Tuning,
+) -> Plan {
+    let mut plan = Plan::default();
+    let soon = facts.now + tuning.look_period();
+    for vmm in abandoned(facts) {
+        plan.steps.push(Step::Unregister(vmm.id, vmm.sled_id));
+        plan.look_again = Some(soon);
+    }
+    if saga.is_some() {
+        // It alone deals with the instance, but an attempt that waits for
+        // another's saga is held back with it.
+        plan.look_again.get_or_insert(facts.now + SAGA_LOOK);
+        return plan;
+    }
+    let (step, look_again) = next(facts, tuning);
+    plan.steps.extend(step);
+    plan.look_again = plan.look_again.into_iter().chain(look_again).min();
+    plan
+}
+
+fn abandoned(facts: &Facts) -> impl Iterator<Item = &Vmm> {
+    facts.vmms.iter().filter(|v| v.state == VmmState::Abandoned)
+}
+
+type Next = (Option<Step>, Option<DateTime<Utc>>);
+
+/// What follows for an instance on which no saga is at work.
+fn next(facts: &Facts, tuning: &Tuning) -> Next {
+    let instance = &facts.instance;
+    let soon = Some(facts.now + tuning.look_period());
+    let held = abandoned(facts).any(|v| v.may_run);
+    if instance.state == InstanceState::Creating {
+        return (Some(Step::UndoCreate), soon);
+    }
+    match (&facts.attempt, facts.active_vmm()) {
+        (_, Some(vmm)) if vmm.ended() => {
+            (Some(Step::UpdateSaga(vmm.id, vmm.sled_id)), soon)
+        }
+        (Some(attempt), None) => (Some(start(attempt, held, tuning)), soon),
+        (Some(attempt), Some(vmm)) => boot(attempt, vmm, facts.now, soon),
+        (None, Some(vmm)) if !vmm.ever_ran => {
+            (Some(Step::Unregister(vmm.id, vmm.sled_id)), soon)
+        }
+        (None, Some(vmm)) => match instance.intended_state {
+            IntendedState::Running => (None, None),
+            IntendedState::Stopped
+            | IntendedState::GuestShutdown
+            | IntendedState::Destroyed => (
+                Some(Step::OrderStop(vmm.id, vmm.sled_id)),
+                Some(facts.now + STOP_LOOK),
+            ),
+        },
+        (None, None) => rest(facts, held, soon),
+    }
+}
+
+/// An attempt that no saga is at work on, and no VMM is linked.
+fn start(attempt: &StartAttempt, held: bool, tuning: &Tuning) -> Step {
+    match attempt.saga_id {
+        _ if held => Step::HoldBack(attempt.id),
+        // Its sagas end without ending it, again and again.
+        Some(saga) if attempt.held_back > i64::from(tuning.patience) => {
+            give_up(attempt, saga)
+        }
+        _ => Step::StartSaga(attempt.id),
+    }
+}
+
+/// An attempt whose saga is over, and whose VMM is linked and has not ended.
+fn boot(
+    attempt: &StartAttempt,
+    vmm: &Vmm,
+    now: DateTime<Utc>,
+    soon: Option<DateTime<Utc>>,
+) -> Next {
+    match (vmm.may_run, vmm.boot_deadline, attempt.saga_id) {
+        // An operator gave its saga up before the order to run.
+        (false, _, Some(saga)) => (Some(give_up(attempt, saga)), soon),
+        (false, _, None) => (Some(Step::HoldBack(attempt.id)), soon),
+        (true, None, _) => (Some(Step::OrderRun(vmm.id, vmm.sled_id)), soon),
+        (true, Some(deadline), _) if now < deadline => (None, Some(deadline)),
+        (true, Some(_), _) => {
+            (Some(Step::JudgeBoot(attempt.id, vmm.id, vmm.sled_id)), soon)
+        }
+    }
+}
+
+fn give_up(attempt: &StartAttempt, saga: SagaId) -> Step {
+    Step::GiveUp(attempt.id, StartFailure::internal(saga))
+}
+
+/// Nothing is linked and nothing pending.
+fn rest(facts: &Facts, held: bool, soon: Option<DateTime<Utc>>) -> Next {
+    let instance = &facts.instance;
+    match (instance.state, instance.intended_state) {
+        (InstanceState::Destroyed, _) => (None, None),
+        (_, IntendedState::Destroyed) if held => (None, soon),
+        (_, IntendedState::Destroyed) => (Some(Step::DeleteSaga), soon),
+        (InstanceState::Failed, IntendedState::Running) => {
+            match instance.next_retry_at {
+                _ if !instance.auto_restart_enabled() => (None, None),
+                None => (None, None),
+                Some(at) if facts.now < at => (None, Some(at)),
+                // Its own earlier run may go on: nothing to retry yet.
+                Some(_) if held => (None, soon),
+                Some(_) if instance.failed_starts > 0 => {
+                    (Some(Step::Retry), soon)
+                }
+                Some(_) => (Some(Step::Restart), soon),
+            }
+        }
+        _ => (None, None),
+    }
+}

@@ -1,0 +1,443 @@
+//! Brings each unsettled instance nearer to its intent: claims, plans, does.
+
+use super::plan::{Plan, Step, plan};
+use super::{Activators, Task};
+use crate::config::Tuning;
+use crate::error::chain;
+use crate::saga::{
+    ExecError, SagaExecutor, instance_delete, instance_start, instance_update,
+};
+use crate::sleds::{Reach, ReachError, Sleds, reported, unregistered};
+use chrono::TimeDelta;
+use db_model::lifecycle::Facts;
+use db_model::lifecycle::reports::Observation;
+use db_model::placement::{Demand, choose};
+use db_model::{
+    InstanceId, SagaId, SledId, StartAttemptId, StartFailure, VmmId,
+};
+use db_queries::{Claimed, DataStore, Error};
+use futures::StreamExt;
+use sled_agent_client::{Error as SledError, RequestedState, VmmReport};
+use slog::{Logger, info, warn};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Instances claimed at once.
+const CLAIMED_AT_ONCE: i64 = 128;
+
+/// Instances looked at at once.
+const LOOKS_AT_ONCE: usize = 32;
+
+/// How long a claim lasts: longer than a look, which asks a sled at most once.
+const VISIBILITY: TimeDelta = TimeDelta::seconds(30);
+
+/// After a look that failed: 1 s, doubling to 5 min.
+fn error_backoff(errors: i64) -> TimeDelta {
+    let doublings = u32::try_from(errors.clamp(0, 9)).unwrap_or(0);
+    TimeDelta::seconds((1i64 << doublings).min(300))
+}
+
+/// See the module.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Reconciler {
+    pub datastore: DataStore,
+    pub sleds: Sleds,
+    pub sagas: Arc<SagaExecutor>,
+    pub activators: Activators,
+    pub tuning: Tuning,
+    pub log: Logger,
+}
+
+/// What an activation did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Looks.
+    pub looked: usize,
+    /// Looks that ended in an error.
+    pub failed: usize,
+}
+
+/// Why a look ended before its end.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error("the database did not do it")]
+    Database(#[from] Error),
+    #[error("the saga was not started")]
+    Saga(#[from] ExecError),
+    #[error("the sled cannot be asked")]
+    Reach(#[from] ReachError),
+    #[error("the sled did not understand")]
+    Sled(#[source] SledError),
+}
+
+impl Task for Reconciler {
+    type Status = Status;
+    const NAME: &'static str = "reconciler";
+
+    async fn activate(&self) -> Status {
+        let mut status = Status::default();
+        loop {
+            let claimed = self
+                .datastore
+                .reconcile_claim(CLAIMED_AT_ONCE, VISIBILITY)
+                .await;
+            let claimed = match claimed {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    warn!(self.log, "cannot claim instances now";
+                        "error" => chain(&error));
+                    return status;
+                }
+            };
+            if claimed.is_empty() {
+                return status;
+            }
+            status.looked += claimed.len();
+            status.failed += futures::stream::iter(claimed)
+                .map(|claimed| self.look(claimed))
+                .buffer_unordered(LOOKS_AT_ONCE)
+                .filter(|ok| std::future::ready(!ok))
+                .count()
+                .await;
+        }
+    }
+
+    /// Until the next instance is due, but no longer than the poll's period:
+    /// other processes stamp instances, too.
+    async fn pause(&self) -> Duration {
+        let poll =
+            Duration::from_millis(u64::from(self.tuning.reconcile_poll_ms));
+        match self.datastore.reconcile_next_due().await {
+            Ok(Some(due)) => due.to_std().unwrap_or(Duration::ZERO).min(poll),
+            Ok(None) | Err(_) => poll,
+        }
+    }
+}
+
+impl Reconciler {
+    /// One look at one instance. Says whether it went well.
+    async fn look(&self, claimed: Claimed) -> bool {
+        let (look_again, error) = match self.look_at(claimed.id).await {
+            Ok(plan) => (plan.look_again, None),
+            Err((error, errors, now)) => {
+                let text = chain(&error);
+                warn!(self.log, "a look at an instance failed";
+                    "instance" => %claimed.id, "error" => &text);
+                (Some(now + error_backoff(errors)), Some(text))
+            }
+        };
+        let failed = error.is_some();
+        let given_back = self
+            .datastore
+            .reconcile_give_back(claimed, look_again, error)
+            .await;
+        if let Err(error) = given_back {
+            // Then the claim runs out, and somebody looks again.
+            warn!(self.log, "cannot give an instance back";
+                "instance" => %claimed.id, "error" => chain(&error));
+            return false;
+        }
+        !failed
+    }
+
+    async fn look_at(
+        &self,
+        id: InstanceId,
+    ) -> Result<Plan, (LookError, i64, chrono::DateTime<chrono::Utc>)> {
+        let (facts, saga) = self
+            .datastore
+            .reconcile_facts(id)
+            .await
+            .map_err(|e| (e.into(), 0, chrono::Utc::now()))?;
+        let plan = plan(&facts, saga.as_ref(), &self.tuning);
+        for step in &plan.steps {
+            self.execute(&facts, step)
+                .await
+                .map_err(|e| (e, facts.instance.reconcile_errors, facts.now))?;
+        }
+        Ok(plan)
+    }
+
+    async fn execute(
+        &self,
+        facts: &Facts,
+        step: &Step,
+    ) -> Result<(), LookError> {
+        let instance = &facts.instance;
+        match step {
+            Step::StartSaga(attempt) => self.start(facts, *attempt).await,
+            Step::UpdateSaga(vmm, sled) => {
+                let params = instance_update::Params {
+                    instance_id: instance.id,
+                    vmm_id: *vmm,
+                    sled_id: *sled,
+                };
+                self.saga::<instance_update::InstanceUpdate>(&params).await
+            }
+            Step::DeleteSaga => {
+                let params =
+                    instance_delete::Params { instance_id: instance.id };
+                self.saga::<instance_delete::InstanceDelete>(&params).await
+            }
+            Step::UndoCreate => {
+                let incident = SagaId(instance.id.0);
+                self.datastore
+                    .instance_create_given_up(instance.id, incident)
+                    .await?;
+                Ok(())
+            }
+            Step::HoldBack(attempt) => {
+                let times =
+                    self.datastore.start_attempt_held_back(*attempt).await?;
+                if times > i64::from(self.tuning.patience) {
+                    self.give_up(facts, *attempt, StartFailure::held_back())
+                        .await?;
+                }
+                Ok(())
+            }
+            Step::GiveUp(attempt, failure) => {
+                self.give_up(facts, *attempt, failure.clone()).await?;
+                Ok(())
+            }
+            Step::OrderRun(vmm, sled) => {
+                self.order_run(facts, *vmm, *sled).await
+            }
+            Step::JudgeBoot(attempt, vmm, sled) => {
+                self.judge_boot(facts, *attempt, *vmm, *sled).await
+            }
+            Step::OrderStop(vmm, sled) => {
+                self.order(*vmm, *sled, RequestedState::Stopped).await?;
+                Ok(())
+            }
+            Step::Unregister(vmm, sled) => {
+                self.unregister(facts, *vmm, *sled).await
+            }
+            Step::Restart => self.open_attempt(instance.id).await,
+            Step::Retry => self.retry(facts).await,
+        }
+    }
+
+    async fn start(
+        &self,
+        facts: &Facts,
+        attempt: StartAttemptId,
+    ) -> Result<(), LookError> {
+        let tried = facts.attempt.as_ref().is_some_and(|a| a.saga_id.is_some());
+        if tried {
+            self.datastore.start_attempt_held_back(attempt).await?;
+        }
+        let params = instance_start::Params {
+            instance_id: facts.instance.id,
+            attempt_id: attempt,
+            vmm_id: VmmId::new_v4(),
+            hostname: facts.instance.hostname.clone(),
+            ncpus: facts.instance.ncpus,
+            memory: facts.instance.memory_bytes,
+        };
+        self.saga::<instance_start::InstanceStart>(&params).await
+    }
+
+    async fn saga<S: crate::saga::Saga>(
+        &self,
+        params: &S::Params,
+    ) -> Result<(), LookError> {
+        match self.sagas.start::<S>(params).await {
+            // Another Nexus was quicker, which is as good.
+            Ok(_) | Err(ExecError::Busy) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn give_up(
+        &self,
+        facts: &Facts,
+        attempt: StartAttemptId,
+        failure: StartFailure,
+    ) -> Result<bool, LookError> {
+        let ended = self
+            .datastore
+            .start_attempt_give_up(facts.instance.id, attempt, failure)
+            .await?;
+        self.activators.changed();
+        Ok(ended)
+    }
+
+    /// A retry that the placement would refuse anyway opens no attempt.
+    async fn retry(&self, facts: &Facts) -> Result<(), LookError> {
+        let instance = &facts.instance;
+        let demand = Demand {
+            vcpus: instance.ncpus.to_i64(),
+            memory: instance.memory_bytes,
+        };
+        let (sleds, now) = self.datastore.sled_all().await?;
+        if choose(demand, &sleds, now).is_ok() {
+            return self.open_attempt(instance.id).await;
+        }
+        let postponed =
+            self.datastore.instance_postpone_retry(instance.id).await;
+        taken_unless_refused(postponed)
+    }
+
+    async fn open_attempt(&self, id: InstanceId) -> Result<(), LookError> {
+        let opened = self
+            .datastore
+            .instance_auto_restart(id, StartAttemptId::new_v4())
+            .await;
+        self.activators.changed();
+        taken_unless_refused(opened)
+    }
+
+    /// Gives the order to run again. A sled that leaves too many unanswered
+    /// fails the attempt; the VMM, which may run, is dealt with after that.
+    async fn order_run(
+        &self,
+        facts: &Facts,
+        vmm: VmmId,
+        sled: SledId,
+    ) -> Result<(), LookError> {
+        let heard = self.order(vmm, sled, RequestedState::Running).await?;
+        if !heard && self.out_of_patience(vmm).await? {
+            self.give_up_on_sled(facts).await?;
+        }
+        Ok(())
+    }
+
+    async fn judge_boot(
+        &self,
+        facts: &Facts,
+        attempt: StartAttemptId,
+        vmm: VmmId,
+        sled: SledId,
+    ) -> Result<(), LookError> {
+        let answer = match self.sleds.reach(sled).await? {
+            Reach::Expunged => {
+                return self.observe(vmm, sled, Observation::Fenced).await;
+            }
+            Reach::Client(client) => client.vmm_view(vmm.0).await,
+        };
+        let ran_or_ended =
+            answer.as_ref().is_ok_and(|r| r.ever_ran || r.state.is_ended());
+        if !self.take_in(vmm, sled, answer).await? {
+            if self.out_of_patience(vmm).await? {
+                self.give_up_on_sled(facts).await?;
+            }
+            return Ok(());
+        }
+        if !ran_or_ended {
+            // From here on the VMM never ran and nothing is pending, so the
+            // next look has it unregistered.
+            let allowance = self.tuning.boot_allowance();
+            let timed_out = StartFailure::timed_out(allowance);
+            self.give_up(facts, attempt, timed_out).await?;
+        }
+        Ok(())
+    }
+
+    async fn give_up_on_sled(&self, facts: &Facts) -> Result<(), LookError> {
+        if let Some(attempt) = &facts.attempt {
+            self.give_up(facts, attempt.id, StartFailure::host_unreachable())
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn unregister(
+        &self,
+        facts: &Facts,
+        vmm: VmmId,
+        sled: SledId,
+    ) -> Result<(), LookError> {
+        let client = match self.sleds.reach(sled).await? {
+            Reach::Expunged => {
+                return self.observe(vmm, sled, Observation::Fenced).await;
+            }
+            Reach::Client(client) => client,
+        };
+        match client.vmm_unregister(vmm.0).await {
+            Ok(answer) => self.observe(vmm, sled, unregistered(&answer)).await,
+            Err(error) => {
+                info!(self.log, "a sled did not unregister a VMM yet";
+                    "vmm" => %vmm, "sled" => %sled, "error" => chain(&error));
+                let linked = facts.instance.active_vmm_id == Some(vmm);
+                if self.out_of_patience(vmm).await? && linked {
+                    self.datastore
+                        .vmm_abandon(None, facts.instance.id, vmm)
+                        .await?;
+                    self.activators.changed();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives an order. Says whether the sled said anything definite.
+    async fn order(
+        &self,
+        vmm: VmmId,
+        sled: SledId,
+        state: RequestedState,
+    ) -> Result<bool, LookError> {
+        let client = match self.sleds.reach(sled).await? {
+            Reach::Expunged => {
+                self.observe(vmm, sled, Observation::Fenced).await?;
+                return Ok(true);
+            }
+            Reach::Client(client) => client,
+        };
+        let answer = match client.vmm_put_state(vmm.0, state).await {
+            // Its state says why.
+            Err(SledError::Refused { .. }) => client.vmm_view(vmm.0).await,
+            answer => answer,
+        };
+        self.take_in(vmm, sled, answer).await
+    }
+
+    /// Takes in what a sled said of a VMM. Says whether it was definite.
+    async fn take_in(
+        &self,
+        vmm: VmmId,
+        sled: SledId,
+        answer: Result<VmmReport, SledError>,
+    ) -> Result<bool, LookError> {
+        let observation = match answer {
+            Ok(report) => reported(&report),
+            Err(SledError::NoSuchVmm) => Observation::Unknown,
+            Err(SledError::Unreachable(why)) => {
+                info!(self.log, "a sled does not answer";
+                    "vmm" => %vmm, "sled" => %sled, "error" => chain(&why));
+                return Ok(false);
+            }
+            Err(error) => return Err(LookError::Sled(error)),
+        };
+        self.observe(vmm, sled, observation).await?;
+        Ok(true)
+    }
+
+    async fn observe(
+        &self,
+        vmm: VmmId,
+        sled: SledId,
+        observation: Observation,
+    ) -> Result<(), LookError> {
+        self.datastore
+            .vmm_observe(sled, vmm, observation, self.tuning.boot_allowance())
+            .await?;
+        self.activators.changed();
+        Ok(())
+    }
+
+    async fn out_of_patience(&self, vmm: VmmId) -> Result<bool, LookError> {
+        let unanswered = self.datastore.vmm_unanswered(vmm).await?;
+        Ok(unanswered > i64::from(self.tuning.patience))
+    }
+}
+
+/// Somebody changed the instance since it was looked at: nothing is amiss, and
+/// its stamp brings the next look.
+fn taken_unless_refused(result: Result<(), Error>) -> Result<(), LookError> {
+    match result {
+        Ok(()) | Err(Error::Refused(_) | Error::NotFound) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,261 @@
+//! Asks each sled for all its VMMs at once, and takes in what is news.
+
+use super::{Activators, Task};
+use crate::config::Tuning;
+use crate::error::chain;
+use crate::sleds::{Reach, Sleds, reported};
+use db_model::lifecycle::reports::Observation;
+use db_model::{Sled, SledId, SledPolicy, VmmId, VmmState};
+use db_queries::{ById, DataStore, Page, SledVmm};
+use futures::StreamExt;
+use sled_agent_client::{Client, Error as SledError, VmmReport};
+use slog::{Logger, warn};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Sleds asked at once.
+const SLEDS_AT_ONCE: usize = 16;
+
+/// Rows read at once.
+const PAGE: i64 = 500;
+
+/// See the module.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Watcher {
+    pub datastore: DataStore,
+    pub sleds: Sleds,
+    pub activators: Activators,
+    pub tuning: Tuning,
+    pub log: Logger,
+}
+
+/// What an activation found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Reports that were news.
+    pub news: usize,
+    /// VMMs that their sleds had lost.
+    pub lost: usize,
+    /// VMMs that ended with their sled.
+    pub fenced: usize,
+    /// VMMs that a sled still had though they had ended.
+    pub cleared: usize,
+    /// VMMs on a sled that have no row: shown here, not killed.
+    pub unknown: usize,
+    /// Sleds that did not answer.
+    pub silent: usize,
+}
+
+impl std::ops::AddAssign for Status {
+    fn add_assign(&mut self, other: Status) {
+        self.news += other.news;
+        self.lost += other.lost;
+        self.fenced += other.fenced;
+        self.cleared += other.cleared;
+        self.unknown += other.unknown;
+        self.silent += other.silent;
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum WatchError {
+    #[error("the database did not do it")]
+    Database(#[from] db_queries::Error),
+    #[error("the sled cannot be asked")]
+    Reach(#[from] crate::sleds::ReachError),
+    #[error("the sled does not answer")]
+    Sled(#[from] SledError),
+}
+
+impl Task for Watcher {
+    type Status = Status;
+    const NAME: &'static str = "watcher";
+
+    async fn activate(&self) -> Status {
+        let mut status = Status::default();
+        let mut after = None;
+        loop {
+            let page = Page { by: ById { after }, limit: PAGE };
+            let sleds = match self.datastore.sled_list(page).await {
+                Ok(sleds) => sleds,
+                Err(error) => {
+                    warn!(self.log, "cannot list sleds now";
+                        "error" => chain(&error));
+                    break;
+                }
+            };
+            let Some(last) = sleds.last() else { break };
+            after = Some(last.id.0);
+            let mut watched = futures::stream::iter(sleds)
+                .map(|sled| self.watch(sled))
+                .buffer_unordered(SLEDS_AT_ONCE);
+            while let Some(one) = watched.next().await {
+                status += one;
+            }
+        }
+        if status.news + status.lost + status.fenced > 0 {
+            self.activators.changed();
+        }
+        status
+    }
+
+    async fn pause(&self) -> Duration {
+        Duration::from_millis(u64::from(self.tuning.watch_period_ms))
+    }
+}
+
+impl Watcher {
+    async fn watch(&self, sled: Sled) -> Status {
+        let mut status = Status::default();
+        let watched = match sled.policy {
+            SledPolicy::Expunged => self.fence(sled.id, &mut status).await,
+            SledPolicy::InService => self.ask(sled.id, &mut status).await,
+        };
+        match watched {
+            Ok(()) => (),
+            Err(WatchError::Sled(_)) => status.silent += 1,
+            Err(error) => {
+                warn!(self.log, "cannot watch a sled now";
+                    "sled" => %sled.id, "error" => chain(&error));
+            }
+        }
+        status
+    }
+
+    /// Ends the VMMs of a sled that is off for good. A page at a time, each
+    /// VMM by itself, so it may be cut off and go on later.
+    async fn fence(
+        &self,
+        sled: SledId,
+        status: &mut Status,
+    ) -> Result<(), WatchError> {
+        loop {
+            let vmms =
+                self.datastore.vmm_live_on_sled(sled, None, PAGE).await?;
+            if vmms.is_empty() {
+                return Ok(());
+            }
+            for vmm in vmms {
+                self.observe(sled, vmm.id, Observation::Fenced).await?;
+                status.fenced += 1;
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        sled: SledId,
+        status: &mut Status,
+    ) -> Result<(), WatchError> {
+        let Reach::Client(client) = self.sleds.reach(sled).await? else {
+            return Ok(());
+        };
+        // The rows first: a VMM that is made in between is then listed, and
+        // not taken for lost.
+        let rows = self.live_rows(sled).await?;
+        let listed = client.vmm_list().await?.vmms;
+        let mut strangers = Vec::new();
+        for report in &listed {
+            match rows.get(&VmmId(report.vmm_id)) {
+                Some(row) if is_news(row, report) => {
+                    let id = VmmId(report.vmm_id);
+                    self.observe(sled, id, reported(report)).await?;
+                    status.news += 1;
+                }
+                Some(_) => (),
+                None => strangers.push(VmmId(report.vmm_id)),
+            }
+        }
+        for row in rows.values() {
+            let listed = listed.iter().any(|r| r.vmm_id == row.id.0);
+            if !listed && is_expected(row) {
+                self.confirm_lost(&client, sled, row.id, status).await?;
+            }
+        }
+        self.clear(&client, sled, strangers, status).await
+    }
+
+    async fn live_rows(
+        &self,
+        sled: SledId,
+    ) -> Result<HashMap<VmmId, SledVmm>, WatchError> {
+        let mut rows = HashMap::new();
+        let mut after = None;
+        loop {
+            let page =
+                self.datastore.vmm_live_on_sled(sled, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(rows) };
+            after = Some(last.id);
+            rows.extend(page.into_iter().map(|row| (row.id, row)));
+        }
+    }
+
+    /// Not being listed is not an answer about a VMM; being asked for it is.
+    async fn confirm_lost(
+        &self,
+        client: &Client,
+        sled: SledId,
+        vmm: VmmId,
+        status: &mut Status,
+    ) -> Result<(), WatchError> {
+        let observation = match client.vmm_view(vmm.0).await {
+            Ok(report) => reported(&report),
+            Err(SledError::NoSuchVmm) => {
+                status.lost += 1;
+                Observation::Unknown
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.observe(sled, vmm, observation).await
+    }
+
+    /// VMMs that a sled has and that are not live here: those that ended are
+    /// unregistered, those that nobody knows are shown.
+    async fn clear(
+        &self,
+        client: &Client,
+        sled: SledId,
+        strangers: Vec<VmmId>,
+        status: &mut Status,
+    ) -> Result<(), WatchError> {
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        let (ended, unknown) =
+            self.datastore.vmm_ended_or_unknown(strangers).await?;
+        for vmm in ended {
+            client.vmm_unregister(vmm.0).await?;
+            status.cleared += 1;
+        }
+        for vmm in unknown {
+            warn!(self.log, "a sled runs a VMM that is not in the database";
+                "sled" => %sled, "vmm" => %vmm);
+            status.unknown += 1;
+        }
+        Ok(())
+    }
+
+    async fn observe(
+        &self,
+        sled: SledId,
+        vmm: VmmId,
+        observation: Observation,
+    ) -> Result<(), WatchError> {
+        self.datastore
+            .vmm_observe(sled, vmm, observation, self.tuning.boot_allowance())
+            .await?;
+        Ok(())
+    }
+}
+
+/// Is there more in the report than in the row?
+fn is_news(row: &SledVmm, report: &VmmReport) -> bool {
+    i64::try_from(report.generation).unwrap_or(i64::MAX) > row.generation
+}
+
+/// Would a sled that has not lost it list it? One that is `creating` may not
+/// have got there yet; one that is abandoned is the reconciler's to ask about.
+fn is_expected(row: &SledVmm) -> bool {
+    !matches!(row.state, VmmState::Creating | VmmState::Abandoned)
+}

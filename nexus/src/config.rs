@@ -1,0 +1,129 @@
+//! The configuration file of a Nexus.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use chrono::TimeDelta;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What a Nexus must be told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `postgresql://…`, of PostgreSQL or CockroachDB.
+    pub database_url: String,
+    /// At most so many connections to it.
+    #[serde(default = "max_connections")]
+    pub database_max_connections: u32,
+    /// Where users find the API.
+    pub external_address: SocketAddr,
+    /// Where sleds and operators find the internal API.
+    pub internal_address: SocketAddr,
+    /// The file with the secret that sleds and Nexus share.
+    pub sled_secret_file: Utf8PathBuf,
+    /// Where to write the addresses that were bound, as JSON, once the API
+    /// answers: for those who ask for port 0.
+    #[serde(default)]
+    pub address_file: Option<Utf8PathBuf>,
+    /// `trace`, `debug`, `info`, `warn` or `error`.
+    #[serde(default = "log_level")]
+    pub log_level: String,
+    /// Times and bounds.
+    #[serde(default)]
+    pub tuning: Tuning,
+}
+
+fn max_connections() -> u32 {
+    32
+}
+
+fn log_level() -> String {
+    "info".to_string()
+}
+
+/// Times and bounds. The defaults are for production; tests shorten them.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tuning {
+    /// How long a guest may take from its sled's taking the order to its
+    /// running. The slowest honest boot, under software emulation, takes well
+    /// under a minute to get there.
+    pub boot_allowance_ms: u32,
+    /// How long to wait for one answer of a sled.
+    pub sled_timeout_ms: u32,
+    /// How often a saga asks a sled that does not answer.
+    pub sled_tries: u32,
+    /// Between two of those tries.
+    pub sled_retry_ms: u32,
+    /// How many looks of the reconciler, in a row, a sled may leave
+    /// unanswered before a VMM that never ran is abandoned, and how many an
+    /// attempt may be held back before it is given up.
+    pub patience: u32,
+    /// Between two looks at something that waits.
+    pub look_period_ms: u32,
+    /// Between two of the reconciler's polls for unsettled instances, which
+    /// it is also woken for.
+    pub reconcile_poll_ms: u32,
+    /// Between two times that a sled is asked for all its VMMs.
+    pub watch_period_ms: u32,
+    /// What sleds are told of how often to send a heartbeat.
+    pub heartbeat_period_ms: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning {
+            boot_allowance_ms: 120_000,
+            sled_timeout_ms: 5_000,
+            sled_tries: 4,
+            sled_retry_ms: 500,
+            patience: 15,
+            look_period_ms: 2_000,
+            reconcile_poll_ms: 1_000,
+            watch_period_ms: 5_000,
+            heartbeat_period_ms: 2_000,
+        }
+    }
+}
+
+impl Tuning {
+    /// See `boot_allowance_ms`.
+    pub fn boot_allowance(&self) -> TimeDelta {
+        TimeDelta::milliseconds(i64::from(self.boot_allowance_ms))
+    }
+
+    /// See `look_period_ms`.
+    pub fn look_period(&self) -> TimeDelta {
+        TimeDelta::milliseconds(i64::from(self.look_period_ms))
+    }
+
+    /// See `sled_retry_ms`.
+    pub fn sled_retry(&self) -> Duration {
+        Duration::from_millis(u64::from(self.sled_retry_ms))
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {0}")]
+    Read(Utf8PathBuf, #[source] std::io::Error),
+    /// The file says something else than a configuration.
+    #[error("{0} is no configuration")]
+    Parse(Utf8PathBuf, #[source] Box<toml::de::Error>),
+}
+
+impl Config {
+    /// Reads a configuration file (TOML).
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or a key is missing, unknown or of the wrong kind.
+    pub fn from_file(path: &Utf8Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| ConfigError::Read(path.to_owned(), e))?;
+        toml::from_str(&text)
+            .map_err(|e| ConfigError::Parse(path.to_owned(), Box::new(e)))
+    }
+}

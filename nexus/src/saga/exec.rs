@@ -1,0 +1,358 @@
+//! Starts sagas, recovers them, waits for them.
+
+use super::registry::{self, NexusSaga};
+use super::{Saga, SagaContext, SagaFailure};
+use crate::background::Activators;
+use crate::config::Tuning;
+use crate::error::chain;
+use crate::sleds::Sleds;
+use db_model::{Fence, SagaId, SecId};
+use db_queries::{DataStore, SagaStore, Zombie, to_steno};
+use newtype_uuid::GenericUuid;
+use slog::{Drain, Logger, info, o, warn};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use steno::{ActionRegistry, SagaResult, SecClient};
+use tokio::sync::watch;
+
+/// steno keeps each finished saga in memory, so its client is replaced after
+/// so many and the old one left to drain: a few hundred logs at a time.
+const SAGAS_PER_CLIENT: usize = 500;
+
+/// How often a client that was replaced is looked at: it goes when its last
+/// caller has let go of it.
+const DRAIN_PERIOD: Duration = Duration::from_secs(1);
+
+/// How many sagas are adopted in one transaction.
+const ADOPTED_AT_ONCE: i64 = 50;
+
+/// Runs this process's sagas.
+#[derive(Debug)]
+pub struct SagaExecutor {
+    sec_id: SecId,
+    store: Arc<SagaStore>,
+    registry: Arc<ActionRegistry<NexusSaga>>,
+    current: Mutex<Arc<Counted>>,
+    datastore: DataStore,
+    sleds: Sleds,
+    activators: Activators,
+    tuning: Tuning,
+    zombie: Zombie,
+    log: Logger,
+    running: watch::Sender<usize>,
+    closed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Counted {
+    client: SecClient,
+    sagas: AtomicUsize,
+}
+
+/// Why a saga was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// Another one is at work on the instance.
+    #[error("another saga is at work on the instance")]
+    Busy,
+    /// This process takes no more sagas.
+    #[error("shutting down")]
+    Closed,
+    /// It could not be written down. It may have been: then it is found, and
+    /// run, by the recovery.
+    #[error("the saga could not be created")]
+    Create(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A saga under way.
+#[derive(Debug)]
+pub struct SagaHandle {
+    /// Its id.
+    pub id: SagaId,
+    outcome: tokio::task::JoinHandle<Result<(), SagaFailure>>,
+}
+
+impl SagaHandle {
+    /// Waits for its end. Dropping this does not end the saga.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed and was undone.
+    pub async fn wait(self) -> Result<(), SagaFailure> {
+        self.outcome
+            .await
+            .unwrap_or_else(|e| Err(SagaFailure::Internal { chain: chain(&e) }))
+    }
+}
+
+/// What a recovery found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Sagas that run here again.
+    pub resumed: usize,
+    /// Sagas that could not be resumed; the next recovery tries again.
+    pub failed: usize,
+}
+
+impl SagaExecutor {
+    /// An executor for the process `sec_id`.
+    #[expect(clippy::too_many_arguments, reason = "all it hands to sagas")]
+    pub fn new(
+        sec_id: SecId,
+        datastore: DataStore,
+        sleds: Sleds,
+        activators: Activators,
+        tuning: Tuning,
+        zombie: Zombie,
+        registry: ActionRegistry<NexusSaga>,
+        log: Logger,
+    ) -> Arc<SagaExecutor> {
+        let store = Arc::new(SagaStore::new(
+            datastore.clone(),
+            sec_id,
+            zombie.clone(),
+            log.clone(),
+        ));
+        let current = Mutex::new(new_client(&log, &store));
+        Arc::new(SagaExecutor {
+            sec_id,
+            store,
+            registry: Arc::new(registry),
+            current,
+            datastore,
+            sleds,
+            activators,
+            tuning,
+            zombie,
+            log,
+            running: watch::Sender::new(0),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Writes a saga down and starts it. From the return on it is carried
+    /// through, by whoever lives.
+    ///
+    /// # Errors
+    ///
+    /// See [`ExecError`]. Nothing was done then, as far as is known.
+    pub async fn start<S: Saga>(
+        self: &Arc<Self>,
+        params: &S::Params,
+    ) -> Result<SagaHandle, ExecError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(ExecError::Closed);
+        }
+        let id = SagaId::new_v4();
+        let dag = registry::dag::<S>(params)
+            .map_err(|e| ExecError::Create(e.into()))?;
+        let fence = self.store.announce(id, S::instance_id(params));
+        let client = self.client();
+        let created = client
+            .client
+            .saga_create(
+                steno::SagaId::from_untyped_uuid(id.0),
+                self.context(S::NAME, fence),
+                Arc::new(dag),
+                Arc::clone(&self.registry),
+            )
+            .await;
+        let done = match created {
+            Ok(done) => done,
+            Err(error) => {
+                self.store.forget(id);
+                return Err(match error.downcast_ref() {
+                    Some(db_queries::Error::SagaUnfinished) => ExecError::Busy,
+                    _ => ExecError::Create(error.into()),
+                });
+            }
+        };
+        self.go(id, &client, done).await.map_err(ExecError::Create)
+    }
+
+    /// Takes over the unfinished sagas of processes that were, and finds those
+    /// of this process that were written down though their creation was
+    /// reported as failed. What already runs here is left alone.
+    ///
+    /// # Errors
+    ///
+    /// The database is away; what was adopted by then runs.
+    pub async fn recover(
+        self: &Arc<Self>,
+    ) -> Result<Recovered, db_queries::Error> {
+        let mut recovered = Recovered::default();
+        loop {
+            let adopted =
+                self.datastore.saga_adopt(self.sec_id, ADOPTED_AT_ONCE).await?;
+            if adopted.is_empty() {
+                break;
+            }
+            for (saga, fence) in adopted {
+                self.resume_counted(saga, fence, &mut recovered).await;
+            }
+        }
+        for id in self.datastore.saga_unfinished_of(self.sec_id).await? {
+            if self.store.knows(id) {
+                continue;
+            }
+            match self.datastore.saga_readopt(self.sec_id, id).await {
+                Ok((saga, fence)) => {
+                    self.resume_counted(saga, fence, &mut recovered).await;
+                }
+                Err(db_queries::Error::NotFound) => (),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(recovered)
+    }
+
+    async fn resume_counted(
+        self: &Arc<Self>,
+        saga: db_model::Saga,
+        fence: Fence,
+        recovered: &mut Recovered,
+    ) {
+        let id = saga.id;
+        match self.resume(saga, fence).await {
+            Ok(_) => recovered.resumed += 1,
+            Err(error) => {
+                // Not known here any more, so the next recovery finds it.
+                self.store.forget(id);
+                warn!(self.log, "a saga could not be resumed yet";
+                    "saga" => %id, "error" => format!("{error:#}"));
+                recovered.failed += 1;
+            }
+        }
+    }
+
+    async fn resume(
+        self: &Arc<Self>,
+        saga: db_model::Saga,
+        fence: Fence,
+    ) -> Result<SagaHandle, anyhow::Error> {
+        self.store.announce_adopted(saga.instance_id, fence);
+        let events = self
+            .datastore
+            .saga_log(saga.id)
+            .await?
+            .iter()
+            .map(to_steno)
+            .collect::<Result<Vec<_>, _>>()?;
+        info!(self.log, "resuming a saga";
+            "saga" => %saga.id, "name" => &saga.name,
+            "records" => events.len());
+        let client = self.client();
+        let done = client
+            .client
+            .saga_resume(
+                steno::SagaId::from_untyped_uuid(saga.id.0),
+                self.context(&saga.name, fence),
+                saga.dag,
+                Arc::clone(&self.registry),
+                events,
+            )
+            .await?;
+        self.go(saga.id, &client, done).await.map_err(|e| anyhow::anyhow!(e))
+    }
+
+    async fn go(
+        self: &Arc<Self>,
+        id: SagaId,
+        client: &Counted,
+        done: impl Future<Output = SagaResult> + Send + 'static,
+    ) -> Result<SagaHandle, Box<dyn std::error::Error + Send + Sync>> {
+        client
+            .client
+            .saga_start(steno::SagaId::from_untyped_uuid(id.0))
+            .await?;
+        self.running.send_modify(|n| *n += 1);
+        let me = Arc::clone(self);
+        let outcome = tokio::spawn(async move {
+            let result = done.await;
+            me.running.send_modify(|n| *n -= 1);
+            me.activators.reconcile();
+            me.activators.changed();
+            failure(result)
+        });
+        Ok(SagaHandle { id, outcome })
+    }
+
+    /// Takes no more sagas, and waits for those that run: until `bound`, when
+    /// what is left is left to whoever adopts it.
+    pub async fn close(&self, bound: Duration) -> bool {
+        self.closed.store(true, Ordering::Relaxed);
+        let mut running = self.running.subscribe();
+        let drained = running.wait_for(|n| *n == 0);
+        tokio::time::timeout(bound, drained).await.is_ok()
+    }
+
+    /// How many sagas run here.
+    pub fn running(&self) -> usize {
+        *self.running.borrow()
+    }
+
+    fn context(&self, name: &str, fence: Fence) -> Arc<SagaContext> {
+        Arc::new(SagaContext {
+            datastore: self.datastore.clone(),
+            sleds: self.sleds.clone(),
+            activators: self.activators.clone(),
+            tuning: self.tuning,
+            log: self.log.new(o!(
+                "saga" => fence.saga_id.to_string(),
+                "name" => name.to_string(),
+            )),
+            fence,
+            zombie: self.zombie.clone(),
+        })
+    }
+
+    /// The client for one more saga.
+    fn client(&self) -> Arc<Counted> {
+        let mut current =
+            self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.sagas.fetch_add(1, Ordering::Relaxed) >= SAGAS_PER_CLIENT {
+            let old = std::mem::replace(
+                &mut *current,
+                new_client(&self.log, &self.store),
+            );
+            tokio::spawn(drain(old));
+        }
+        Arc::clone(&current)
+    }
+}
+
+fn new_client(log: &Logger, store: &Arc<SagaStore>) -> Arc<Counted> {
+    // steno logs each step of each saga at levels that are of no use here.
+    let quiet = slog::Logger::root(
+        slog::LevelFilter::new(log.clone(), slog::Level::Warning).ignore_res(),
+        o!(),
+    );
+    Arc::new(Counted {
+        client: steno::sec(quiet, Arc::<SagaStore>::clone(store)),
+        sagas: AtomicUsize::new(1),
+    })
+}
+
+/// Waits for a replaced client's sagas to end, and lets go of it.
+async fn drain(mut old: Arc<Counted>) {
+    loop {
+        match Arc::try_unwrap(old) {
+            Ok(counted) => return counted.client.shutdown().await,
+            Err(still_used) => {
+                old = still_used;
+                tokio::time::sleep(DRAIN_PERIOD).await;
+            }
+        }
+    }
+}
+
+fn failure(result: SagaResult) -> Result<(), SagaFailure> {
+    match result.kind {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error
+            .error_source
+            .convert::<SagaFailure>()
+            .unwrap_or_else(|e| SagaFailure::Internal { chain: chain(&e) })),
+    }
+}

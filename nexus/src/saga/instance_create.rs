@@ -1,0 +1,77 @@
+//! Makes an instance.
+//!
+//! 1. `insert`: the row, `creating`, and with `start` the pending attempt with
+//!    it, so that the wish to start cannot be lost between two sagas. Undo: the
+//!    attempt fails and the instance is destroyed; its name is free.
+//! 2. `finish`: `creating` becomes `no_vmm`. The reconciler does the rest.
+//!
+//! Disks, addresses and the like will be made in between.
+
+use super::{Node, NodeError, Saga, SagaContext};
+use db_model::{
+    InstanceId, NewInstance, ProjectId, SiloUserId, StartAttemptId,
+};
+use futures::FutureExt;
+use serde::{Deserialize, Serialize};
+
+/// See the module.
+pub struct InstanceCreate;
+
+/// What is to be made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Params {
+    pub instance_id: InstanceId,
+    pub project_id: ProjectId,
+    pub new: NewInstance,
+    /// With `start`: the first attempt, and who asked.
+    pub attempt: Option<(StartAttemptId, SiloUserId)>,
+}
+
+impl Saga for InstanceCreate {
+    const NAME: &'static str = "instance_create";
+    type Params = Params;
+
+    fn instance_id(params: &Params) -> InstanceId {
+        params.instance_id
+    }
+
+    fn nodes() -> Vec<Node<Params>> {
+        vec![
+            Node {
+                name: "insert",
+                action: |cx, p| insert(cx, p).boxed(),
+                undo: Some(|cx, p| insert_undo(cx, p).boxed()),
+            },
+            Node {
+                name: "finish",
+                action: |cx, p| finish(cx, p).boxed(),
+                undo: None,
+            },
+        ]
+    }
+}
+
+async fn insert(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    let inserted = cx
+        .datastore
+        .instance_insert(
+            cx.fence,
+            p.new,
+            p.instance_id,
+            p.project_id,
+            p.attempt,
+        )
+        .await;
+    Ok(inserted?)
+}
+
+async fn insert_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    Ok(cx.datastore.instance_create_undone(cx.fence, p.instance_id).await?)
+}
+
+async fn finish(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    cx.datastore.instance_created(cx.fence, p.instance_id).await?;
+    cx.activators.changed();
+    Ok(())
+}

@@ -1,0 +1,334 @@
+//! Starts an instance: carries out a start attempt.
+//!
+//! 1. `claim`: the attempt is this saga's. Undo: the attempt, if it is still
+//!    pending, fails with what the failing node staged.
+//! 2. `place`: a sled is chosen; its room, the VMM's row and the link come
+//!    about together. Undo: unlink.
+//! 3. `will_register`: nothing. Undo: unregister. Apart from the next node so
+//!    that a register which timed out is undone, too: steno does not undo the
+//!    node that failed.
+//! 4. `register`: the sled takes the VMM in, without running it.
+//! 5. `run`: the VMM may run, which is stored first; the sled is told. If the
+//!    sled does not answer, that fails nothing: the boot deadline judges.
+//!
+//! A stop or a delete ends the attempt; each node after the claim then fails.
+//! No undo waits for a sled without a bound: a VMM about which nothing definite
+//! is heard is abandoned, and the reconciler goes on asking.
+
+use super::{Node, NodeError, Saga, SagaContext, SagaFailure};
+use crate::error::chain;
+use crate::sleds::{Reach, ReachError, reported, unregistered};
+use db_model::lifecycle::reports::Observation;
+use db_model::placement::{Demand, choose};
+use db_model::{
+    ByteCount, Hostname, InstanceId, SledId, StagedFailure, StartAttemptId,
+    StartFailure, VcpuCount, VmmId,
+};
+use db_queries::Error;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use sled_agent_client::{
+    Client, Error as SledError, RefusalCode, RequestedState, VmmRegister,
+};
+use slog::info;
+
+/// How often a chosen sled may turn out to be full before the start fails for
+/// now: each time, somebody else has got the room, so there is progress.
+const MAX_PLACEMENTS: u32 = 100;
+
+/// See the module.
+pub struct InstanceStart;
+
+/// What is to be started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Params {
+    pub instance_id: InstanceId,
+    pub attempt_id: StartAttemptId,
+    pub vmm_id: VmmId,
+    pub hostname: Hostname,
+    pub ncpus: VcpuCount,
+    pub memory: ByteCount,
+}
+
+impl Saga for InstanceStart {
+    const NAME: &'static str = "instance_start";
+    type Params = Params;
+
+    fn instance_id(params: &Params) -> InstanceId {
+        params.instance_id
+    }
+
+    fn nodes() -> Vec<Node<Params>> {
+        vec![
+            Node {
+                name: "claim",
+                action: |cx, p| claim(cx, p).boxed(),
+                undo: Some(|cx, p| claim_undo(cx, p).boxed()),
+            },
+            Node {
+                name: "place",
+                action: |cx, p| place(cx, p).boxed(),
+                undo: Some(|cx, p| place_undo(cx, p).boxed()),
+            },
+            Node {
+                name: "will_register",
+                action: |cx, p| will_register(cx, p).boxed(),
+                undo: Some(|cx, p| will_register_undo(cx, p).boxed()),
+            },
+            Node {
+                name: "register",
+                action: |cx, p| register(cx, p).boxed(),
+                undo: None,
+            },
+            Node {
+                name: "run",
+                action: |cx, p| run(cx, p).boxed(),
+                undo: None,
+            },
+        ]
+    }
+
+    fn stage(
+        cx: SagaContext,
+        p: Params,
+        failure: SagaFailure,
+    ) -> BoxFuture<'static, Result<(), Error>> {
+        async move {
+            let staged =
+                match failure {
+                    SagaFailure::Start(staged) => *staged,
+                    // Whoever overtook it has ended the attempt, or the saga finds
+                    // that it never had it.
+                    SagaFailure::Overtaken => return Ok(()),
+                    SagaFailure::Internal { chain } => StagedFailure {
+                        failure: StartFailure::internal(cx.fence.saga_id),
+                        internal_error: chain,
+                    },
+                    other @ (SagaFailure::AlreadyExists
+                    | SagaFailure::NotFound) => StagedFailure {
+                        failure: StartFailure::internal(cx.fence.saga_id),
+                        internal_error: format!("{other:?}"),
+                    },
+                };
+            cx.datastore
+                .start_attempt_stage(cx.fence, p.attempt_id, staged)
+                .await
+        }
+        .boxed()
+    }
+}
+
+async fn claim(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    let claimed = cx
+        .datastore
+        .start_attempt_claim(cx.fence, p.instance_id, p.attempt_id)
+        .await;
+    Ok(claimed?)
+}
+
+async fn claim_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    cx.datastore
+        .start_attempt_close_failed(cx.fence, p.instance_id, p.attempt_id)
+        .await?;
+    cx.activators.changed();
+    Ok(())
+}
+
+async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    let demand = Demand { vcpus: p.ncpus.to_i64(), memory: p.memory };
+    for _ in 0..MAX_PLACEMENTS {
+        let (sleds, now) = cx.datastore.sled_all().await?;
+        let sled = choose(demand, &sleds, now).map_err(|shortfall| {
+            let failure = shortfall.into_failure();
+            let cause = failure.message.clone();
+            NodeError::start(failure, cause)
+        })?;
+        let linked = cx
+            .datastore
+            .vmm_link(cx.fence, p.instance_id, p.attempt_id, p.vmm_id, sled)
+            .await;
+        match linked {
+            Err(Error::NoRoom) => continue,
+            linked => return Ok(linked?),
+        }
+    }
+    Err(NodeError::start(
+        StartFailure::internal(cx.fence.saga_id),
+        format!("lost {MAX_PLACEMENTS} races for a sled's room"),
+    ))
+}
+
+async fn place_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    cx.datastore.vmm_unlink(cx.fence, p.instance_id, p.vmm_id).await?;
+    cx.activators.changed();
+    Ok(())
+}
+
+async fn will_register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    Ok(cx.datastore.start_attempt_check(cx.fence, p.attempt_id).await?)
+}
+
+async fn will_register_undo(
+    cx: SagaContext,
+    p: Params,
+) -> Result<(), NodeError> {
+    let vmm = cx.datastore.vmm_view(p.vmm_id).await?;
+    for round in 0..cx.tuning.sled_tries {
+        pause_between(&cx, round).await;
+        let observation = match reach(&cx, vmm.sled_id).await? {
+            Reach::Expunged => Some(Observation::Fenced),
+            Reach::Client(sled) => {
+                match sled.vmm_unregister(p.vmm_id.0).await {
+                    Ok(answer) => Some(unregistered(&answer)),
+                    Err(error) => {
+                        info!(cx.log, "the sled did not unregister a VMM yet";
+                        "vmm" => %p.vmm_id, "error" => chain(&error));
+                        None
+                    }
+                }
+            }
+        };
+        if let Some(observation) = observation {
+            return observe(&cx, vmm.sled_id, p.vmm_id, observation).await;
+        }
+    }
+    cx.datastore.vmm_abandon(Some(cx.fence), p.instance_id, p.vmm_id).await?;
+    cx.activators.changed();
+    Ok(())
+}
+
+async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    let vmm = cx.datastore.vmm_view(p.vmm_id).await?;
+    let body = VmmRegister {
+        instance_id: p.instance_id.0,
+        hostname: p.hostname.to_string(),
+        vcpus: u32::from(p.ncpus.to_u16()),
+        memory_bytes: p.memory.to_u64(),
+    };
+    let mut silence = String::new();
+    for round in 0..cx.tuning.sled_tries {
+        pause_between(&cx, round).await;
+        cx.datastore.start_attempt_check(cx.fence, p.attempt_id).await?;
+        let sled = in_service(&cx, vmm.sled_id).await?;
+        match sled.vmm_register(p.vmm_id.0, &body).await {
+            Ok(report) => {
+                let seen = reported(&report);
+                return observe(&cx, vmm.sled_id, p.vmm_id, seen).await;
+            }
+            Err(SledError::Refused {
+                code: RefusalCode::HostRejected,
+                message,
+            }) => {
+                return Err(NodeError::start(
+                    StartFailure::host_rejected(&message),
+                    format!("sled {}: {message}", vmm.sled_id),
+                ));
+            }
+            Err(
+                error @ (SledError::Refused { .. }
+                | SledError::NoSuchVmm
+                | SledError::Bug { .. }),
+            ) => return Err(internal(&cx, vmm.sled_id, &error)),
+            Err(error @ SledError::Unreachable(_)) => silence = chain(&error),
+        }
+    }
+    Err(NodeError::start(
+        StartFailure::host_unreachable(),
+        format!("sled {}: {silence}", vmm.sled_id),
+    ))
+}
+
+async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    cx.datastore
+        .vmm_allow_to_run(cx.fence, p.instance_id, p.attempt_id, p.vmm_id)
+        .await?;
+    let vmm = cx.datastore.vmm_view(p.vmm_id).await?;
+    for round in 0..cx.tuning.sled_tries {
+        pause_between(&cx, round).await;
+        cx.datastore.start_attempt_check(cx.fence, p.attempt_id).await?;
+        let sled = in_service(&cx, vmm.sled_id).await?;
+        let order = RequestedState::Running;
+        let answer = match sled.vmm_put_state(p.vmm_id.0, order).await {
+            // It has run and ended already, or was told to stop: its state
+            // says the rest.
+            Err(SledError::Refused { .. }) => sled.vmm_view(p.vmm_id.0).await,
+            answer => answer,
+        };
+        match answer {
+            Ok(report) => {
+                let seen = reported(&report);
+                return observe(&cx, vmm.sled_id, p.vmm_id, seen).await;
+            }
+            Err(SledError::NoSuchVmm) => {
+                return Err(NodeError::start(
+                    StartFailure::boot_failed(
+                        "its host lost it before it had started.",
+                    ),
+                    format!("sled {} lost VMM {}", vmm.sled_id, p.vmm_id),
+                ));
+            }
+            Err(
+                error @ (SledError::Refused { .. } | SledError::Bug { .. }),
+            ) => {
+                return Err(internal(&cx, vmm.sled_id, &error));
+            }
+            Err(error @ SledError::Unreachable(_)) => {
+                info!(cx.log, "the sled did not take the order to run yet";
+                    "vmm" => %p.vmm_id, "error" => chain(&error));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes in what a sled said.
+async fn observe(
+    cx: &SagaContext,
+    sled: SledId,
+    vmm: VmmId,
+    observation: Observation,
+) -> Result<(), NodeError> {
+    cx.datastore
+        .vmm_observe(sled, vmm, observation, cx.tuning.boot_allowance())
+        .await?;
+    cx.activators.changed();
+    Ok(())
+}
+
+/// The way to the sled; a sled that is gone for good fails the start.
+async fn in_service(
+    cx: &SagaContext,
+    sled: SledId,
+) -> Result<Client, NodeError> {
+    match reach(cx, sled).await? {
+        Reach::Client(client) => Ok(client),
+        Reach::Expunged => Err(NodeError::start(
+            StartFailure::host_unreachable(),
+            format!("sled {sled} was expunged"),
+        )),
+    }
+}
+
+async fn reach(cx: &SagaContext, sled: SledId) -> Result<Reach, NodeError> {
+    cx.sleds.reach(sled).await.map_err(|error| match error {
+        ReachError::Database(error) => NodeError::Database(error),
+        error @ ReachError::Address(_) => {
+            NodeError::Failed(SagaFailure::Internal { chain: chain(&error) })
+        }
+    })
+}
+
+fn internal(cx: &SagaContext, sled: SledId, error: &SledError) -> NodeError {
+    NodeError::start(
+        StartFailure::internal(cx.fence.saga_id),
+        format!("sled {sled}: {}", chain(error)),
+    )
+}
+
+async fn pause_between(cx: &SagaContext, round: u32) {
+    if round > 0 {
+        tokio::time::sleep(cx.tuning.sled_retry()).await;
+    }
+}

@@ -1,0 +1,83 @@
+//! Sagas: two or more effects that happen whole, or are undone, whoever dies.
+//!
+//! A saga is a line of nodes, listed in its file in order. A node's action
+//! makes one idempotent call; its undo takes that back. What connects the nodes
+//! is in the database, and the ids of all that a saga makes are in its params,
+//! so every node may run twice, and on another Nexus.
+//!
+//! Every transaction of a node is fenced ([`db_model::Fence`]). A node waits
+//! out a database that is away; it fails for its own reasons alone. An undo
+//! does not fail: what it cannot undo in a bounded time it leaves to the
+//! reconciler.
+
+mod exec;
+pub mod instance_create;
+pub mod instance_delete;
+pub mod instance_start;
+pub mod instance_update;
+mod node;
+mod registry;
+
+pub use exec::{ExecError, Recovered, SagaExecutor, SagaHandle};
+pub use node::{Node, NodeError, SagaFailure};
+pub use registry::{Fault, NexusSaga, SAGAS, Wrap, dag, registry};
+
+use crate::background::Activators;
+use crate::config::Tuning;
+use crate::sleds::Sleds;
+use db_model::{Fence, InstanceId};
+use db_queries::{DataStore, Zombie};
+use futures::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use slog::Logger;
+
+/// All that a saga may touch.
+#[derive(Clone, Debug)]
+pub struct SagaContext {
+    /// The database.
+    pub datastore: DataStore,
+    /// The hosts.
+    pub sleds: Sleds,
+    /// Wake-ups.
+    pub activators: Activators,
+    /// Times and bounds.
+    pub tuning: Tuning,
+    /// The log, naming the saga.
+    pub log: Logger,
+    /// What each of its transactions checks.
+    pub fence: Fence,
+    /// To be told when the fence turns out to be another's.
+    pub zombie: Zombie,
+}
+
+/// A kind of saga.
+pub trait Saga: Send + Sync + 'static {
+    /// Its name, as kept.
+    const NAME: &'static str;
+
+    /// What it is told when it is created.
+    type Params: Clone
+        + std::fmt::Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static;
+
+    /// The instance that it works on.
+    fn instance_id(params: &Self::Params) -> InstanceId;
+
+    /// Its nodes, in order.
+    fn nodes() -> Vec<Node<Self::Params>>;
+
+    /// Told of a node's failure before the undoing begins: steno tells undos
+    /// nothing. May be told twice.
+    fn stage(
+        _context: SagaContext,
+        _params: Self::Params,
+        _failure: SagaFailure,
+    ) -> BoxFuture<'static, Result<(), db_queries::Error>> {
+        Box::pin(async { Ok(()) })
+    }
+}

@@ -1,0 +1,178 @@
+//! A saga's node, and how it may fail.
+
+use super::SagaContext;
+use crate::error::chain;
+use db_model::{StagedFailure, StartFailure};
+use db_queries::{Error, FenceError};
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use slog::{info, warn};
+use std::time::Duration;
+
+/// Between two tries while the database is away, or refuses an undo.
+const RETRY_PERIOD: Duration = Duration::from_millis(250);
+
+type Step<P> = fn(SagaContext, P) -> BoxFuture<'static, Result<(), NodeError>>;
+
+/// A step of a saga and the way back.
+pub struct Node<P> {
+    /// Its name, as kept; its own within its saga.
+    pub name: &'static str,
+    /// What it does.
+    pub action: Step<P>,
+    /// What takes that back, if anything must.
+    pub undo: Option<Step<P>>,
+}
+
+impl<P> Clone for Node<P> {
+    fn clone(&self) -> Self {
+        Node { name: self.name, action: self.action, undo: self.undo }
+    }
+}
+
+/// How a node did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The database said so. If it was away, the node is run again.
+    #[error("the database did not do it")]
+    Database(#[from] Error),
+    /// The saga fails.
+    #[error("the node failed: {0:?}")]
+    Failed(SagaFailure),
+}
+
+/// Why a saga failed: kept in its log, and given to who waits for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SagaFailure {
+    /// The name was taken.
+    AlreadyExists,
+    /// What it builds on is not there any more.
+    NotFound,
+    /// A later request has overtaken it: there is nothing to say.
+    Overtaken,
+    /// The instance cannot start, for this reason.
+    Start(Box<StagedFailure>),
+    /// Something went wrong inside.
+    Internal {
+        /// The error's whole chain, for operators.
+        chain: String,
+    },
+}
+
+impl NodeError {
+    /// The saga fails, since the instance cannot start; `cause` is for
+    /// operators.
+    pub fn start(failure: StartFailure, cause: String) -> NodeError {
+        NodeError::Failed(SagaFailure::Start(Box::new(StagedFailure {
+            failure,
+            internal_error: cause,
+        })))
+    }
+}
+
+/// What remains to be done about a node's error.
+pub(super) enum Verdict {
+    /// Run the node again after a while.
+    Again,
+    /// This saga is not ours any more: go no further, ever.
+    Halt,
+    /// The saga fails.
+    Fail(SagaFailure),
+}
+
+pub(super) fn judge(context: &SagaContext, error: NodeError) -> Verdict {
+    let error = match error {
+        NodeError::Failed(failure) => return Verdict::Fail(failure),
+        NodeError::Database(error) => error,
+    };
+    match error {
+        Error::Unavailable(_) => Verdict::Again,
+        Error::Fenced(FenceError::Parked) => {
+            warn!(context.log, "an operator gave the saga up: parked");
+            Verdict::Halt
+        }
+        Error::Fenced(FenceError::Adopted) => {
+            context.zombie.declare();
+            Verdict::Halt
+        }
+        Error::AlreadyExists => Verdict::Fail(SagaFailure::AlreadyExists),
+        Error::NotFound => Verdict::Fail(SagaFailure::NotFound),
+        Error::Refused(refusal) => {
+            info!(context.log, "the saga was overtaken"; "by" => %refusal);
+            Verdict::Fail(SagaFailure::Overtaken)
+        }
+        error @ (Error::Internal(_)
+        | Error::NoRoom
+        | Error::NotEmpty
+        | Error::SagaUnfinished) => {
+            Verdict::Fail(SagaFailure::Internal { chain: chain(&error) })
+        }
+    }
+}
+
+/// Runs an action to its end: waits out a database that is away.
+pub(super) async fn run_action<P: Clone>(
+    step: Step<P>,
+    context: &SagaContext,
+    params: &P,
+) -> Result<(), SagaFailure> {
+    loop {
+        let error = match step(context.clone(), params.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        match judge(context, error) {
+            Verdict::Again => tokio::time::sleep(RETRY_PERIOD).await,
+            Verdict::Halt => std::future::pending().await,
+            Verdict::Fail(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Runs an undo until it is done. An undo that the database refuses is a bug
+/// of ours; it is tried again, in the hope of an operator, rather than called
+/// done.
+pub(super) async fn run_undo<P: Clone>(
+    step: Step<P>,
+    context: &SagaContext,
+    params: &P,
+) {
+    let mut pause = RETRY_PERIOD;
+    loop {
+        let error = match step(context.clone(), params.clone()).await {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        let text = chain(&error);
+        match judge(context, error) {
+            Verdict::Again => (),
+            Verdict::Halt => std::future::pending().await,
+            Verdict::Fail(_) => {
+                slog::error!(context.log, "an undo failed, and is tried again";
+                    "error" => text);
+                pause = (pause * 2).min(Duration::from_secs(60));
+            }
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Stages a failure until it is staged.
+pub(super) async fn run_stage<S: super::Saga>(
+    context: &SagaContext,
+    params: &S::Params,
+    failure: &SagaFailure,
+) {
+    loop {
+        let staged =
+            S::stage(context.clone(), params.clone(), failure.clone()).await;
+        let Err(error) = staged else { return };
+        match judge(context, NodeError::Database(error)) {
+            Verdict::Again => tokio::time::sleep(RETRY_PERIOD).await,
+            Verdict::Halt => std::future::pending().await,
+            // Then the failure is `internal`, which is true of this, too.
+            Verdict::Fail(_) => return,
+        }
+    }
+}

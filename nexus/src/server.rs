@@ -1,0 +1,264 @@
+//! A running Nexus, built in a straight line and closed in the reverse.
+
+use crate::app::App;
+use crate::background::reconciler::Reconciler;
+use crate::background::recovery::Recovery;
+use crate::background::watcher::Watcher;
+use crate::background::{self, Activators};
+use crate::config::Config;
+use crate::error::chain;
+use crate::http::{
+    ApiContext, ExternalApiImpl, InternalApiImpl, REQUEST_BODY_MAX_BYTES, api,
+    internal_api,
+};
+use crate::saga::{SagaExecutor, registry};
+use crate::sleds::Sleds;
+use db_model::SecId;
+use db_queries::{DataStore, MigrateError, PoolSettings, Zombie, migrate};
+use dropshot::{ConfigDropshot, HandlerTaskMode, HttpServer, ServerBuilder};
+use sled_agent_client::Secret;
+use slog::{Logger, error, info, o, warn};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+/// How long sagas may go on once the server is to close; what is left then is
+/// adopted by whoever is next.
+const DRAIN_BOUND: Duration = Duration::from_secs(10);
+
+/// Between two tries to reach the database at the start.
+const DATABASE_RETRY: Duration = Duration::from_secs(1);
+
+/// A running Nexus.
+pub struct Server {
+    external: HttpServer<ApiContext>,
+    internal: HttpServer<ApiContext>,
+    sagas: Arc<SagaExecutor>,
+    background: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+    zombie: Zombie,
+    log: Logger,
+}
+
+/// Why there is no Nexus.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The schema is not this program's.
+    #[error("the database cannot be used")]
+    Migrate(#[from] MigrateError),
+    /// The database refused something else.
+    #[error("the database cannot be used")]
+    Database(#[from] db_queries::Error),
+    /// The secret that sleds share cannot be read.
+    #[error("the sleds' secret cannot be used")]
+    Secret(#[from] sled_agent_client::SecretError),
+    /// The API cannot be served.
+    #[error("the API cannot be served")]
+    Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The addresses cannot be written down.
+    #[error("the address file cannot be written")]
+    AddressFile(#[source] std::io::Error),
+}
+
+impl Server {
+    /// Starts a Nexus: waits for the database, migrates it, takes over the
+    /// sagas of the process before, and serves.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]. A database that is away is none: it is waited for.
+    pub async fn start(
+        config: &Config,
+        log: Logger,
+    ) -> Result<Server, StartError> {
+        let sec_id = SecId::new_v4();
+        let log = log.new(o!("nexus" => sec_id.to_string()));
+        let secret = Secret::from_file(config.sled_secret_file.as_std_path())?;
+        let datastore = datastore(config);
+        prepare(&datastore, &log).await?;
+        let rack_id = datastore.rack_id().await?;
+        let tuning = config.tuning;
+        let activators = Activators::default();
+        let zombie = Zombie::default();
+        let sleds = Sleds::new(datastore.clone(), secret.clone(), &tuning);
+        let sagas = SagaExecutor::new(
+            sec_id,
+            datastore.clone(),
+            sleds.clone(),
+            activators.clone(),
+            tuning,
+            zombie.clone(),
+            registry(),
+            log.new(o!("component" => "sagas")),
+        );
+        let app = Arc::new(App::new(
+            datastore.clone(),
+            sleds.clone(),
+            Arc::clone(&sagas),
+            activators.clone(),
+            tuning,
+            secret,
+            rack_id,
+            log.clone(),
+        ));
+        let (stop, stopped) = watch::channel(false);
+        let background = vec![
+            background::spawn(
+                Recovery { sagas: Arc::clone(&sagas), log: log.clone() },
+                Arc::new(Notify::new()),
+                stopped.clone(),
+                log.clone(),
+            ),
+            background::spawn(
+                Reconciler {
+                    datastore: datastore.clone(),
+                    sleds: sleds.clone(),
+                    sagas: Arc::clone(&sagas),
+                    activators: activators.clone(),
+                    tuning,
+                    log: log.new(o!("component" => "reconciler")),
+                },
+                activators.reconcile_wake_up(),
+                stopped.clone(),
+                log.clone(),
+            ),
+            background::spawn(
+                Watcher {
+                    datastore,
+                    sleds,
+                    activators: activators.clone(),
+                    tuning,
+                    log: log.new(o!("component" => "watcher")),
+                },
+                activators.watch_wake_up(),
+                stopped,
+                log.clone(),
+            ),
+        ];
+        let internal = serve(
+            internal_api::internal_api_mod::api_description::<InternalApiImpl>(
+            )
+            .map_err(|e| StartError::Serve(Box::new(e)))?,
+            config.internal_address,
+            &app,
+            log.new(o!("component" => "internal")),
+        )?;
+        let external = serve(
+            api::external_api_mod::api_description::<ExternalApiImpl>()
+                .map_err(|e| StartError::Serve(Box::new(e)))?,
+            config.external_address,
+            &app,
+            log.new(o!("component" => "external")),
+        )?;
+        let server =
+            Server { external, internal, sagas, background, stop, zombie, log };
+        server.write_addresses(config)?;
+        info!(server.log, "serving";
+            "external" => %server.external.local_addr(),
+            "internal" => %server.internal.local_addr());
+        Ok(server)
+    }
+
+    /// Answers when another process has adopted a saga of this one, which then
+    /// must exit.
+    pub async fn zombie(&self) {
+        self.zombie.declared().await;
+    }
+
+    /// Where the two APIs are.
+    pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        (self.external.local_addr(), self.internal.local_addr())
+    }
+
+    /// Closes: no new work, then what runs is finished or, past a bound, left
+    /// to whoever adopts it.
+    pub async fn close(self) {
+        self.stop.send_replace(true);
+        if !self.sagas.close(DRAIN_BOUND).await {
+            warn!(self.log, "left sagas to be adopted";
+                "sagas" => self.sagas.running());
+        }
+        for task in self.background {
+            // It only says that the task died, which its panic has said.
+            let _ = tokio::time::timeout(DRAIN_BOUND, task).await;
+        }
+        for server in [self.external, self.internal] {
+            let closed =
+                tokio::time::timeout(DRAIN_BOUND, server.close()).await;
+            if let Ok(Err(why)) = closed {
+                error!(self.log, "a server did not close"; "error" => why);
+            }
+        }
+    }
+
+    fn write_addresses(&self, config: &Config) -> Result<(), StartError> {
+        let Some(path) = &config.address_file else { return Ok(()) };
+        let (external, internal) = self.addresses();
+        let text = serde_json::json!({
+            "external": external,
+            "internal": internal,
+        })
+        .to_string();
+        // Whole or not at all, for who waits for it to appear.
+        let part = path.with_extension("part");
+        std::fs::write(&part, text)
+            .and_then(|()| std::fs::rename(&part, path))
+            .map_err(StartError::AddressFile)
+    }
+}
+
+/// The database that a configuration names.
+pub fn datastore(config: &Config) -> DataStore {
+    DataStore::new(
+        &config.database_url,
+        PoolSettings {
+            max_connections: config.database_max_connections,
+            ..PoolSettings::default()
+        },
+    )
+}
+
+/// Waits for the database, and brings its schema up to date.
+pub async fn prepare(
+    datastore: &DataStore,
+    log: &Logger,
+) -> Result<(), MigrateError> {
+    loop {
+        match migrate(datastore).await {
+            Ok(migrated) => {
+                info!(log, "the schema is up to date";
+                    "migrated" => ?migrated);
+                return Ok(());
+            }
+            Err(MigrateError::Database(
+                error @ db_queries::Error::Unavailable(_),
+            )) => {
+                warn!(log, "waiting for the database";
+                    "error" => chain(&error));
+                tokio::time::sleep(DATABASE_RETRY).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn serve(
+    api: dropshot::ApiDescription<ApiContext>,
+    bind_address: SocketAddr,
+    app: &Arc<App>,
+    log: Logger,
+) -> Result<HttpServer<ApiContext>, StartError> {
+    let config = ConfigDropshot {
+        bind_address,
+        default_request_body_max_bytes: REQUEST_BODY_MAX_BYTES,
+        // A client that hangs up ends no transaction half-way.
+        default_handler_task_mode: HandlerTaskMode::Detached,
+        ..ConfigDropshot::default()
+    };
+    ServerBuilder::new(api, ApiContext { app: Arc::clone(app) }, log)
+        .config(config)
+        .start()
+        .map_err(|e| StartError::Serve(Box::new(e)))
+}

@@ -1,0 +1,128 @@
+//! Asking sleds: finds the client for a sled, and turns what sleds say into
+//! what `db_model` knows.
+
+use crate::config::Tuning;
+use db_model::lifecycle::reports::{Observation, VmmReport};
+use db_model::{SledId, SledPolicy, VmmEndReason, VmmState};
+use db_queries::DataStore;
+use sled_agent_client as wire;
+use sled_agent_client::{Client, Secret, Timeouts};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The clients of all sleds. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sleds {
+    datastore: DataStore,
+    secret: Secret,
+    timeouts: Timeouts,
+    clients: Arc<Mutex<HashMap<SledId, (SocketAddr, Client)>>>,
+}
+
+/// How a sled can be asked.
+pub enum Reach {
+    /// By this client.
+    Client(Client),
+    /// Not at all: it is off for good.
+    Expunged,
+}
+
+/// Why a sled cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// Its row cannot be read.
+    #[error("cannot look the sled up")]
+    Database(#[from] db_queries::Error),
+    /// Its row says something that is no address.
+    #[error("the sled's address is none")]
+    Address(#[from] std::net::AddrParseError),
+}
+
+impl Sleds {
+    /// Clients that use `secret` and wait as `tuning` says.
+    pub fn new(datastore: DataStore, secret: Secret, tuning: &Tuning) -> Sleds {
+        let request = Duration::from_millis(u64::from(tuning.sled_timeout_ms));
+        Sleds {
+            datastore,
+            secret,
+            timeouts: Timeouts {
+                connect: request.min(Timeouts::default().connect),
+                request,
+            },
+            clients: Arc::default(),
+        }
+    }
+
+    /// The way to a sled, where it was last registered.
+    ///
+    /// # Errors
+    ///
+    /// There is no such sled, or the database is away.
+    pub async fn reach(&self, id: SledId) -> Result<Reach, ReachError> {
+        let sled = self.datastore.sled_view(id).await?;
+        if sled.policy == SledPolicy::Expunged {
+            return Ok(Reach::Expunged);
+        }
+        let address: SocketAddr = sled.address.parse()?;
+        let mut clients =
+            self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, client)) = clients.get(&id)
+            && *known == address
+        {
+            return Ok(Reach::Client(client.clone()));
+        }
+        let client =
+            Client::new(id.0, address, self.secret.clone(), self.timeouts);
+        clients.insert(id, (address, client.clone()));
+        Ok(Reach::Client(client))
+    }
+}
+
+/// What a sled's report says, in our terms.
+pub fn report(report: &wire::VmmReport) -> VmmReport {
+    let sentence = report.failure.as_ref().map(|f| f.message.clone());
+    let state = match report.state {
+        wire::VmmState::Creating => VmmState::Creating,
+        wire::VmmState::Starting => VmmState::Starting,
+        wire::VmmState::Running => VmmState::Running,
+        wire::VmmState::Stopping => VmmState::Stopping,
+        wire::VmmState::Stopped => VmmState::Stopped,
+        wire::VmmState::Rebooting => VmmState::Rebooting,
+        wire::VmmState::Migrating => VmmState::Migrating,
+        wire::VmmState::Failed => VmmState::Failed,
+        wire::VmmState::Destroyed => VmmState::Destroyed,
+    };
+    let reason = report.end_reason.map(|reason| match reason {
+        wire::EndReason::GuestShutdown => VmmEndReason::GuestShutdown,
+        wire::EndReason::Requested => VmmEndReason::Requested,
+        wire::EndReason::BootFailed => VmmEndReason::BootFailed,
+        wire::EndReason::Panic => VmmEndReason::Panic,
+        wire::EndReason::HypervisorDied => VmmEndReason::HypervisorDied,
+        wire::EndReason::Fenced => VmmEndReason::Fenced,
+    });
+    // An end without a reason is not what the trait promises; it is an end all
+    // the same.
+    let reason = reason.or(match state {
+        VmmState::Failed => Some(VmmEndReason::HypervisorDied),
+        VmmState::Destroyed => Some(VmmEndReason::Requested),
+        _ => None,
+    });
+    VmmReport {
+        generation: i64::try_from(report.generation).unwrap_or(i64::MAX),
+        state,
+        ever_ran: report.ever_ran,
+        end: reason.map(|reason| (reason, sentence)),
+    }
+}
+
+/// The observation in a sled's report.
+pub fn reported(wire: &wire::VmmReport) -> Observation {
+    Observation::Reported(report(wire))
+}
+
+/// The observation in the answer to an unregister.
+pub fn unregistered(wire: &wire::VmmUnregistered) -> Observation {
+    Observation::Unregistered(wire.report.as_ref().map(report))
+}
