@@ -19,8 +19,8 @@ fn text(stack: &Stack, manifest: &Manifest) -> String {
     let too_much = GIB * (u64::from(settings.sled_memory_gib) + 1);
     let first = instance("first", 2, 4 * GIB);
     let too_big = instance("toobig", MAX_NCPUS, too_much);
-    let post = r#"curl -sH "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json'"#;
-    let get = r#"curl -sH "Authorization: Bearer $TOKEN""#;
+    let post = r#"curl -sw '\n' -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json'"#;
+    let get = r#"curl -sw '\n' -H "Authorization: Bearer $TOKEN""#;
     format!(
         r#"
 Nexus is up: {api}
@@ -35,7 +35,7 @@ API={api} TOKEN={token}
 {post} $API/v1/projects -d '{{"name":"demo","description":"first steps"}}'
 {post} "$API/v1/instances?project=demo" -d '{first}'
 {post} "$API/v1/instances?project=demo" -d '{too_big}'
-{get} "$API/v1/instances?project=demo" "$API/v1/start-failures?project=demo"
+sleep 1; {get} "$API/v1/instances?project=demo" "$API/v1/start-failures?project=demo"
 "#,
         sleds = settings.sleds,
         vcpus = settings.sled_vcpus,
