@@ -1,1 +1,178 @@
-//! harness
+//! What tests start with: a database, a Nexus and sleds of their own, each a
+//! real process, reached through their front doors.
+//!
+//! ```text
+//! let nexus = TestNexus::start().await;          // one Nexus, two sleds
+//! let id = nexus.create("db", true).await;       // an instance, to run
+//! nexus.wait(&id, is("running")).await;          // by long poll: no sleeping
+//! ```
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a harness has nobody to report to but the test"
+)]
+
+mod agent;
+mod client;
+mod database;
+mod nexus_process;
+mod process;
+mod wait;
+
+pub use agent::{Agent, AgentSettings};
+pub use client::{Answer, Client};
+pub use database::Database;
+pub use nexus_process::{NexusProcess, Token, Tuning};
+pub use process::Child;
+pub use wait::{DEADLINE, eventually};
+
+use serde_json::{Value, json};
+use std::ops::Deref;
+
+/// A gibibyte.
+pub const GIB: u64 = 1 << 30;
+
+/// The project that every [`TestNexus`] begins with.
+pub const PROJECT: &str = "demo";
+
+/// How a [`TestNexus`] is to be.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// How many sleds.
+    pub sleds: usize,
+    /// How each of them is.
+    pub agent: AgentSettings,
+    /// What to change of Nexus's times and bounds.
+    pub tuning: Tuning,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            sleds: 2,
+            agent: AgentSettings::default(),
+            tuning: Tuning::default(),
+        }
+    }
+}
+
+/// A whole product of a test's own. Derefs to the [`Client`] of its admin.
+#[derive(Debug)]
+pub struct TestNexus {
+    // Dropped in this order: processes before what they stand on.
+    /// The Nexus.
+    pub process: NexusProcess,
+    /// The sleds.
+    pub agents: Vec<Agent>,
+    /// The fleet admin, of the silo "main".
+    pub admin: Client,
+    /// The database.
+    pub database: Database,
+    /// Where all of it keeps its files.
+    pub dir: tempfile::TempDir,
+}
+
+impl Deref for TestNexus {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.admin
+    }
+}
+
+impl TestNexus {
+    /// One Nexus and two sleds of 8 vCPUs and 16 GiB, with a project "demo".
+    pub async fn start() -> TestNexus {
+        TestNexus::with(Setup::default()).await
+    }
+
+    /// As `setup` says, with a project "demo", and every sled registered.
+    pub async fn with(setup: Setup) -> TestNexus {
+        let database = Database::create().await;
+        let dir = tempfile::tempdir().unwrap();
+        let process =
+            NexusProcess::start(dir.path(), &database.url, &setup.tuning).await;
+        let token = process.bootstrap("main", "admin", true).await;
+        let admin = Client::new(process.external(), &token);
+        let mut agents = Vec::new();
+        for n in 0..setup.sleds {
+            agents.push(process.agent(n, &setup.agent).await);
+        }
+        let nexus = TestNexus { process, agents, admin, database, dir };
+        nexus.sleds_registered(setup.sleds).await;
+        nexus
+            .post("/v1/projects", json!({ "name": PROJECT, "description": "" }))
+            .await
+            .expect(201);
+        nexus
+    }
+
+    /// Starts one more sled and waits until it is registered.
+    pub async fn add_sled(&mut self, settings: &AgentSettings) -> &Agent {
+        let n = self.agents.len();
+        let agent = self.process.agent(n, settings).await;
+        self.agents.push(agent);
+        self.sleds_registered(n + 1).await;
+        &self.agents[n]
+    }
+
+    async fn sleds_registered(&self, n: usize) {
+        eventually("all sleds are registered", async || {
+            let sleds = self.get("/v1/system/hardware/sleds").await.expect(200);
+            (sleds["items"].as_array()?.len() >= n).then_some(())
+        })
+        .await;
+    }
+
+    /// Kill -9 of the Nexus.
+    pub async fn kill_nexus(&mut self) {
+        self.process.child.kill().await;
+    }
+
+    /// A new Nexus process, where the old one was.
+    pub async fn restart_nexus(&mut self) {
+        self.process.restart().await;
+    }
+
+    /// A client of another silo, which may not see what is the fleet's.
+    pub async fn other_silo(&self, silo: &str) -> Client {
+        let token = self.process.bootstrap(silo, "user", false).await;
+        Client::new(self.process.external(), &token)
+    }
+
+    /// The sled that runs this VMM.
+    pub async fn agent_of(&self, vmm: &str) -> &Agent {
+        for agent in &self.agents {
+            if agent.vmms().await.iter().any(|v| v["vmm_id"] == vmm) {
+                return agent;
+            }
+        }
+        panic!("no sled has VMM {vmm}");
+    }
+
+    /// The VMMs of an instance that sleds know and that have not ended, each
+    /// as its sled reports it.
+    pub async fn live_vmms(&self, instance: &str) -> Vec<Value> {
+        let mut live = Vec::new();
+        for agent in self.agents.iter().filter(|a| a.is_up()) {
+            live.extend(agent.vmms().await.into_iter().filter(|v| {
+                v["instance_id"] == instance
+                    && v["state"] != "failed"
+                    && v["state"] != "destroyed"
+            }));
+        }
+        live
+    }
+
+    /// The VMM that runs the instance; there must be exactly one.
+    pub async fn vmm_of(&self, instance: &str) -> String {
+        let live = self.live_vmms(instance).await;
+        assert_eq!(live.len(), 1, "VMMs of {instance}: {live:?}");
+        live[0]["vmm_id"].as_str().unwrap().to_string()
+    }
+}
+
+/// Is an instance's view in this `run_state`?
+pub fn is(run_state: &'static str) -> impl Fn(&Value) -> bool {
+    move |view| view["run_state"] == run_state
+}

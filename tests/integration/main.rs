@@ -1,1 +1,11 @@
-//! integration
+//! The tests that go through the front door: HTTP, a real database, real
+//! agent processes.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may"
+)]
+
+mod instance_walk;

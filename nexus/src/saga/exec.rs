@@ -300,7 +300,7 @@ impl SagaExecutor {
             tuning: self.tuning,
             log: self.log.new(o!(
                 "saga" => fence.saga_id.to_string(),
-                "name" => name.to_string(),
+                "saga_name" => name.to_string(),
             )),
             fence,
             zombie: self.zombie.clone(),

@@ -1,0 +1,193 @@
+//! A sled, as a process: the real agent, over simulated guests that the test
+//! can hold, step and break.
+
+use crate::client::http;
+use crate::nexus_process::SLED_SECRET;
+use crate::process::Child;
+use crate::wait::eventually;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// What a sled has.
+#[derive(Clone, Copy, Debug)]
+pub struct AgentSettings {
+    /// vCPUs.
+    pub vcpus: u32,
+    /// Memory in GiB.
+    pub memory_gib: u32,
+}
+
+impl Default for AgentSettings {
+    fn default() -> AgentSettings {
+        AgentSettings { vcpus: 8, memory_gib: 16 }
+    }
+}
+
+/// A sled.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its id.
+    pub id: String,
+    /// The process.
+    pub child: Child,
+    args: Vec<String>,
+    dir: PathBuf,
+    address: SocketAddr,
+    control: String,
+    http: reqwest::Client,
+}
+
+impl Agent {
+    pub(crate) async fn start(
+        dir: &Path,
+        n: usize,
+        nexus: SocketAddr,
+        settings: &AgentSettings,
+    ) -> Agent {
+        let data = dir.join(format!("sled-{n}"));
+        let path = |p: &Path| p.to_str().unwrap().to_string();
+        let args: Vec<String> = [
+            "--data-dir".to_string(),
+            path(&data),
+            "--nexus".to_string(),
+            format!("http://{nexus}"),
+            "--secret-file".to_string(),
+            path(&dir.join("sled-secret")),
+            "--vcpus".to_string(),
+            settings.vcpus.to_string(),
+            "--memory-gib".to_string(),
+            settings.memory_gib.to_string(),
+            "--storage-gib".to_string(),
+            "100".to_string(),
+            "--serial".to_string(),
+            format!("test-{n}"),
+            "--boot-ms".to_string(),
+            "5".to_string(),
+            "--stop-ms".to_string(),
+            "5".to_string(),
+        ]
+        .into();
+        let any = "127.0.0.1:0".to_string();
+        let (child, said) = launch(&data, &args, &any, &any).await;
+        let text = |key: &str| said[key].as_str().unwrap().to_string();
+        Agent {
+            id: text("sled_id"),
+            child,
+            args,
+            address: text("address").parse().unwrap(),
+            control: text("test_control"),
+            dir: data,
+            http: http(),
+        }
+    }
+
+    /// Kill -9. Its guests go on.
+    pub async fn kill(&mut self) {
+        self.child.kill().await;
+    }
+
+    /// Starts it again, where it was.
+    pub async fn restart(&mut self) {
+        let address = self.address.to_string();
+        let (child, _) =
+            launch(&self.dir, &self.args, &address, &self.control).await;
+        self.child = child;
+    }
+
+    /// Is its process there?
+    pub fn is_up(&self) -> bool {
+        self.child.is_up()
+    }
+
+    /// All its VMMs, as it reports them.
+    pub async fn vmms(&self) -> Vec<Value> {
+        let list = eventually("the agent lists its VMMs", async || {
+            let answer = self
+                .http
+                .get(format!("http://{}/vmms", self.address))
+                .bearer_auth(SLED_SECRET)
+                .send()
+                .await
+                .ok()?;
+            if !answer.status().is_success() {
+                return None;
+            }
+            answer.json::<Value>().await.ok()
+        })
+        .await;
+        list["vmms"].as_array().unwrap().clone()
+    }
+
+    /// While held, guests neither boot nor stop by themselves.
+    pub async fn hold(&self, what: Value) {
+        self.control(reqwest::Method::PUT, "/hold", Some(what)).await;
+    }
+
+    /// The next `count` calls of `operation` (`register`, `unregister`,
+    /// `state`, `get`, `list`, `any`) end in `effect`.
+    pub async fn fault(&self, operation: &str, count: u32, effect: Value) {
+        let fault = json!({
+            "operation": operation,
+            "count": count,
+            "effect": effect,
+        });
+        self.control(reqwest::Method::POST, "/faults", Some(fault)).await;
+    }
+
+    /// No more faults.
+    pub async fn clear_faults(&self) {
+        self.control(reqwest::Method::DELETE, "/faults", None).await;
+    }
+
+    /// Something happens to a guest: `booted`, `halted`, `shutdown`, `panic`,
+    /// `hypervisor_died`, `forget`, or `{"boot_failed": {"message": …}}`.
+    pub async fn guest(&self, vmm: &str, event: impl Into<Value>) {
+        let path = format!("/vmms/{vmm}/guest");
+        let event = json!({ "event": event.into() });
+        self.control(reqwest::Method::POST, &path, Some(event)).await;
+    }
+
+    /// How often each operation was called, and what its hypervisor did.
+    pub async fn counters(&self) -> Value {
+        self.control(reqwest::Method::GET, "/counters", None).await
+    }
+
+    async fn control(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Value {
+        let mut request =
+            self.http.request(method, format!("http://{}{path}", self.control));
+        if let Some(body) = &body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        assert!(status.is_success(), "{path} {body:?}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+}
+
+async fn launch(
+    data: &Path,
+    args: &[String],
+    listen: &str,
+    control: &str,
+) -> (Child, Value) {
+    let addresses = data.join("address.json");
+    let _ = std::fs::remove_file(&addresses);
+    let mut args = args.to_vec();
+    args.extend(["--listen".to_string(), listen.to_string()]);
+    args.extend(["--test-control".to_string(), control.to_string()]);
+    let child = Child::start("sled-agent", &args, &data.with_extension("log"));
+    let said = eventually("the agent listens", async || {
+        let text = std::fs::read_to_string(&addresses).ok()?;
+        serde_json::from_str::<Value>(&text).ok()
+    })
+    .await;
+    (child, said)
+}

@@ -1,0 +1,208 @@
+//! A user, or anybody, at the front door.
+
+use crate::wait::DEADLINE;
+use crate::{GIB, PROJECT, Token};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// What was answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The JSON, or null where there is none.
+    pub body: Value,
+    /// `Retry-After`, if there is one.
+    pub retry_after: Option<String>,
+}
+
+impl Answer {
+    /// The body, of an answer with this status.
+    ///
+    /// # Panics
+    ///
+    /// Another status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        self.body
+    }
+
+    /// The message, of an error with this status and code.
+    ///
+    /// # Panics
+    ///
+    /// Another status or code.
+    #[track_caller]
+    pub fn error(self, status: u16, code: &str) -> String {
+        let body = self.expect(status);
+        assert_eq!(body["error_code"], code, "{body}");
+        assert!(body["request_id"].is_string(), "{body}");
+        body["message"].as_str().unwrap().to_string()
+    }
+}
+
+/// Somebody with a token, or without.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: Option<String>,
+}
+
+impl Client {
+    /// Whom `token` speaks for, at the API of this address.
+    pub fn new(address: std::net::SocketAddr, token: &Token) -> Client {
+        Client {
+            http: http(),
+            base: format!("http://{address}"),
+            token: Some(token.0.clone()),
+        }
+    }
+
+    /// The same door, without a token.
+    pub fn anonymous(&self) -> Client {
+        Client { token: None, ..self.clone() }
+    }
+
+    /// The same door, with this token.
+    pub fn with_token(&self, token: &str) -> Client {
+        Client { token: Some(token.to_string()), ..self.clone() }
+    }
+
+    /// A request as it is.
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = &body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let retry_after = answer
+            .headers()
+            .get("retry-after")
+            .map(|v| v.to_str().unwrap().to_string());
+        let text = answer.text().await.unwrap();
+        let body = if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text).unwrap_or(Value::String(text))
+        };
+        Answer { status, body, retry_after }
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path, None).await
+    }
+
+    /// POST.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.request(Method::POST, path, Some(body)).await
+    }
+
+    /// PUT.
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.request(Method::PUT, path, Some(body)).await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.request(Method::DELETE, path, None).await
+    }
+
+    /// The body of an `InstanceCreate`: 2 vCPUs and 2 GiB.
+    pub fn instance(name: &str, start: bool) -> Value {
+        json!({
+            "name": name,
+            "description": "",
+            "hostname": name,
+            "ncpus": 2,
+            "memory": 2 * GIB,
+            "start": start,
+        })
+    }
+
+    /// Makes an instance of 2 vCPUs and 2 GiB in the project "demo"; its id.
+    pub async fn create(&self, name: &str, start: bool) -> String {
+        self.create_as(Client::instance(name, start)).await
+    }
+
+    /// Makes an instance of `ncpus` and `gib` in the project "demo", to run;
+    /// its id.
+    pub async fn create_sized(
+        &self,
+        name: &str,
+        ncpus: u64,
+        gib: u64,
+    ) -> String {
+        let mut body = Client::instance(name, true);
+        body["ncpus"] = ncpus.into();
+        body["memory"] = (gib * GIB).into();
+        self.create_as(body).await
+    }
+
+    /// Makes an instance in the project "demo"; its id.
+    pub async fn create_as(&self, body: Value) -> String {
+        let path = format!("/v1/instances?project={PROJECT}");
+        let view = self.post(&path, body).await.expect(201);
+        view["id"].as_str().unwrap().to_string()
+    }
+
+    /// An instance's view.
+    pub async fn instance_view(&self, id: &str) -> Value {
+        self.get(&format!("/v1/instances/{id}")).await.expect(200)
+    }
+
+    /// Asks for an instance to start, stop or reboot.
+    pub async fn ask(&self, id: &str, what: &str) -> Answer {
+        let path = format!("/v1/instances/{id}/{what}");
+        self.request(Method::POST, &path, None).await
+    }
+
+    /// Deletes an instance.
+    pub async fn delete_instance(&self, id: &str) -> Answer {
+        self.delete(&format!("/v1/instances/{id}")).await
+    }
+
+    /// An instance's view once `so` holds of it, by long poll.
+    ///
+    /// # Panics
+    ///
+    /// It never does.
+    pub async fn wait(&self, id: &str, so: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        let mut view = self.instance_view(id).await;
+        while !so(&view) {
+            assert!(began.elapsed() < DEADLINE, "never: {view:#}");
+            let seen = view["view_gen"].as_u64().unwrap();
+            // Short, for what changes without a change of the view: silence.
+            let path = format!(
+                "/v1/instances/{id}?wait_for_change={seen}&timeout_secs=2"
+            );
+            view = self.get(&path).await.expect(200);
+        }
+        view
+    }
+
+    /// An instance's start attempts, newest first.
+    pub async fn attempts(&self, id: &str) -> Vec<Value> {
+        let path = format!("/v1/instances/{id}/start-attempts");
+        let page = self.get(&path).await.expect(200);
+        page["items"].as_array().unwrap().clone()
+    }
+}
+
+pub(crate) fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap()
+}

@@ -1,0 +1,197 @@
+//! A Nexus, as a process.
+
+use crate::agent::{Agent, AgentSettings};
+use crate::process::{Child, program};
+use crate::wait::eventually;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// A bearer token.
+#[derive(Clone, Debug)]
+pub struct Token(pub String);
+
+/// Times and bounds, shortened so that tests need not wait for them. Written
+/// to the configuration as they are.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "see nexus::config::Tuning")]
+pub struct Tuning {
+    pub boot_allowance_ms: u32,
+    pub sled_timeout_ms: u32,
+    pub sled_tries: u32,
+    pub sled_retry_ms: u32,
+    pub patience: u32,
+    pub look_period_ms: u32,
+    pub reconcile_poll_ms: u32,
+    pub watch_period_ms: u32,
+    pub heartbeat_period_ms: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning {
+            // Long enough that only tests about it meet it.
+            boot_allowance_ms: 60_000,
+            sled_timeout_ms: 1_000,
+            sled_tries: 3,
+            sled_retry_ms: 50,
+            patience: 3,
+            look_period_ms: 100,
+            reconcile_poll_ms: 200,
+            watch_period_ms: 200,
+            heartbeat_period_ms: 500,
+        }
+    }
+}
+
+impl Tuning {
+    fn toml(&self) -> String {
+        format!(
+            "[tuning]\n\
+             boot_allowance_ms = {}\nsled_timeout_ms = {}\nsled_tries = {}\n\
+             sled_retry_ms = {}\npatience = {}\nlook_period_ms = {}\n\
+             reconcile_poll_ms = {}\nwatch_period_ms = {}\n\
+             heartbeat_period_ms = {}\n",
+            self.boot_allowance_ms,
+            self.sled_timeout_ms,
+            self.sled_tries,
+            self.sled_retry_ms,
+            self.patience,
+            self.look_period_ms,
+            self.reconcile_poll_ms,
+            self.watch_period_ms,
+            self.heartbeat_period_ms,
+        )
+    }
+}
+
+/// The secret that a test's Nexus and sleds share.
+pub(crate) const SLED_SECRET: &str = "the-sleds-of-a-test";
+
+/// A running Nexus, and what it takes to start it again.
+#[derive(Debug)]
+pub struct NexusProcess {
+    /// The process.
+    pub child: Child,
+    external: SocketAddr,
+    internal: SocketAddr,
+    dir: PathBuf,
+    database_url: String,
+    tuning: Tuning,
+}
+
+impl NexusProcess {
+    /// Starts one in `dir`, on ports of its own, and waits until it answers.
+    pub async fn start(
+        dir: &Path,
+        database_url: &str,
+        tuning: &Tuning,
+    ) -> NexusProcess {
+        std::fs::write(dir.join("sled-secret"), SLED_SECRET).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let (child, external, internal) =
+            launch(dir, database_url, tuning, any, any).await;
+        NexusProcess {
+            child,
+            external,
+            internal,
+            dir: dir.to_path_buf(),
+            database_url: database_url.to_string(),
+            tuning: tuning.clone(),
+        }
+    }
+
+    /// Starts a new one where the old one was, which must be dead.
+    pub async fn restart(&mut self) {
+        let (child, ..) = launch(
+            &self.dir,
+            &self.database_url,
+            &self.tuning,
+            self.external,
+            self.internal,
+        )
+        .await;
+        self.child = child;
+    }
+
+    /// Where users find it.
+    pub fn external(&self) -> SocketAddr {
+        self.external
+    }
+
+    /// Where sleds and operators find it.
+    pub fn internal(&self) -> SocketAddr {
+        self.internal
+    }
+
+    /// A client for the internal API, which shows the sleds' secret.
+    pub fn internal_client(&self) -> crate::Client {
+        crate::Client::new(self.internal, &Token(SLED_SECRET.to_string()))
+    }
+
+    /// Makes a silo and a user, if they are not there, and a token.
+    pub async fn bootstrap(
+        &self,
+        silo: &str,
+        user: &str,
+        fleet_admin: bool,
+    ) -> Token {
+        let mut command = tokio::process::Command::new(program("nexus"));
+        command
+            .args(["bootstrap", "--silo", silo, "--user", user, "--config"])
+            .arg(config_path(&self.dir));
+        if !fleet_admin {
+            command.arg("--no-fleet-admin");
+        }
+        let output = command.output().await.unwrap();
+        let json: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{output:?}"));
+        Token(json["token"].as_str().unwrap().to_string())
+    }
+
+    /// Starts the `n`th sled of this Nexus.
+    pub async fn agent(&self, n: usize, settings: &AgentSettings) -> Agent {
+        Agent::start(&self.dir, n, self.internal, settings).await
+    }
+}
+
+fn config_path(dir: &Path) -> PathBuf {
+    dir.join("nexus.toml")
+}
+
+async fn launch(
+    dir: &Path,
+    database_url: &str,
+    tuning: &Tuning,
+    external: SocketAddr,
+    internal: SocketAddr,
+) -> (Child, SocketAddr, SocketAddr) {
+    let addresses = dir.join("nexus-addresses.json");
+    let _ = std::fs::remove_file(&addresses);
+    let config = format!(
+        "database_url = {database_url:?}\n\
+         database_max_connections = 16\n\
+         external_address = \"{external}\"\n\
+         internal_address = \"{internal}\"\n\
+         sled_secret_file = {:?}\n\
+         address_file = {addresses:?}\n\
+         log_level = \"debug\"\n\
+         {}",
+        dir.join("sled-secret"),
+        tuning.toml(),
+    );
+    std::fs::write(config_path(dir), config).unwrap();
+    let args = [
+        "run".to_string(),
+        "--config".to_string(),
+        config_path(dir).to_str().unwrap().to_string(),
+    ];
+    let child = Child::start("nexus", &args, &dir.join("nexus.log"));
+    let bound = eventually("Nexus serves", async || {
+        let text = std::fs::read_to_string(&addresses).ok()?;
+        serde_json::from_str::<Value>(&text).ok()
+    })
+    .await;
+    let address = |key: &str| bound[key].as_str().unwrap().parse().unwrap();
+    (child, address("external"), address("internal"))
+}
