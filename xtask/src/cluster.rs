@@ -4,15 +4,16 @@
 use crate::account::Account;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
+use crate::log::Log;
 use crate::pg_bin::PgBin;
-use crate::process::{Launch, Process};
+use crate::process::{Launch, Process, Started};
 use crate::say::say;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
 use std::fs::DirBuilder;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The superuser's name, and its database's.
@@ -178,9 +179,8 @@ impl Cluster {
     }
 
     fn run_step(&self, name: &str, mut c: Command, input: &str) -> Result<()> {
-        let log = crate::process::open_log(&self.log)?;
-        let again = log.try_clone().context(|| "cannot share the log")?;
-        c.current_dir("/").stdin(Stdio::piped()).stdout(log).stderr(again);
+        c.current_dir("/").stdin(Stdio::piped());
+        let log = Log::attach(&self.log, &mut c)?;
         if let Some(account) = &self.account {
             account.apply(&mut c);
         }
@@ -196,7 +196,7 @@ impl Cluster {
         }
         Err(Failure::new(format!(
             "{name} failed ({status}):\n{}",
-            self.process().last_words()
+            log.last_words()
         )))
     }
 
@@ -219,7 +219,7 @@ impl Cluster {
     }
 
     /// Starts the server itself, not a helper: the child is the postmaster.
-    pub(crate) fn start(&self, interrupt: &Interrupt) -> Result<Child> {
+    pub(crate) fn start(&self, interrupt: &Interrupt) -> Result<Started> {
         self.clear_stale_pid_file(interrupt)?;
         let mut args = vec![String::from("-D"), self.data().into()];
         for (name, value) in self.settings() {
@@ -278,7 +278,7 @@ impl Cluster {
     /// Waits until it takes connections.
     pub(crate) fn await_ready(
         &self,
-        child: &mut Child,
+        started: &mut Started,
         interrupt: &Interrupt,
     ) -> Result<()> {
         let end = Instant::now() + READY_TIMEOUT;
@@ -286,10 +286,10 @@ impl Cluster {
         loop {
             // A file that a predecessor left names another pid.
             let text = std::fs::read_to_string(&file).unwrap_or_default();
-            if is_ready(&text, child.id()) {
+            if is_ready(&text, started.pid()) {
                 return Ok(());
             }
-            let ended = child.try_wait().ok().flatten();
+            let ended = started.ended();
             let why = match ended {
                 Some(status) => format!("PostgreSQL died ({status})"),
                 None if Instant::now() > end => {
@@ -300,7 +300,7 @@ impl Cluster {
                     continue;
                 }
             };
-            let words = self.process().last_words();
+            let words = started.last_words();
             return Err(Failure::new(format!("{why}:\n{words}")));
         }
     }

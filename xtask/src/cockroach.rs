@@ -1,7 +1,7 @@
 //! One CockroachDB node in memory, for running the tests against the other
 //! engine. Not shipped, not installed: it must be on the PATH.
 
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::process::{Launch, Process};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -39,7 +39,7 @@ pub(crate) fn start(dir: &Utf8Path, interrupt: &Interrupt) -> Result<String> {
     );
     let program = Utf8PathBuf::from("cockroach");
     let launch = Launch { process, program, args };
-    let mut child = launch.spawn()?;
+    let mut started = launch.spawn()?;
     let end = Instant::now() + READY_TIMEOUT;
     loop {
         // It appears when the node takes connections.
@@ -48,11 +48,10 @@ pub(crate) fn start(dir: &Utf8Path, interrupt: &Interrupt) -> Result<String> {
         {
             return Ok(url.trim().to_owned());
         }
-        let status = child.try_wait().context(|| "cannot wait for a child")?;
-        if status.is_some() || Instant::now() > end {
+        if started.ended().is_some() || Instant::now() > end {
             return Err(Failure::new(format!(
                 "CockroachDB does not start:\n{}",
-                launch.process.last_words()
+                started.last_words()
             )));
         }
         interrupt.sleep(READY_POLL)?;

@@ -15,6 +15,7 @@ mod failure;
 mod home;
 mod http;
 mod interrupt;
+mod log;
 mod manifest;
 mod nexus;
 mod packages;

@@ -2,6 +2,7 @@
 
 use crate::failure::{Context, Failure, Result};
 use crate::home::Home;
+use crate::log::Log;
 use crate::ports::Ports;
 use crate::process::{Launch, Process};
 use crate::say::say;
@@ -90,30 +91,22 @@ pub(crate) fn token(home: &Home, bin_dir: &Utf8Path) -> Result<String> {
         return Ok(token.trim().to_owned());
     }
     say("Setting up the database, the silo and its admin user");
-    let log = home.log("bootstrap");
-    let output = Command::new(bin_dir.join("nexus"))
+    let mut command = Command::new(bin_dir.join("nexus"));
+    command
         .args(["bootstrap", "--config", home.nexus_config(0).as_str()])
         .current_dir("/")
-        .stdin(Stdio::null())
-        .stderr(crate::process::open_log(&log)?)
-        .output()
-        .context(|| "cannot run nexus bootstrap")?;
-    let words =
-        || format!("{}\nThe whole log: {log}", crate::process::tail(&log));
+        .stdin(Stdio::null());
+    let log = Log::attach_stderr(&home.log("bootstrap"), &mut command)?;
+    let output = command.output().context(|| "cannot run nexus bootstrap")?;
     if !output.status.success() {
         return Err(Failure::new(format!(
             "nexus bootstrap failed ({}):\n{}",
             output.status,
-            words()
+            log.last_words()
         )));
     }
-    let made: Bootstrap =
-        serde_json::from_slice(&output.stdout).context(|| {
-            format!(
-                "nexus bootstrap did not print what is expected:\n{}\n",
-                words()
-            )
-        })?;
+    let made: Bootstrap = serde_json::from_slice(&output.stdout)
+        .context(|| "nexus bootstrap did not print what is expected")?;
     crate::secret::write_private(&path, &made.token)?;
     Ok(made.token)
 }

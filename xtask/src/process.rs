@@ -5,24 +5,19 @@
 
 use crate::account::Account;
 use crate::failure::{Context, Failure, Result};
+use crate::log::Log;
 use crate::say::say;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal};
-use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How often a process that is asked to stop is looked at.
 const STOP_POLL: Duration = Duration::from_millis(50);
 /// After SIGKILL only the kernel's own work is left.
 const AFTER_KILL: Duration = Duration::from_secs(10);
-/// A log that is larger when its process starts is set aside first.
-const LOG_LIMIT_BYTES: u64 = 64 << 20;
-/// Enough to see the reason, little enough to fit a screen.
-const TAIL_LINES: usize = 20;
-
 /// Which process: how it is recognised, and how it is asked to stop.
 #[derive(Clone)]
 pub(crate) struct Process {
@@ -44,6 +39,13 @@ pub(crate) struct Launch {
     pub(crate) process: Process,
     pub(crate) program: Utf8PathBuf,
     pub(crate) args: Vec<String>,
+}
+
+/// A process that we started ourselves, so that we learn how it ends.
+pub(crate) struct Started {
+    pub(crate) process: Process,
+    child: Child,
+    log: Log,
 }
 
 impl Process {
@@ -74,17 +76,12 @@ impl Process {
     pub(crate) fn is_paused(&self) -> bool {
         self.find().and_then(stat).is_some_and(|s| s.state == 'T')
     }
-
-    /// The end of its log and where the rest is.
-    pub(crate) fn last_words(&self) -> String {
-        format!("{}\nThe whole log: {}", tail(&self.log), self.log)
-    }
 }
 
 impl Launch {
     /// Starts it in a process group of its own, so that Ctrl-C at our terminal
     /// does not reach it.
-    pub(crate) fn spawn(&self) -> Result<Child> {
+    pub(crate) fn spawn(self) -> Result<Started> {
         let Process { name, log, account, .. } = &self.process;
         let mut command = Command::new(&self.program);
         command
@@ -92,13 +89,29 @@ impl Launch {
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::null());
-        let log = open_log(log)?;
-        let again = log.try_clone().context(|| "cannot share the log")?;
-        command.stdout(log).stderr(again);
+        let log = Log::attach(log, &mut command)?;
         if let Some(account) = account {
             account.apply(&mut command);
         }
-        command.spawn().context(|| format!("cannot start {name}"))
+        let child =
+            command.spawn().context(|| format!("cannot start {name}"))?;
+        Ok(Started { process: self.process, child, log })
+    }
+}
+
+impl Started {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// What it wrote last, and where the rest is.
+    pub(crate) fn last_words(&self) -> String {
+        self.log.last_words()
     }
 }
 
@@ -215,36 +228,6 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
     Some(Stat { state, parent })
-}
-
-pub(crate) fn open_log(path: &Utf8Path) -> Result<File> {
-    if std::fs::metadata(path).is_ok_and(|m| m.len() > LOG_LIMIT_BYTES) {
-        // Best effort: a log that stays too large is better than no start.
-        let _ = std::fs::rename(path, path.with_extension("log.1"));
-    }
-    File::options()
-        .create(true)
-        .append(true)
-        .open(path)
-        .context(|| format!("cannot open {path}"))
-}
-
-pub(crate) fn tail(log: &Utf8Path) -> String {
-    let Ok(bytes) = std::fs::read(log) else {
-        return String::from("(it left no log)");
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let mut lines: Vec<String> = text
-        .lines()
-        .rev()
-        .take(TAIL_LINES)
-        .map(|line| format!("  | {line}"))
-        .collect();
-    lines.reverse();
-    if lines.is_empty() {
-        return String::from("(its log is empty)");
-    }
-    lines.join("\n")
 }
 
 #[cfg(test)]

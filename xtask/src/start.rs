@@ -5,16 +5,16 @@ use crate::cluster::{self, Cluster, Durability};
 use crate::failure::{Context, Failure, Result};
 use crate::home::Home;
 use crate::interrupt::Interrupt;
+use crate::log::Log;
 use crate::manifest::Manifest;
 use crate::pg_bin::PgBin;
-use crate::process::{Launch, Process};
+use crate::process::{Launch, Process, Started};
 use crate::say::say;
 use crate::stack::Stack;
 use crate::{cargo, http, nexus, ready, sled_agent};
 use std::fs::DirBuilder;
 use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// Enough for ten Nexuses with their pools, and a person with psql.
@@ -28,7 +28,7 @@ pub(crate) struct Start<'a> {
     stack: &'a Stack,
     pg_bin: PgBin,
     interrupt: &'a Interrupt,
-    pub(crate) children: Vec<(Process, Child)>,
+    pub(crate) begun: Vec<Started>,
     was_empty: bool,
 }
 
@@ -39,7 +39,7 @@ impl<'a> Start<'a> {
         interrupt: &'a Interrupt,
     ) -> Start<'a> {
         let was_empty = stack.all().all(|p| p.find().is_none());
-        Start { stack, pg_bin, interrupt, children: Vec::new(), was_empty }
+        Start { stack, pg_bin, interrupt, begun: Vec::new(), was_empty }
     }
 
     /// Starts what is missing and waits until everything answers.
@@ -119,10 +119,9 @@ impl<'a> Start<'a> {
             let _ = std::fs::remove_file(self.stack.home.token());
         }
         say(format_args!("Starting PostgreSQL on port {port}"));
-        let child = cluster.start(self.interrupt)?;
-        self.children.push((process, child));
-        match self.children.last_mut() {
-            Some((_, child)) => cluster.await_ready(child, self.interrupt),
+        self.begun.push(cluster.start(self.interrupt)?);
+        match self.begun.last_mut() {
+            Some(started) => cluster.await_ready(started, self.interrupt),
             None => Ok(()),
         }
     }
@@ -139,8 +138,7 @@ impl<'a> Start<'a> {
         }
         let first = ports.first().copied().unwrap_or_default();
         say(format_args!("Starting {} on port {first}", launch.process.name));
-        let child = launch.spawn()?;
-        self.children.push((launch.process, child));
+        self.begun.push(launch.spawn()?);
         Ok(())
     }
 
@@ -155,12 +153,7 @@ impl<'a> Start<'a> {
             self.check_alive()?;
             self.check_not_paused()?;
             if Instant::now() > end {
-                let ready::Lack { process, what } = lack;
-                return Err(Failure::new(format!(
-                    "{what}. The last lines of {}:\n{}",
-                    process.name,
-                    process.last_words()
-                )));
+                return Err(self.too_late(&lack));
             }
             self.interrupt.sleep(READY_POLL)?;
         }
@@ -178,13 +171,27 @@ impl<'a> Start<'a> {
         }
     }
 
+    fn too_late(&self, lack: &ready::Lack) -> Failure {
+        let ready::Lack { process, what } = lack;
+        let started =
+            self.begun.iter().find(|s| s.process.name == process.name);
+        let words = match started {
+            Some(started) => started.last_words(),
+            None => Log::whole(&process.log).last_words(),
+        };
+        Failure::new(format!(
+            "{what}. The last lines of {}:\n{words}",
+            process.name
+        ))
+    }
+
     fn check_alive(&mut self) -> Result<()> {
-        for (process, child) in &mut self.children {
-            if let Ok(Some(status)) = child.try_wait() {
+        for started in &mut self.begun {
+            if let Some(status) = started.ended() {
                 return Err(Failure::new(format!(
                     "{} died ({status}):\n{}",
-                    process.name,
-                    process.last_words()
+                    started.process.name,
+                    started.last_words()
                 )));
             }
         }
@@ -197,7 +204,7 @@ impl<'a> Start<'a> {
         for group in self.stack.in_stop_order() {
             let begun: Vec<Process> = group
                 .iter()
-                .filter(|p| self.children.iter().any(|(c, _)| c.name == p.name))
+                .filter(|p| self.begun.iter().any(|s| s.process.name == p.name))
                 .cloned()
                 .collect();
             result = result.and(crate::process::stop(&begun));

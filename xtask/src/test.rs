@@ -122,8 +122,8 @@ impl Server {
             _lock: lock,
         };
         let started = cluster.create().and_then(|_| {
-            let mut child = cluster.start(interrupt)?;
-            cluster.await_ready(&mut child, interrupt)?;
+            let mut started = cluster.start(interrupt)?;
+            cluster.await_ready(&mut started, interrupt)?;
             crate::cluster::url(cluster.root(), port)
         });
         match started {

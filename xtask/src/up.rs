@@ -95,7 +95,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             return Err(start.undo(failure));
         }
     };
-    let begun = start.children;
+    let begun = start.begun;
     drop(lock);
 
     if begun.is_empty() {

@@ -4,11 +4,11 @@
 use crate::failure::Result;
 use crate::home::Lock;
 use crate::interrupt::Interrupt;
-use crate::process::Process;
+use crate::process::Started;
 use crate::say::say;
 use crate::stack::Stack;
 use std::collections::BTreeMap;
-use std::process::{Child, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 const POLL: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// and not restarted: whoever killed it wants to see what follows.
 pub(crate) fn watch(
     stack: &Stack,
-    mut children: Vec<(Process, Child)>,
+    mut begun: Vec<Started>,
     interrupt: &Interrupt,
     _foreground: Lock,
 ) -> Result<ExitCode> {
@@ -25,9 +25,10 @@ pub(crate) fn watch(
         stack.all().map(|p| (p.name.as_str(), true)).collect();
     while interrupt.sleep(POLL).is_ok() {
         let mut ended: BTreeMap<String, String> = BTreeMap::new();
-        for (process, child) in &mut children {
-            if let Ok(Some(status)) = child.try_wait() {
-                ended.insert(process.name.clone(), format!(" ({status})"));
+        for started in &mut begun {
+            if let Some(status) = started.ended() {
+                let name = started.process.name.clone();
+                ended.insert(name, format!(" ({status})"));
             }
         }
         if !stack.home.manifest().exists() {
