@@ -40,10 +40,11 @@ pub(crate) fn watch(
             let before = running.insert(&process.name, now);
             match (before, now) {
                 (Some(true), false) => say(format_args!(
-                    "{} ended{}. `cargo xtask up` in another terminal starts \
-                     it again. Its log: {}",
+                    "{} ended{}. `cargo xtask up --dir {}` in another \
+                     terminal starts it again. Its log: {}",
                     process.name,
                     ended.remove(&process.name).unwrap_or_default(),
+                    stack.home.dir(),
                     process.log
                 )),
                 (Some(false), true) => {
