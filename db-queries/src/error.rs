@@ -66,35 +66,37 @@ impl From<Refusal> for Error {
 
 impl From<DieselError> for Error {
     fn from(error: DieselError) -> Error {
-        match &error {
-            DieselError::NotFound => Error::NotFound,
-            DieselError::DatabaseError(kind, info) => match kind {
-                DatabaseErrorKind::ClosedConnection
-                | DatabaseErrorKind::UnableToSendCommand => {
-                    Error::Unavailable(Box::new(error))
-                }
-                DatabaseErrorKind::UniqueViolation => {
-                    match info.constraint_name() {
-                        Some(
-                            "silo_live_name"
-                            | "silo_user_live_external_id"
-                            | "project_live_name"
-                            | "instance_live_name",
-                        ) => Error::AlreadyExists,
-                        Some("saga_one_unfinished") => Error::SagaUnfinished,
-                        _ => Error::Internal(error),
-                    }
-                }
-                _ if is_outage(info.message()) => {
-                    Error::Unavailable(Box::new(error))
-                }
-                _ => Error::Internal(error),
-            },
+        use DatabaseErrorKind as Kind;
+        if let DieselError::NotFound = error {
+            return Error::NotFound;
+        }
+        if matches!(
+            error,
             DieselError::BrokenTransactionManager
-            | DieselError::RollbackErrorOnCommit { .. } => {
-                Error::Unavailable(Box::new(error))
-            }
-            _ => Error::Internal(error),
+                | DieselError::RollbackErrorOnCommit { .. }
+        ) {
+            return Error::Unavailable(Box::new(error));
+        }
+        let DieselError::DatabaseError(kind, info) = &error else {
+            return Error::Internal(error);
+        };
+        if matches!(kind, Kind::ClosedConnection | Kind::UnableToSendCommand)
+            || is_outage(info.message())
+        {
+            return Error::Unavailable(Box::new(error));
+        }
+        match (matches!(kind, Kind::UniqueViolation), info.constraint_name()) {
+            (
+                true,
+                Some(
+                    "silo_live_name"
+                    | "silo_user_live_external_id"
+                    | "project_live_name"
+                    | "instance_live_name",
+                ),
+            ) => Error::AlreadyExists,
+            (true, Some("saga_one_unfinished")) => Error::SagaUnfinished,
+            (true | false, _) => Error::Internal(error),
         }
     }
 }

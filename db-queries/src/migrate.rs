@@ -153,10 +153,7 @@ async fn initialize(datastore: &DataStore) -> Result<(), Error> {
             result => Ok(result?),
         })
         .await
-        .or_else(|e| match e {
-            Error::AlreadyExists => Ok(()),
-            e => Err(e),
-        })
+        .or_else(|e| if let Error::AlreadyExists = e { Ok(()) } else { Err(e) })
 }
 
 async fn run_step(
@@ -179,19 +176,13 @@ async fn run_step(
 
 /// "Already exists", for what has no IF NOT EXISTS (42710, 42P07, 42701).
 fn already_there(error: &DieselError) -> bool {
-    match error {
-        DieselError::DatabaseError(
-            DatabaseErrorKind::UniqueViolation,
-            info,
-        ) => {
-            // Two CREATE TYPEs at once.
-            info.table_name().is_none_or(|t| t.starts_with("pg_"))
-        }
-        DieselError::DatabaseError(_, info) => {
-            info.message().contains("already exists")
-        }
-        _ => false,
-    }
+    let DieselError::DatabaseError(kind, info) = error else {
+        return false;
+    };
+    // Two CREATE TYPEs at once collide in the catalog.
+    let in_catalog = matches!(kind, DatabaseErrorKind::UniqueViolation)
+        && info.table_name().is_none_or(|t| t.starts_with("pg_"));
+    in_catalog || info.message().contains("already exists")
 }
 
 async fn take_lease(

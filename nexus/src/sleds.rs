@@ -104,11 +104,9 @@ pub fn report(report: &wire::VmmReport) -> VmmReport {
     });
     // An end without a reason is not what the trait promises; it is an end all
     // the same.
-    let reason = reason.or(match state {
-        VmmState::Failed => Some(VmmEndReason::HypervisorDied),
-        VmmState::Destroyed => Some(VmmEndReason::Requested),
-        _ => None,
-    });
+    let reason = reason
+        .or((state == VmmState::Failed).then_some(VmmEndReason::HypervisorDied))
+        .or((state == VmmState::Destroyed).then_some(VmmEndReason::Requested));
     VmmReport {
         generation: i64::try_from(report.generation).unwrap_or(i64::MAX),
         state,

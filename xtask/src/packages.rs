@@ -18,8 +18,6 @@ const COMPILER: Need = Need {
     what: "a C compiler with its headers",
     packages: &["gcc", "libc6-dev"],
 };
-const OPENSSL: Need =
-    Need { what: "OpenSSL's headers", packages: &["pkg-config", "libssl-dev"] };
 const POSTGRES: Need =
     Need { what: "a PostgreSQL server", packages: &["postgresql"] };
 
@@ -65,28 +63,13 @@ pub(crate) fn for_server() -> Result<PgBin> {
 }
 
 fn build_needs() -> Vec<Need> {
-    let mut needs = Vec::new();
-    if !has_compiler() {
-        needs.push(COMPILER);
-    }
-    let lock = crate::cargo::workspace().join("Cargo.lock");
-    let lock = std::fs::read_to_string(lock).unwrap_or_default();
-    if lock.contains("name = \"openssl-sys\"") && !has_openssl() {
-        needs.push(OPENSSL);
-    }
-    needs
+    if has_compiler() { Vec::new() } else { vec![COMPILER] }
 }
 
 fn has_compiler() -> bool {
     let mut cc = Command::new("cc");
     cc.args(["-E", "-x", "c", "-"]);
     succeeds(&mut cc, "#include <stdio.h>\n")
-}
-
-fn has_openssl() -> bool {
-    let mut pkg_config = Command::new("pkg-config");
-    pkg_config.args(["--exists", "openssl"]);
-    succeeds(&mut pkg_config, "")
 }
 
 fn succeeds(command: &mut Command, input: &str) -> bool {

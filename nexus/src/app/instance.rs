@@ -157,13 +157,15 @@ impl App {
     ) -> Result<InstanceView, Error> {
         let id = self.live(opctx, which).await?.instance.id;
         let changed = self.datastore.instance_change(id, change).await;
-        changed.map_err(|error| match error {
-            db_queries::Error::Refused(_) => Error::Conflict {
+        changed.map_err(|error| {
+            let db_queries::Error::Refused(_) = error else {
+                return about("instance", &which.instance)(error);
+            };
+            Error::Conflict {
                 message: "ncpus and memory can be changed only while the \
                           instance is stopped or failed: stop it first"
                     .to_string(),
-            },
-            error => about("instance", &which.instance)(error),
+            }
         })?;
         self.activators.changed();
         self.view(id).await

@@ -81,23 +81,26 @@ fn about(
     which: &NameOrId,
 ) -> impl FnOnce(db_queries::Error) -> Error + use<> {
     let not_found = Error::not_found(kind, which);
-    move |error| match error {
-        db_queries::Error::NotFound => not_found,
-        error => error.into(),
+    move |error| {
+        if let db_queries::Error::NotFound = error {
+            not_found
+        } else {
+            error.into()
+        }
     }
 }
 
 impl From<db_queries::Error> for Error {
     fn from(error: db_queries::Error) -> Error {
-        match error {
-            db_queries::Error::Unavailable(source) => Error::Unavailable {
-                message: "The database cannot be reached; nothing was \
-                          changed as far as is known. Ask again."
-                    .to_string(),
-                retry_after_secs: RETRY_AFTER_SECS,
-                source: Some(source),
-            },
-            error => Error::internal(error),
+        let db_queries::Error::Unavailable(source) = error else {
+            return Error::internal(error);
+        };
+        Error::Unavailable {
+            message: "The database cannot be reached; nothing was changed as \
+                      far as is known. Ask again."
+                .to_string(),
+            retry_after_secs: RETRY_AFTER_SECS,
+            source: Some(source),
         }
     }
 }

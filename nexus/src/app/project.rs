@@ -3,7 +3,7 @@
 use super::{App, about};
 use crate::context::OpContext;
 use crate::error::Error;
-use db_model::{NameOrId, NewProject, Project, ProjectChange};
+use db_model::{Name, NameOrId, NewProject, Project, ProjectChange};
 use db_queries::{ByNameOrId, Page};
 
 impl App {
@@ -35,12 +35,7 @@ impl App {
             .datastore
             .project_create(opctx.silo_id, new.name, new.description)
             .await;
-        created.map_err(|error| match error {
-            db_queries::Error::AlreadyExists => {
-                Error::AlreadyExists { kind: "project", name: name.to_string() }
-            }
-            error => error.into(),
-        })
+        created.map_err(|e| taken(e, &name, &NameOrId::Name(name.clone())))
     }
 
     /// A project.
@@ -73,12 +68,7 @@ impl App {
         let project = self.project_view(opctx, which).await?;
         let name = change.name.clone().unwrap_or(project.name);
         let changed = self.datastore.project_change(project.id, change).await;
-        changed.map_err(|error| match error {
-            db_queries::Error::AlreadyExists => {
-                Error::AlreadyExists { kind: "project", name: name.to_string() }
-            }
-            error => about("project", which)(error),
-        })
+        changed.map_err(|e| taken(e, &name, which))
     }
 
     /// Deletes a project that has no instances.
@@ -93,14 +83,25 @@ impl App {
     ) -> Result<(), Error> {
         let project = self.project_view(opctx, which).await?;
         let deleted = self.datastore.project_delete(project.id).await;
-        deleted.map_err(|error| match error {
-            db_queries::Error::NotEmpty => Error::InvalidRequest {
+        deleted.map_err(|error| {
+            let db_queries::Error::NotEmpty = error else {
+                return about("project", which)(error);
+            };
+            Error::InvalidRequest {
                 message: format!(
                     "project \"{}\" still has instances: delete them first",
                     project.name,
                 ),
-            },
-            error => about("project", which)(error),
+            }
         })
+    }
+}
+
+/// The error of who wanted `name` for a project asked for by `which`.
+fn taken(error: db_queries::Error, name: &Name, which: &NameOrId) -> Error {
+    if let db_queries::Error::AlreadyExists = error {
+        Error::AlreadyExists { kind: "project", name: name.to_string() }
+    } else {
+        about("project", which)(error)
     }
 }

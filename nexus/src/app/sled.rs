@@ -70,13 +70,15 @@ impl App {
     ) -> Result<SledProvisionPolicy, Error> {
         opctx.require_fleet_admin("set a sled's provision policy")?;
         let set = self.datastore.sled_set_provision_policy(id, policy).await;
-        let old = set.map_err(|error| match error {
-            db_queries::Error::NoRoom => Error::InvalidRequest {
+        let old = set.map_err(|error| {
+            let db_queries::Error::NoRoom = error else {
+                return about_sled(id)(error);
+            };
+            Error::InvalidRequest {
                 message: format!(
                     "sled \"{id}\" is expunged: it takes no instances again"
                 ),
-            },
-            error => about_sled(id)(error),
+            }
         })?;
         self.activators.reconcile();
         Ok(old)
