@@ -6,9 +6,10 @@
 
 use dropshot::{
     HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
-    HttpResponseOk, Path, Query, RequestContext, ResultsPage, TypedBody,
+    HttpResponseOk, RequestContext, ResultsPage,
 };
 
+use super::extract::{Path, Query, TypedBody};
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 

@@ -2,10 +2,11 @@
 
 use dropshot::{
     HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
-    HttpResponseOk, Path, Query, ResultsPage, TypedBody,
+    HttpResponseOk, ResultsPage,
 };
 
 use super::api::ExternalApi;
+use super::extract::{Path, Query, TypedBody};
 use super::handler::{ApiContext, Request};
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use db_model::{InstanceView, NameOrId};
 use dropshot::{
     HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
-    HttpResponseOk, Path, Query, ResultsPage, TypedBody,
+    HttpResponseOk, ResultsPage,
 };
 
+use super::extract::{Path, Query, TypedBody};
 use super::handler::{Request, of_user};
 use super::pagination::{Listing, PagesById, PagesByNameOrId};
 use super::types::{

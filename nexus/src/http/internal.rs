@@ -1,13 +1,12 @@
 //! The internal API: what sleds tell, handed on.
 
-use dropshot::{
-    HttpError, HttpResponseOk, HttpResponseUpdatedNoContent, Path, TypedBody,
-};
+use dropshot::{HttpError, HttpResponseOk, HttpResponseUpdatedNoContent};
 use sled_agent_client::nexus_types::{
     SledPath, SledRegistration, SledStatus, SledVmmPath,
 };
 use sled_agent_client::{NO_SUCH_VMM, SLED_UNKNOWN, VmmReport};
 
+use super::extract::{Path, TypedBody};
 use super::handler::{ApiContext, Request, of_sled};
 use super::internal_api::InternalApi;
 use crate::error::Error;

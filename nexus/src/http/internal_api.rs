@@ -3,13 +3,14 @@
 //! The wire types are those of the sleds' client, in `sled_agent_client`.
 
 use dropshot::{
-    HttpError, HttpResponseOk, HttpResponseUpdatedNoContent, Path,
-    RequestContext, TypedBody,
+    HttpError, HttpResponseOk, HttpResponseUpdatedNoContent, RequestContext,
 };
 use sled_agent_client::VmmReport;
 use sled_agent_client::nexus_types::{
     SledPath, SledRegistration, SledStatus, SledVmmPath,
 };
+
+use super::extract::{Path, TypedBody};
 
 /// What sleds, and operators on the fleet's own network, may tell Nexus.
 ///

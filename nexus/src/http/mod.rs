@@ -8,6 +8,7 @@
 pub mod api;
 mod error;
 mod external;
+pub mod extract;
 mod handler;
 mod instance;
 mod internal;

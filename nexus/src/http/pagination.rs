@@ -9,13 +9,15 @@ use chrono::{DateTime, Utc};
 use db_model::Name;
 use db_queries::{ById, ByNameOrId, ByTime, Page};
 use dropshot::{
-    HttpError, HttpResponseOk, PaginationParams, Query, RequestContext,
-    ResultsPage, ServerContext, WhichPage,
+    HttpError, HttpResponseOk, PaginationParams, RequestContext, ResultsPage,
+    ServerContext, WhichPage,
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use super::extract::Query;
 
 /// The most that one answer holds, whatever limit a client names: a page of
 /// this size is read and written in some ten milliseconds.

@@ -1,10 +1,11 @@
 //! Projects: handlers and views.
 
 use dropshot::{
-    HttpError, HttpResponseCreated, HttpResponseDeleted, HttpResponseOk, Path,
-    ResultsPage, TypedBody,
+    HttpError, HttpResponseCreated, HttpResponseDeleted, HttpResponseOk,
+    ResultsPage,
 };
 
+use super::extract::{Path, TypedBody};
 use super::handler::{Request, of_user};
 use super::pagination::{Everything, Listing, PagesByNameOrId};
 use super::types::{Project, ProjectCreate, ProjectPath, ProjectUpdate};

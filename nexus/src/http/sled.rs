@@ -1,8 +1,9 @@
 //! Sleds: handlers and views.
 
-use dropshot::{HttpError, HttpResponseOk, Path, ResultsPage, TypedBody};
+use dropshot::{HttpError, HttpResponseOk, ResultsPage};
 use uuid::Uuid;
 
+use super::extract::{Path, TypedBody};
 use super::handler::{Request, of_user};
 use super::pagination::{Everything, Listing, PagesById};
 use super::types::{

@@ -1,7 +1,8 @@
 //! Start attempts: handlers and views.
 
-use dropshot::{HttpError, HttpResponseOk, Path, Query, ResultsPage};
+use dropshot::{HttpError, HttpResponseOk, ResultsPage};
 
+use super::extract::{Path, Query};
 use super::handler::{Request, of_user};
 use super::pagination::{Listing, PagesByTime};
 use super::types::{

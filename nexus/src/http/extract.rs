@@ -1,0 +1,104 @@
+//! What a request says, taken out of it: dropshot's extractors, but that what
+//! they refuse has an error code, as all that we refuse has.
+
+use async_trait::async_trait;
+use dropshot::{
+    ApiEndpointBodyContentType, Body, ExclusiveExtractor, ExtractorMetadata,
+    HttpError, RequestContext, ServerContext, SharedExtractor,
+};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+/// The variables of a path.
+#[derive(Debug)]
+pub struct Path<T>(T);
+
+/// The parameters of a query.
+#[derive(Debug)]
+pub struct Query<T>(T);
+
+/// A body of JSON.
+#[derive(Debug)]
+pub struct TypedBody<T>(T);
+
+impl<T> Path<T> {
+    /// What it says.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> Query<T> {
+    /// What it says.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> TypedBody<T> {
+    /// What it says.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+#[async_trait]
+impl<T> SharedExtractor for Path<T>
+where
+    T: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+{
+    async fn from_request<C: ServerContext>(
+        rqctx: &RequestContext<C>,
+    ) -> Result<Self, HttpError> {
+        let path: Result<dropshot::Path<T>, _> =
+            SharedExtractor::from_request(rqctx).await;
+        Ok(Self(path.map_err(coded)?.into_inner()))
+    }
+
+    fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
+        <dropshot::Path<T> as SharedExtractor>::metadata(body)
+    }
+}
+
+#[async_trait]
+impl<T> SharedExtractor for Query<T>
+where
+    T: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+{
+    async fn from_request<C: ServerContext>(
+        rqctx: &RequestContext<C>,
+    ) -> Result<Self, HttpError> {
+        let query: Result<dropshot::Query<T>, _> =
+            SharedExtractor::from_request(rqctx).await;
+        Ok(Self(query.map_err(coded)?.into_inner()))
+    }
+
+    fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
+        <dropshot::Query<T> as SharedExtractor>::metadata(body)
+    }
+}
+
+#[async_trait]
+impl<T> ExclusiveExtractor for TypedBody<T>
+where
+    T: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+{
+    async fn from_request<C: ServerContext>(
+        rqctx: &RequestContext<C>,
+        request: http::Request<Body>,
+    ) -> Result<Self, HttpError> {
+        let body: Result<dropshot::TypedBody<T>, _> =
+            ExclusiveExtractor::from_request(rqctx, request).await;
+        Ok(Self(body.map_err(coded)?.into_inner()))
+    }
+
+    fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
+        <dropshot::TypedBody<T> as ExclusiveExtractor>::metadata(body)
+    }
+}
+
+/// The refusal of a request that makes no sense, with the code that says so.
+fn coded(mut refusal: HttpError) -> HttpError {
+    refusal.error_code.get_or_insert_with(|| "InvalidRequest".to_owned());
+    refusal
+}
