@@ -1,8 +1,8 @@
 //! A sled, as a process: the real agent, over simulated guests that the test
 //! can hold, step and break.
 
-use crate::client::http;
-use crate::nexus_process::SLED_SECRET;
+use crate::client::{Client, http};
+use crate::nexus_process::{SLED_SECRET, Token};
 use crate::process::Child;
 use crate::wait::eventually;
 use serde_json::{Value, json};
@@ -93,6 +93,43 @@ impl Agent {
         let (child, _) =
             launch(&self.dir, &self.args, &address, &self.control).await;
         self.child = child;
+    }
+
+    /// Starts it again, where it was, and keeps it from finding its VMMs: it
+    /// answers 503 to everything until `hold({"recovery": false})`.
+    pub async fn restart_recovering(&mut self) {
+        let address = self.address.to_string();
+        let mut args = self.args.clone();
+        args.push("--hold-recovery".to_string());
+        let (child, _) =
+            launch(&self.dir, &args, &address, &self.control).await;
+        self.child = child;
+    }
+
+    /// Its API, for tests that ask what else Nexus asks.
+    pub fn api(&self) -> Client {
+        Client::new(self.address, &Token(SLED_SECRET.to_string()))
+    }
+
+    /// How often this operation was called since the agent started, calls with
+    /// a fault too.
+    pub async fn calls(&self, operation: &str) -> u64 {
+        self.counters().await["api"][operation].as_u64().unwrap_or(0)
+    }
+
+    /// Waits until this operation was called `times` more often than now.
+    pub async fn called(&self, operation: &str, times: u64) {
+        let enough = self.calls(operation).await + times;
+        eventually("the agent is called", async || {
+            (self.calls(operation).await >= enough).then_some(())
+        })
+        .await;
+    }
+
+    /// How guests behave that begin something from now on: `boot_ms`,
+    /// `stop_ms`, `grace_ms`, `failure_share`.
+    pub async fn set(&self, settings: Value) {
+        self.control(reqwest::Method::PUT, "/settings", Some(settings)).await;
     }
 
     /// Is its process there?

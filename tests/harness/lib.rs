@@ -15,13 +15,16 @@
 )]
 
 mod agent;
+mod barrier;
 mod client;
 mod database;
+mod invariants;
 mod nexus_process;
 mod process;
 mod wait;
 
 pub use agent::{Agent, AgentSettings};
+pub use barrier::Barrier;
 pub use client::{Answer, Client};
 pub use database::Database;
 pub use nexus_process::{NexusProcess, Token, Tuning};
@@ -55,6 +58,13 @@ impl Default for Setup {
             agent: AgentSettings::default(),
             tuning: Tuning::default(),
         }
+    }
+}
+
+impl Setup {
+    /// One sled, so that a test knows where everything goes.
+    pub fn one_sled() -> Setup {
+        Setup { sleds: 1, ..Setup::default() }
     }
 }
 
@@ -141,6 +151,46 @@ impl TestNexus {
         Client::new(self.process.external(), &token)
     }
 
+    /// Makes an instance as [`Client::instance`] has it, changed by `change`,
+    /// and waits until it runs; its id, and its VMM's.
+    pub async fn running(&self, name: &str, change: Value) -> (String, String) {
+        let mut body = Client::instance(name, true);
+        for (key, value) in change.as_object().unwrap() {
+            body[key] = value.clone();
+        }
+        let id = self.create_as(body).await;
+        self.wait(&id, is("running")).await;
+        let vmm = self.vmm_of(&id).await;
+        (id, vmm)
+    }
+
+    /// Waits until nobody means to look at the instance any more: what the
+    /// system had to do about it is done.
+    pub async fn settled(&self, instance: &str) {
+        let settled = format!(
+            "SELECT count(*) FROM instance \
+             WHERE id = '{instance}' AND reconcile_at IS NULL"
+        );
+        eventually("the instance is settled", async || {
+            (self.database.count(&settled) == 1).then_some(())
+        })
+        .await;
+    }
+
+    /// What the system means to do about the instance later is due now.
+    pub fn make_due(&self, instance: &str) {
+        self.sql(&format!(
+            "UPDATE instance SET reconcile_at = now(), next_retry_at = \
+             CASE WHEN next_retry_at IS NULL THEN NULL ELSE now() END \
+             WHERE id = '{instance}'"
+        ));
+    }
+
+    /// Changes what the database holds, behind the product's back.
+    pub fn sql(&self, sql: &str) {
+        self.database.try_sql(sql).unwrap();
+    }
+
     /// The sled that runs this VMM.
     pub async fn agent_of(&self, vmm: &str) -> &Agent {
         for agent in &self.agents {
@@ -163,6 +213,31 @@ impl TestNexus {
             }));
         }
         live
+    }
+
+    /// The instance's one VMM that has not ended, once a sled has it.
+    pub async fn wait_for_vmm(&self, instance: &str) -> String {
+        eventually("a sled has a VMM of the instance", async || {
+            let live = self.live_vmms(instance).await;
+            Some(live.first()?["vmm_id"].as_str()?.to_string())
+        })
+        .await;
+        self.vmm_of(instance).await
+    }
+
+    /// Waits until the sled that has this VMM says that it is in `state`.
+    pub async fn vmm_is(&self, vmm: &str, state: &str) {
+        eventually("the VMM is in the state", async || {
+            for agent in self.agents.iter().filter(|a| a.is_up()) {
+                let vmms = agent.vmms().await;
+                let it = vmms.iter().find(|v| v["vmm_id"] == vmm);
+                if it.is_some_and(|v| v["state"] == state) {
+                    return Some(());
+                }
+            }
+            None
+        })
+        .await;
     }
 
     /// The VMM that runs the instance; there must be exactly one.

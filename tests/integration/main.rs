@@ -8,4 +8,6 @@
     reason = "a test may"
 )]
 
+mod guest;
 mod instance_walk;
+mod supersede;
