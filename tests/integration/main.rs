@@ -8,6 +8,8 @@
     reason = "a test may"
 )]
 
+mod auto_restart;
 mod guest;
+mod instance_api;
 mod instance_walk;
 mod supersede;
