@@ -38,7 +38,10 @@ impl Answer {
     pub fn error(self, status: u16, code: &str) -> String {
         let body = self.expect(status);
         assert_eq!(body["error_code"], code, "{body}");
-        assert!(body["request_id"].is_string(), "{body}");
+        for key in ["request_id", "message"] {
+            let said = body[key].as_str().is_some_and(|s| !s.is_empty());
+            assert!(said, "no {key}: {body}");
+        }
         body["message"].as_str().unwrap().to_string()
     }
 }
@@ -86,6 +89,28 @@ impl Client {
         if let Some(body) = &body {
             request = request.json(body);
         }
+        Client::answer(request).await
+    }
+
+    /// A request whose body is said to be JSON, whether or not it is.
+    pub async fn send_text(
+        &self,
+        method: Method,
+        path: &str,
+        body: &str,
+    ) -> Answer {
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.base))
+            .header("content-type", "application/json")
+            .body(body.to_string());
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        Client::answer(request).await
+    }
+
+    async fn answer(request: reqwest::RequestBuilder) -> Answer {
         let answer = request.send().await.unwrap();
         let status = answer.status().as_u16();
         let retry_after = answer

@@ -91,6 +91,28 @@ impl Database {
             .unwrap();
         row.n
     }
+
+    /// The row that a query answers with, whole, for tests that nothing of it
+    /// changes.
+    pub fn row(&self, sql: &str) -> serde_json::Value {
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::Text)]
+            row: String,
+        }
+        let sql = format!("SELECT to_jsonb(r)::TEXT AS row FROM ({sql}) AS r");
+        let row: Row = sql_query(sql).get_result(&mut self.connect()).unwrap();
+        serde_json::from_str(&row.row).unwrap()
+    }
+
+    /// All that is kept of an instance, but for when the system looks at it
+    /// next: a refused request must leave it as it was.
+    pub fn instance(&self, id: &str) -> serde_json::Value {
+        let mut row =
+            self.row(&format!("SELECT * FROM instance WHERE id = '{id}'"));
+        row.as_object_mut().unwrap().retain(|k, _| !k.starts_with("reconcile"));
+        row
+    }
 }
 
 impl Drop for Database {

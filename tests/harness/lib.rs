@@ -18,6 +18,7 @@ mod agent;
 mod barrier;
 mod client;
 mod database;
+mod fleet;
 mod invariants;
 mod nexus_process;
 mod process;
@@ -65,6 +66,11 @@ impl Setup {
     /// One sled, so that a test knows where everything goes.
     pub fn one_sled() -> Setup {
         Setup { sleds: 1, ..Setup::default() }
+    }
+
+    /// No sled, for what needs none.
+    pub fn no_sled() -> Setup {
+        Setup { sleds: 0, ..Setup::default() }
     }
 }
 
