@@ -1,0 +1,63 @@
+//! What a test does to all of its sleds at once.
+
+use crate::{Client, TestNexus};
+use serde_json::Value;
+
+impl TestNexus {
+    /// On every sled: see [`crate::Agent::hold`].
+    pub async fn hold_all(&self, what: Value) {
+        for agent in &self.agents {
+            agent.hold(what.clone()).await;
+        }
+    }
+
+    /// On every sled: see [`crate::Agent::set`].
+    pub async fn set_all(&self, settings: Value) {
+        for agent in &self.agents {
+            agent.set(settings.clone()).await;
+        }
+    }
+
+    /// On every sled: see [`crate::Agent::fault`].
+    pub async fn fault_all(&self, operation: &str, count: u32, effect: Value) {
+        for agent in &self.agents {
+            agent.fault(operation, count, effect.clone()).await;
+        }
+    }
+
+    /// On every sled: see [`crate::Agent::clear_faults`].
+    pub async fn clear_all_faults(&self) {
+        for agent in &self.agents {
+            agent.clear_faults().await;
+        }
+    }
+
+    /// How often this operation was called, on all sleds together.
+    pub async fn calls(&self, operation: &str) -> u64 {
+        let mut calls = 0;
+        for agent in &self.agents {
+            calls += agent.calls(operation).await;
+        }
+        calls
+    }
+
+    /// Sets a sled's provision policy: `provisionable` or `non_provisionable`.
+    pub async fn set_provision_policy(&self, sled: &str, policy: &str) {
+        let path = format!("/v1/system/hardware/sleds/{sled}/provision-policy");
+        let body = serde_json::json!({ "state": policy });
+        self.put(&path, body).await.expect(200);
+    }
+
+    /// Expunges a sled.
+    pub async fn expunge(&self, sled: &str) {
+        let path = format!("/sleds/{sled}/expunge");
+        let internal = self.process.internal_client();
+        internal.request(reqwest::Method::POST, &path, None).await.expect(204);
+    }
+
+    /// A user of the admin's own silo who may not see what is the fleet's.
+    pub async fn plain_user(&self) -> Client {
+        let token = self.process.bootstrap("main", "plain", false).await;
+        Client::new(self.process.external(), &token)
+    }
+}

@@ -1,0 +1,217 @@
+//! What must hold in any test once all is done: the record and the sleds agree,
+//! and nothing outlives its cause.
+
+use crate::wait::DEADLINE;
+use crate::{Agent, Database, TestNexus};
+use diesel::sql_types::Text;
+use diesel::{QueryableByName, RunQueryDsl, sql_query};
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// Between two looks at what is not settled yet.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What is wrong in the database, each as a query of one `TEXT`. `{down}` is
+/// the list of sleds whose agents are not there to answer.
+const WRONG_ROWS: &[&str] = &[
+    // Unsettled: somebody is at work, or means to be soon. A failed start may
+    // wait for its retry, and a VMM may be abandoned while its sled is silent.
+    "SELECT 'unfinished saga ' || name || ' of instance ' || instance_id \
+     FROM saga WHERE time_ended IS NULL",
+    "SELECT 'unsettled instance ' || i.id || ', ' || i.state || ', meant to \
+         be ' || i.intended_state || COALESCE(': ' || reconcile_last_error, '')
+     FROM instance i \
+     WHERE reconcile_at IS NOT NULL \
+       AND NOT (state = 'failed' AND next_retry_at IS NOT NULL \
+           AND next_retry_at > now() AND reconcile_at >= next_retry_at) \
+       AND NOT EXISTS (SELECT 1 FROM vmm v WHERE v.instance_id = i.id \
+           AND v.state = 'abandoned' AND v.sled_id::TEXT IN ({down}))",
+    // Attempts.
+    "SELECT 'attempt ' || a.id || ' is pending, and not its instance''s' \
+     FROM start_attempt a LEFT JOIN instance i \
+         ON i.pending_start_attempt_id = a.id \
+     WHERE a.outcome = 'pending' AND i.id IS NULL",
+    "SELECT 'instance ' || i.id || ' waits for an attempt that has ended' \
+     FROM instance i JOIN start_attempt a ON i.pending_start_attempt_id = a.id \
+     WHERE a.outcome <> 'pending'",
+    "SELECT 'nobody means to look at pending attempt ' || a.id \
+     FROM start_attempt a JOIN instance i ON i.id = a.instance_id \
+     WHERE a.outcome = 'pending' AND i.reconcile_at IS NULL",
+    // Rest.
+    "SELECT 'nobody knows why instance ' || i.id || ' has failed' \
+     FROM instance i \
+     LEFT JOIN start_attempt a ON a.id = i.latest_start_attempt_id \
+     WHERE i.state = 'failed' AND i.last_failure_kind IS NULL \
+       AND a.outcome IS DISTINCT FROM 'failed'",
+    "SELECT 'nobody means to retry instance ' || i.id \
+     FROM instance i \
+     JOIN start_attempt a ON a.id = i.latest_start_attempt_id \
+     WHERE i.state = 'failed' AND a.failure_transient \
+       AND COALESCE(i.auto_restart_policy, 'best_effort') = 'best_effort' \
+       AND (i.next_retry_at IS NULL OR i.reconcile_at IS NULL)",
+    // VMMs and what they hold.
+    "SELECT 'VMM ' || v.id || ' lives, and is neither linked nor abandoned' \
+     FROM vmm v LEFT JOIN instance i \
+         ON v.id IN (i.active_vmm_id, i.target_vmm_id) \
+     WHERE v.time_ended IS NULL AND v.state <> 'abandoned' AND i.id IS NULL",
+    "SELECT 'instance ' || i.id || ' is linked to a VMM that has ended' \
+     FROM instance i JOIN vmm v ON v.id = i.active_vmm_id \
+     WHERE v.time_ended IS NOT NULL",
+    "SELECT 'VMM ' || v.id || ' lives, and holds nothing of its sled' \
+     FROM vmm v LEFT JOIN sled_reservation r \
+         ON r.vmm_id = v.id AND r.sled_id = v.sled_id \
+         AND (r.role = 'abandoned') = (v.state = 'abandoned') \
+     WHERE v.time_ended IS NULL AND r.vmm_id IS NULL",
+    "SELECT 'VMM ' || r.vmm_id || ' has ended, and holds part of its sled' \
+     FROM sled_reservation r JOIN vmm v ON v.id = r.vmm_id \
+     WHERE v.time_ended IS NOT NULL",
+    "SELECT 'VMM ' || r.vmm_id || ' holds more or less than it has' \
+     FROM sled_reservation r JOIN instance i ON i.id = r.instance_id \
+     WHERE r.role <> 'abandoned' \
+       AND (r.vcpus <> i.ncpus OR r.memory_bytes <> i.memory_bytes)",
+    "SELECT 'sled ' || s.id || ' does not add up: ' || s.reserved_vcpus \
+         || ' vCPUs of ' || COALESCE(sum(r.vcpus), 0) \
+     FROM sled s LEFT JOIN sled_reservation r ON r.sled_id = s.id \
+     GROUP BY s.id \
+     HAVING s.reserved_vcpus <> COALESCE(sum(r.vcpus), 0) \
+         OR s.reserved_memory_bytes <> COALESCE(sum(r.memory_bytes), 0)",
+];
+
+#[derive(QueryableByName)]
+struct TextRow {
+    #[diesel(sql_type = Text)]
+    text: String,
+}
+
+impl Database {
+    /// What a query of one `TEXT` answers.
+    pub fn texts(&self, sql: &str) -> Vec<String> {
+        let rows: Vec<TextRow> =
+            sql_query(format!("SELECT q.t AS text FROM ({sql}) AS q (t)"))
+                .load(&mut self.connect())
+                .unwrap();
+        rows.into_iter().map(|row| row.text).collect()
+    }
+}
+
+impl TestNexus {
+    /// Waits until all is settled, and checks that then the database is at one
+    /// with itself and with what the sleds run: for the end of any test. Sleds
+    /// whose agents are down are not asked. What is held must have been let go
+    /// of.
+    ///
+    /// # Panics
+    ///
+    /// Something is wrong and stays so, or an instance runs twice, if only for
+    /// a moment.
+    pub async fn check_invariants(&self) {
+        let began = Instant::now();
+        loop {
+            let mut wrong = self.wrong_rows();
+            if wrong.is_empty() {
+                wrong = self.wrong_vmms().await;
+            }
+            if wrong.is_empty() {
+                return;
+            }
+            assert!(began.elapsed() < DEADLINE, "wrong: {wrong:#?}");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Checks that no instance runs twice at this moment.
+    ///
+    /// # Panics
+    ///
+    /// One does.
+    pub async fn check_nothing_runs_twice(&self) {
+        // The sleds are asked one after the other. Two VMMs that are both there
+        // in two rounds were there together between them.
+        let first = listed(&self.up()).await;
+        let second = listed(&self.up()).await;
+        let mut runs: HashMap<String, HashSet<&String>> = HashMap::new();
+        for (vmm, there) in &first {
+            if second.get(vmm).is_some_and(|t| t.alive) {
+                runs.entry(there.instance.clone()).or_default().insert(vmm);
+            }
+        }
+        for (instance, vmms) in runs {
+            assert!(vmms.len() < 2, "instance {instance} runs as {vmms:?}");
+        }
+    }
+
+    fn wrong_rows(&self) -> Vec<String> {
+        let down: Vec<String> = self
+            .agents
+            .iter()
+            .filter(|a| !a.is_up())
+            .map(|a| format!("'{}'", a.id))
+            .chain(["''".to_string()])
+            .collect();
+        WRONG_ROWS
+            .iter()
+            .map(|sql| sql.replace("{down}", &down.join(",")))
+            .flat_map(|sql| self.database.texts(&sql))
+            .collect()
+    }
+
+    async fn wrong_vmms(&self) -> Vec<String> {
+        self.check_nothing_runs_twice().await;
+        let up = self.up();
+        let there = listed(&up).await;
+        let rows: HashMap<String, String> = self
+            .database
+            .texts(
+                "SELECT id || ' ' || sled_id FROM vmm \
+                 WHERE time_ended IS NULL AND state <> 'abandoned'",
+            )
+            .iter()
+            .filter_map(|row| row.split_once(' '))
+            .map(|(vmm, sled)| (vmm.to_string(), sled.to_string()))
+            .collect();
+        // Nobody asks an expunged sled to forget what it has stopped.
+        let expunged = self
+            .database
+            .texts("SELECT id::TEXT FROM sled WHERE policy = 'expunged'");
+        let astray = there
+            .iter()
+            .filter(|(vmm, there)| rows.get(*vmm) != Some(&there.sled))
+            .filter(|(_, t)| t.alive || !expunged.contains(&t.sled))
+            .map(|(vmm, _)| format!("VMM {vmm} is on a sled, without a row"));
+        let lost = rows
+            .iter()
+            .filter(|(vmm, sled)| {
+                up.iter().any(|a| a.id == **sled) && !there.contains_key(*vmm)
+            })
+            .map(|(vmm, _)| format!("VMM {vmm} has a row, and is on no sled"));
+        astray.chain(lost).collect()
+    }
+
+    fn up(&self) -> Vec<&Agent> {
+        self.agents.iter().filter(|a| a.is_up()).collect()
+    }
+}
+
+struct There {
+    instance: String,
+    sled: String,
+    alive: bool,
+}
+
+/// The VMMs on these sleds.
+async fn listed(agents: &[&Agent]) -> HashMap<String, There> {
+    let mut listed = HashMap::new();
+    for agent in agents {
+        for vmm in agent.vmms().await {
+            let text = |v: &Value| v.as_str().unwrap().to_string();
+            let there = There {
+                instance: text(&vmm["instance_id"]),
+                sled: agent.id.clone(),
+                alive: vmm["state"] != "failed" && vmm["state"] != "destroyed",
+            };
+            listed.insert(text(&vmm["vmm_id"]), there);
+        }
+    }
+    listed
+}
