@@ -187,7 +187,8 @@ impl<'a> Draft<'a> {
         self.unsettle();
     }
 
-    /// Ends the pending attempt as started, with all that follows from it.
+    /// The instance has run: ends the pending attempt as started, if there is
+    /// one, and forgets the failures before.
     fn attempt_started(&mut self) {
         let now = self.facts.now;
         self.end_attempt(|a| a.started(now));

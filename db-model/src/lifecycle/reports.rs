@@ -150,12 +150,15 @@ fn unregistered(
     }
 }
 
-/// What a linked VMM's news means for its attempt and its instance.
+/// What a linked VMM's news means for the attempt and the instance.
 fn follow(draft: &mut Draft<'_>, old: &Vmm, new: &Vmm) {
     draft.visible = old.state != new.state;
     let its_own =
         draft.facts.attempt.as_ref().is_some_and(|a| a.vmm_id == Some(new.id));
-    if its_own && new.ever_ran {
+    let first_ran = new.ever_ran && !old.ever_ran;
+    // One that runs is what every attempt is for, also one that was opened
+    // since this VMM's own was given up.
+    if first_ran && (its_own || !new.ended()) {
         draft.attempt_started();
         draft.unsettle();
     } else if its_own && let Some(failure) = failed_boot(new) {

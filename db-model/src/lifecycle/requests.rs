@@ -78,13 +78,14 @@ pub fn start(
     if instance.time_deleted.is_some() {
         return Err(Refusal::Deleted);
     }
-    let lives = facts.active_vmm().is_some_and(|v| !v.ended());
-    let wanted = instance.intended_state == IntendedState::Running;
-    if wanted && (facts.attempt.is_some() || lives) {
-        return Ok(Changes::default());
-    }
-    if lives {
+    let run = facts.active_vmm().filter(|v| !v.ended());
+    if run.is_some() && instance.intended_state != IntendedState::Running {
         return Err(Refusal::StillStopping);
+    }
+    // A VMM that never ran and whose attempt is over is on its way out: no run
+    // that this request could be content with.
+    if facts.attempt.is_some() || run.is_some_and(|v| v.ever_ran) {
+        return Ok(Changes::default());
     }
     let mut draft = Draft::new(facts);
     draft.instance.failed_starts = 0;

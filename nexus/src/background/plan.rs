@@ -104,11 +104,14 @@ fn next(facts: &Facts, tuning: &Tuning) -> Next {
             (Some(Step::UpdateSaga(vmm.id, vmm.sled_id)), soon)
         }
         (Some(attempt), None) => (Some(start(attempt, held, tuning)), soon),
-        (Some(attempt), Some(vmm)) => boot(attempt, vmm, facts.now, soon),
-        (None, Some(vmm)) if !vmm.ever_ran => {
+        (Some(attempt), Some(vmm)) if attempt.vmm_id == Some(vmm.id) => {
+            boot(attempt, vmm, facts.now, soon)
+        }
+        // Its own attempt is over; one that was opened since waits for it.
+        (_, Some(vmm)) if !vmm.ever_ran => {
             (Some(Step::Unregister(vmm.id, vmm.sled_id)), soon)
         }
-        (None, Some(vmm)) => match instance.intended_state {
+        (_, Some(vmm)) => match instance.intended_state {
             IntendedState::Running => (None, None),
             IntendedState::Stopped
             | IntendedState::GuestShutdown
