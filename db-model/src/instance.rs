@@ -166,6 +166,8 @@ impl InstanceView {
         let attempt = self.latest_attempt.as_ref()?;
         let holds = self.instance.intended_state == IntendedState::Running
             && self.instance.pending_start_attempt_id.is_none()
+            // It may have come up after its attempt had been given up.
+            && self.instance.failed_starts > 0
             && attempt.outcome == StartOutcome::Failed;
         holds.then_some(())?;
         attempt.failure().map(|f| (attempt, f))

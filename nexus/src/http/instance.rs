@@ -305,6 +305,7 @@ mod tests {
             view.latest_attempt = Some(attempt.failed(&failure, None, now()));
             view.instance.pending_start_attempt_id = None;
             view.instance.state = db_model::InstanceState::Failed;
+            view.instance.failed_starts = 1;
             view.instance.next_retry_at = Some(retry);
         });
         let shown = shown(view);
