@@ -272,7 +272,7 @@ impl DataStore {
             .await
     }
 
-    /// Its retry comes later.
+    /// The retry that was planned for `planned` comes later.
     ///
     /// # Errors
     ///
@@ -280,8 +280,9 @@ impl DataStore {
     pub async fn instance_postpone_retry(
         &self,
         id: InstanceId,
+        planned: Option<DateTime<Utc>>,
     ) -> Result<(), Error> {
-        self.request(id, requests::postpone_retry).await
+        self.request(id, move |f| requests::postpone_retry(f, planned)).await
     }
 
     /// A user asks for it not to run.

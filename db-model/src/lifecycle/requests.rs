@@ -103,7 +103,7 @@ pub fn start(
 ///
 /// # Errors
 ///
-/// `NoRestartNeeded` unless it rests in `failed`.
+/// `NoRestartNeeded` unless it rests in `failed` and its time has come.
 pub fn auto_restart(
     facts: &Facts,
     attempt: StartAttemptId,
@@ -130,14 +130,23 @@ pub fn auto_restart(
     Ok(draft.finish())
 }
 
-/// The placement, asked before a retry, still says no: the next retry comes
-/// later than the last. Opens no attempt.
+/// The placement, asked before the retry that was planned for `planned`, still
+/// says no: the next retry comes later than the last. Opens no attempt.
 ///
 /// # Errors
 ///
-/// `NoRestartNeeded` unless it rests in `failed`.
-pub fn postpone_retry(facts: &Facts) -> Result<Changes, Refusal> {
-    if facts.instance.state != InstanceState::Failed {
+/// `NoRestartNeeded` unless it rests in `failed` and that retry is still what
+/// is planned: room that was freed since the placement was asked has moved it,
+/// and a user may have called it off.
+pub fn postpone_retry(
+    facts: &Facts,
+    planned: Option<DateTime<Utc>>,
+) -> Result<Changes, Refusal> {
+    let instance = &facts.instance;
+    if instance.state != InstanceState::Failed
+        || instance.next_retry_at.is_none()
+        || instance.next_retry_at != planned
+    {
         return Err(Refusal::NoRestartNeeded);
     }
     let mut draft = Draft::new(facts);

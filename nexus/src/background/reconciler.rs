@@ -274,8 +274,10 @@ impl Reconciler {
         if choose(demand, &sleds, now).is_ok() {
             return self.open_attempt(instance.id).await;
         }
-        let postponed =
-            self.datastore.instance_postpone_retry(instance.id).await;
+        let postponed = self
+            .datastore
+            .instance_postpone_retry(instance.id, instance.next_retry_at)
+            .await;
         taken_unless_refused(postponed)
     }
 
