@@ -262,9 +262,14 @@ pub fn change(
         return Ok(Changes::default());
     }
     new.time_modified = facts.now;
+    // Also while the VMM of a failed start is still linked.
+    let failed = new.state == InstanceState::Failed
+        || (new.intended_state == IntendedState::Running
+            && facts.attempt.is_none()
+            && new.failed_starts > 0);
     if !new.auto_restart_enabled() {
         new.next_retry_at = None;
-    } else if new.state == InstanceState::Failed {
+    } else if failed {
         new.next_retry_at = Some(if new.failed_starts > 0 {
             facts.now
         } else {
