@@ -109,9 +109,11 @@ pub fn auto_restart(
     attempt: StartAttemptId,
 ) -> Result<Changes, Refusal> {
     let instance = &facts.instance;
+    let due = instance.next_retry_at.is_some_and(|at| at <= facts.now);
     if instance.state != InstanceState::Failed
         || instance.intended_state != IntendedState::Running
         || facts.attempt.is_some()
+        || !due
     {
         return Err(Refusal::NoRestartNeeded);
     }
