@@ -114,8 +114,8 @@ pub enum Refusal {
     /// The attempt has ended, or another saga has it.
     #[error("the start attempt was overtaken")]
     AttemptOvertaken,
-    /// Another VMM is linked.
-    #[error("another VMM is linked to the instance")]
+    /// Another VMM is linked, or was abandoned and may run.
+    #[error("another VMM of the instance may run")]
     OtherVmmLinked,
     /// The VMM has ended or was abandoned.
     #[error("the VMM has ended")]

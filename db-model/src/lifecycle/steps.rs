@@ -56,7 +56,8 @@ pub fn may_go_on(attempt: &StartAttempt, saga: SagaId) -> Result<(), Refusal> {
 }
 
 /// A start saga takes the attempt. (An attempt that another saga had is free
-/// again, since an instance has one unfinished saga at a time.)
+/// again, since an instance has one unfinished saga at a time; what that one
+/// staged goes with it.)
 ///
 /// # Errors
 ///
@@ -74,13 +75,16 @@ pub fn claim(
     if pending.saga_id == Some(saga) {
         return Ok(Changes::default());
     }
-    if facts.instance.active_vmm_id.is_some() {
+    let may_run = |v: &Vmm| v.state == VmmState::Abandoned && v.may_run;
+    if facts.instance.active_vmm_id.is_some() || facts.vmms.iter().any(may_run)
+    {
         return Err(Refusal::OtherVmmLinked);
     }
     Ok(Changes {
         attempt: Some(StartAttempt {
             saga_id: Some(saga),
             vmm_id: None,
+            staged_failure: None,
             ..pending.clone()
         }),
         ..Changes::default()
