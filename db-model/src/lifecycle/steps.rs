@@ -12,6 +12,7 @@ pub fn created(facts: &Facts) -> Changes {
     let mut draft = Draft::new(facts);
     if facts.instance.state == InstanceState::Creating {
         draft.instance.state = InstanceState::NoVmm;
+        draft.rest();
         draft.unsettle();
     }
     draft.finish()
