@@ -11,5 +11,8 @@
 mod auto_restart;
 mod guest;
 mod instance_api;
+mod instance_update;
 mod instance_walk;
+mod pagination;
+mod project;
 mod supersede;

@@ -1,0 +1,362 @@
+//! Lists: their sorts, their limits, and tokens of pages that hold whatever
+//! comes and goes in between.
+
+use harness::{Client, Setup, TestNexus, is};
+use serde_json::{Value, json};
+
+const PROJECTS: &str = "/v1/projects";
+const INSTANCES: &str = "/v1/instances?project=demo";
+
+fn with(path: &str, query: &str) -> String {
+    let sign = if path.contains('?') { '&' } else { '?' };
+    format!("{path}{sign}{query}")
+}
+
+fn items(page: &Value) -> Vec<Value> {
+    page["items"].as_array().unwrap().clone()
+}
+
+fn keys(items: &[Value], key: &str) -> Vec<String> {
+    items.iter().map(|i| i[key].as_str().unwrap().to_string()).collect()
+}
+
+/// The page after `page`: nothing but its token is needed. None after the
+/// last.
+async fn next(client: &Client, path: &str, page: &Value) -> Option<Value> {
+    let token = page["next_page"].as_str()?;
+    let (path, _) = path.split_once('?').unwrap_or((path, ""));
+    let path = format!("{path}?limit=2&page_token={token}");
+    Some(client.get(&path).await.expect(200))
+}
+
+/// The whole list, two things at a time.
+async fn walk(client: &Client, path: &str) -> Vec<Value> {
+    let mut page = client.get(&with(path, "limit=2")).await.expect(200);
+    let mut all = items(&page);
+    while let Some(following) = next(client, path, &page).await {
+        assert_eq!(items(&page).len(), 2, "only the last page is not full");
+        all.extend(items(&following));
+        page = following;
+    }
+    all
+}
+
+async fn make_projects(nexus: &Client, names: &[&str]) {
+    for name in names {
+        let body = json!({ "name": name, "description": "" });
+        nexus.post(PROJECTS, body).await.expect(201);
+    }
+}
+
+#[tokio::test]
+async fn lists_by_name_or_id_are_sorted_as_asked_and_by_name_if_not() {
+    let nexus = TestNexus::with(Setup::no_sled()).await;
+    make_projects(&nexus, &["b", "a-1", "zz", "b-0"]).await;
+    for name in ["y", "x", "x-9", "x-10", "a"] {
+        nexus.create(name, false).await;
+    }
+    for path in [PROJECTS, INSTANCES] {
+        let whole = items(&nexus.get(path).await.expect(200));
+        assert_eq!(whole.len(), 5);
+        let mut names = keys(&whole, "name");
+        let mut ids = keys(&whole, "id");
+        assert!(names.is_sorted(), "{names:?}");
+        for (sort, key, sorted) in [
+            ("name_ascending", "name", names.clone()),
+            ("name_descending", "name", {
+                names.reverse();
+                names
+            }),
+            ("id_ascending", "id", {
+                ids.sort();
+                ids
+            }),
+        ] {
+            let path = with(path, &format!("sort_by={sort}"));
+            let whole = items(&nexus.get(&path).await.expect(200));
+            assert_eq!(keys(&whole, key), sorted, "{path}");
+            assert_eq!(walk(&nexus, &path).await, whole, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn lists_of_what_has_no_name_are_sorted_by_id_or_newest_first() {
+    let nexus = TestNexus::with(Setup { sleds: 3, ..Setup::default() }).await;
+    for name in ["one", "two", "three"] {
+        let mut body = Client::instance(name, true);
+        body["ncpus"] = 9.into();
+        let id = nexus.create_as(body).await;
+        nexus.wait(&id, is("failed")).await;
+    }
+    let id = nexus.create("db", false).await;
+    for _ in 0..3 {
+        nexus.ask(&id, "start").await.expect(202);
+        nexus.ask(&id, "stop").await.expect(202);
+        nexus.wait(&id, is("stopped")).await;
+    }
+    let sleds = "/v1/system/hardware/sleds";
+    let failures = "/v1/start-failures?project=demo";
+    let id_of = |item: &Value| match &item["instance"]["id"] {
+        Value::Null => item["id"].clone(),
+        id => id.clone(),
+    };
+    for path in [sleds, failures] {
+        let whole = items(&nexus.get(path).await.expect(200));
+        assert_eq!(whole.len(), 3, "{path}");
+        let ids: Vec<_> = whole.iter().map(|i| id_of(i).to_string()).collect();
+        assert!(ids.is_sorted(), "{path}: {ids:?}");
+        let path = with(path, "sort_by=id_ascending");
+        assert_eq!(ids_of(&walk(&nexus, &path).await, id_of), ids, "{path}");
+    }
+
+    let attempts = format!("/v1/instances/{id}/start-attempts");
+    let whole = items(&nexus.get(&attempts).await.expect(200));
+    assert_eq!(whole.len(), 3);
+    let mut times = keys(&whole, "time_started");
+    times.reverse();
+    assert!(times.is_sorted(), "{times:?}");
+    let path = with(&attempts, "sort_by=time_descending");
+    assert_eq!(walk(&nexus, &path).await, whole);
+    let by_name = "/v1/instances/db/start-attempts?project=demo";
+    assert_eq!(walk(&nexus, by_name).await, whole);
+}
+
+fn ids_of(items: &[Value], id_of: impl Fn(&Value) -> Value) -> Vec<String> {
+    items.iter().map(|i| id_of(i).to_string()).collect()
+}
+
+#[tokio::test]
+async fn the_instances_of_a_sled_are_listed_in_pages() {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    for name in ["one", "two", "three"] {
+        nexus.running(name, json!({})).await;
+    }
+    let sled = &nexus.agents[0].id;
+    let path = format!("/v1/system/hardware/sleds/{sled}/instances");
+    let whole = items(&nexus.get(&path).await.expect(200));
+    assert_eq!(whole.len(), 3);
+    assert!(keys(&whole, "id").is_sorted());
+    assert_eq!(walk(&nexus, &path).await, whole);
+}
+
+/// Every list of the API, with a token of a page of it.
+async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
+    let (id, _) = nexus.running("db", json!({})).await;
+    let mut body = Client::instance("too-large", true);
+    body["ncpus"] = 9.into();
+    let failed = nexus.create_as(body).await;
+    nexus.wait(&failed, is("failed")).await;
+    let sled = &nexus.agents[0].id;
+    let mut lists = Vec::new();
+    for path in [
+        PROJECTS.to_string(),
+        INSTANCES.to_string(),
+        format!("/v1/instances/{id}/start-attempts"),
+        "/v1/start-failures?project=demo".to_string(),
+        "/v1/system/hardware/sleds".to_string(),
+        format!("/v1/system/hardware/sleds/{sled}/instances"),
+    ] {
+        let page = nexus.get(&with(&path, "limit=1")).await.expect(200);
+        let token = page["next_page"].as_str().unwrap().to_string();
+        lists.push((path, token));
+    }
+    let document: Value =
+        serde_json::from_str(include_str!("../../nexus/openapi.json")).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let paginated = paths
+        .values()
+        .flat_map(|methods| methods.as_object().unwrap().values())
+        .filter(|operation| !operation["x-dropshot-pagination"].is_null());
+    assert_eq!(lists.len(), paginated.count(), "a list is missing here");
+    lists
+}
+
+#[tokio::test]
+async fn a_limit_is_a_number_above_zero() {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    for (path, token) in all_lists(&nexus).await {
+        for limit in ["0", "-1", "1.5", "many", "", "4294967296"] {
+            let path = with(&path, &format!("limit={limit}"));
+            nexus.get(&path).await.error(400, "InvalidRequest");
+            let path = with(&path, &format!("page_token={token}"));
+            nexus.get(&path).await.error(400, "InvalidRequest");
+        }
+        let path = with(&path, "limit=4294967295");
+        nexus.get(&path).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_limit_above_the_most_gets_the_most() {
+    let nexus = TestNexus::with(Setup::no_sled()).await;
+    // Beside "demo".
+    nexus.sql(
+        "INSERT INTO project (id, silo_id, name, description, time_created, \
+             time_modified) \
+         SELECT gen_random_uuid(), silo_id, 'p-' || n, '', now(), now() \
+         FROM project, generate_series(1, 1100) AS n",
+    );
+    let page = nexus.get("/v1/projects?limit=3000").await.expect(200);
+    assert_eq!(items(&page).len(), 1000);
+    let token = page["next_page"].as_str().unwrap();
+    let path = format!("/v1/projects?limit=3000&page_token={token}");
+    let rest = nexus.get(&path).await.expect(200);
+    assert_eq!(items(&rest).len(), 101);
+    assert_eq!(rest["next_page"], Value::Null);
+    let page = nexus.get(PROJECTS).await.expect(200);
+    assert_eq!(items(&page).len(), 100, "without a limit");
+}
+
+#[tokio::test]
+async fn an_unknown_sort_is_refused() {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    for (path, _) in all_lists(&nexus).await {
+        for sort in ["size_ascending", "", "NAME_ASCENDING"] {
+            let path = with(&path, &format!("sort_by={sort}"));
+            nexus.get(&path).await.error(400, "InvalidRequest");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_token_of_the_list_is_refused() {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    let lists = all_lists(&nexus).await;
+    for (path, token) in &lists {
+        let cut = &token[..token.len() - 8];
+        for garbage in ["garbage", "!", "e30=", "bnVsbA==", cut] {
+            let path = with(path, &format!("page_token={garbage}"));
+            nexus.get(&path).await.error(400, "InvalidRequest");
+        }
+        nexus
+            .get(&with(path, &format!("page_token={token}")))
+            .await
+            .expect(200);
+    }
+    // A token of a list that is not within a project, or in another order.
+    for (path, foreign) in [(1, 0), (0, 4), (4, 1), (2, 4), (2, 0)] {
+        let (path, token) = (&lists[path].0, &lists[foreign].1);
+        let path = with(path, &format!("page_token={token}"));
+        nexus.get(&path).await.error(400, "InvalidRequest");
+    }
+}
+
+#[tokio::test]
+async fn a_page_goes_on_where_the_last_ended_whatever_came_and_went() {
+    // After the first page, what it ended with goes, and something that is to
+    // come; and something comes before, between and after.
+    for (sort, first, goes, comes, rest) in [
+        ("name_ascending", "b d", "d f", "a e i", "e h i j l n"),
+        ("name_descending", "n l", "l f", "o k e a", "k j h e d b a"),
+    ] {
+        let nexus = TestNexus::with(Setup::no_sled()).await;
+        nexus.delete("/v1/projects/demo").await.expect(204);
+        make_projects(&nexus, &["b", "d", "f", "h", "j", "l", "n"]).await;
+        let path = format!("{PROJECTS}?sort_by={sort}");
+        let mut page = nexus.get(&with(&path, "limit=2")).await.expect(200);
+        assert_eq!(keys(&items(&page), "name").join(" "), first);
+        for name in goes.split(' ') {
+            nexus.delete(&format!("{PROJECTS}/{name}")).await.expect(204);
+        }
+        make_projects(&nexus, &comes.split(' ').collect::<Vec<_>>()).await;
+        let mut seen = Vec::new();
+        while let Some(following) = next(&nexus, &path, &page).await {
+            seen.extend(keys(&items(&following), "name"));
+            page = following;
+        }
+        assert_eq!(seen.join(" "), rest, "{sort}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_by_id_repeats_nothing_and_leaves_nothing_out() {
+    let nexus = TestNexus::with(Setup::no_sled()).await;
+    for n in 0..8 {
+        nexus.create(&format!("old-{n}"), false).await;
+    }
+    let path = with(INSTANCES, "sort_by=id_ascending");
+    let old = keys(&items(&nexus.get(&path).await.expect(200)), "id");
+    let mut page = nexus.get(&with(&path, "limit=2")).await.expect(200);
+    let mut seen = keys(&items(&page), "id");
+    let gone = [&old[1], &old[4]];
+    for id in gone {
+        nexus.delete_instance(id).await.expect(204);
+    }
+    for n in 0..8 {
+        nexus.create(&format!("new-{n}"), false).await;
+    }
+    while let Some(following) = next(&nexus, &path, &page).await {
+        seen.extend(keys(&items(&following), "id"));
+        page = following;
+    }
+    assert!(seen.is_sorted(), "{seen:?}");
+    assert!(seen.windows(2).all(|w| w[0] != w[1]), "{seen:?}");
+    let stayed = old.iter().filter(|id| **id != old[4]);
+    for id in stayed {
+        assert!(seen.contains(id), "{id} of {seen:?}");
+    }
+    assert!(!seen.contains(&old[4]));
+}
+
+#[tokio::test]
+async fn a_history_goes_on_where_it_was_though_it_grows() {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    let id = nexus.create("db", false).await;
+    let path = format!("/v1/instances/{id}/start-attempts");
+    let start = async || {
+        nexus.ask(&id, "start").await.expect(202);
+        nexus.ask(&id, "stop").await.expect(202);
+        nexus.wait(&id, is("stopped")).await;
+    };
+    for _ in 0..4 {
+        start().await;
+    }
+    let old = items(&nexus.get(&path).await.expect(200));
+    let page = nexus.get(&with(&path, "limit=2")).await.expect(200);
+    start().await;
+    let mut seen = items(&page);
+    let page = next(&nexus, &path, &page).await.unwrap();
+    seen.extend(items(&page));
+    assert_eq!(keys(&seen, "id"), keys(&old, "id"));
+}
+
+#[tokio::test]
+async fn a_client_may_repeat_what_it_asked_for_beside_the_token() {
+    let nexus = TestNexus::with(Setup::no_sled()).await;
+    for name in ["a", "b", "c"] {
+        nexus.create(name, false).await;
+    }
+    let path = with(INSTANCES, "sort_by=name_descending");
+    let page = nexus.get(&with(&path, "limit=2")).await.expect(200);
+    let token = page["next_page"].as_str().unwrap();
+    let path = with(&path, &format!("limit=2&page_token={token}"));
+    let rest = nexus.get(&path).await.expect(200);
+    assert_eq!(keys(&items(&rest), "name"), ["a"]);
+}
+
+#[tokio::test]
+async fn a_token_opens_no_other_silo_s_list() {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    let other = nexus.other_silo("other").await;
+    make_projects(&other, &["theirs"]).await;
+    let lists = all_lists(&nexus).await;
+    for (n, (path, token)) in lists.iter().enumerate() {
+        let (path, _) = path.split_once('?').unwrap_or((path, ""));
+        let path = format!("{path}?page_token={token}");
+        let answer = other.get(&path).await;
+        match n {
+            // The page of the same place, but of the other's own projects.
+            0 => {
+                let page = answer.expect(200);
+                assert_eq!(keys(&items(&page), "name"), ["theirs"]);
+            }
+            1..=3 => {
+                answer.error(404, "ObjectNotFound");
+            }
+            _ => {
+                answer.error(403, "Forbidden");
+            }
+        }
+    }
+}
