@@ -10,7 +10,7 @@ use crate::saga::{
 use crate::sleds::{Reach, ReachError, Sleds, reported, unregistered};
 use chrono::TimeDelta;
 use db_model::lifecycle::Facts;
-use db_model::lifecycle::reports::Observation;
+use db_model::lifecycle::reports::{Answer, Observation};
 use db_model::placement::{Demand, choose};
 use db_model::{
     InstanceId, SagaId, SledId, StartAttemptId, StartFailure, VmmId,
@@ -314,7 +314,8 @@ impl Reconciler {
     ) -> Result<(), LookError> {
         let answer = match self.sleds.reach(sled).await? {
             Reach::Expunged => {
-                return self.observe(vmm, sled, Observation::Fenced).await;
+                self.observe(vmm, sled, Observation::Fenced).await?;
+                return Ok(());
             }
             Reach::Client(client) => client.vmm_view(vmm.0).await,
         };
@@ -352,12 +353,16 @@ impl Reconciler {
     ) -> Result<(), LookError> {
         let client = match self.sleds.reach(sled).await? {
             Reach::Expunged => {
-                return self.observe(vmm, sled, Observation::Fenced).await;
+                self.observe(vmm, sled, Observation::Fenced).await?;
+                return Ok(());
             }
             Reach::Client(client) => client,
         };
         match client.vmm_unregister(vmm.0).await {
-            Ok(answer) => self.observe(vmm, sled, unregistered(&answer)).await,
+            Ok(answer) => {
+                self.observe(vmm, sled, unregistered(&answer)).await?;
+                Ok(())
+            }
             Err(error) => {
                 info!(self.log, "a sled did not unregister a VMM yet";
                     "vmm" => %vmm, "sled" => %sled, "error" => chain(&error));
@@ -412,8 +417,11 @@ impl Reconciler {
             }
             Err(error) => return Err(LookError::Sled(error)),
         };
-        self.observe(vmm, sled, observation).await?;
-        Ok(true)
+        // Of one that the order to make it may still be on its way to, not
+        // being known says nothing.
+        let unknown = observation == Observation::Unknown;
+        let answer = self.observe(vmm, sled, observation).await?;
+        Ok(!unknown || answer != Answer::Stale)
     }
 
     async fn observe(
@@ -421,12 +429,13 @@ impl Reconciler {
         vmm: VmmId,
         sled: SledId,
         observation: Observation,
-    ) -> Result<(), LookError> {
-        self.datastore
+    ) -> Result<Answer, LookError> {
+        let answer = self
+            .datastore
             .vmm_observe(sled, vmm, observation, self.tuning.boot_allowance())
             .await?;
         self.activators.changed();
-        Ok(())
+        Ok(answer)
     }
 
     async fn out_of_patience(&self, vmm: VmmId) -> Result<bool, LookError> {
