@@ -170,12 +170,13 @@ fn follow(draft: &mut Draft<'_>, old: &Vmm, new: &Vmm) {
 }
 
 /// Why a VMM that ended without having run failed its attempt. `None`: it did
-/// not; whoever unregistered it says why.
+/// not; whoever unregistered it says why, though the sled's own report of that
+/// may come first.
 fn failed_boot(vmm: &Vmm) -> Option<StartFailure> {
     let reason = vmm.end_reason?;
     let sentence = vmm.failure_reason.as_deref().unwrap_or(reason.sentence());
     match reason {
-        VmmEndReason::Unwound => None,
+        VmmEndReason::Unwound | VmmEndReason::Requested => None,
         VmmEndReason::Fenced => Some(StartFailure {
             kind: StartFailureKind::HostUnreachable,
             message: "The host chosen for the instance was taken out of \
@@ -188,7 +189,8 @@ fn failed_boot(vmm: &Vmm) -> Option<StartFailure> {
         | VmmEndReason::Panic
         | VmmEndReason::HypervisorDied
         | VmmEndReason::Gone
-        | VmmEndReason::GuestShutdown
-        | VmmEndReason::Requested => Some(StartFailure::boot_failed(sentence)),
+        | VmmEndReason::GuestShutdown => {
+            Some(StartFailure::boot_failed(sentence))
+        }
     }
 }
