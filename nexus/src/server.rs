@@ -1,7 +1,7 @@
 //! A running Nexus, built in a straight line and closed in the reverse.
 
 use crate::app::App;
-use crate::background::reconciler::Reconciler;
+use crate::background::reconciler::{Looks, Reconciler};
 use crate::background::recovery::Recovery;
 use crate::background::watcher::Watcher;
 use crate::background::{self, Activators};
@@ -118,6 +118,7 @@ impl Server {
                     sagas: Arc::clone(&sagas),
                     activators: activators.clone(),
                     tuning,
+                    looks: Looks::default(),
                     log: log.new(o!("component" => "reconciler")),
                 },
                 activators.reconcile_wake_up(),

@@ -20,10 +20,16 @@ pub trait Task: Send + Sync + 'static {
 
     /// When to look again though nobody wakes it.
     fn pause(&self) -> impl Future<Output = Duration> + Send;
+
+    /// Waits for what activations have left under way. Called once, after the
+    /// last of them.
+    fn finish(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// Activates `task` now, whenever it is woken, and after each pause, until
-/// `stop` says so. An activation under way is finished.
+/// `stop` says so. What is under way is finished.
 pub fn spawn<T: Task>(
     task: T,
     wake_up: Arc<Notify>,
@@ -45,10 +51,11 @@ pub fn spawn<T: Task>(
                 () = tokio::time::sleep(pause) => (),
                 changed = stop.changed() => {
                     if changed.is_err() {
-                        return;
+                        break;
                     }
                 }
             }
         }
+        task.finish().await;
     })
 }

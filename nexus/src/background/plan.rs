@@ -67,22 +67,27 @@ pub fn plan(
     saga: Option<&UnfinishedSaga>,
     tuning: &Tuning,
 ) -> Plan {
-    let mut plan = Plan::default();
-    let soon = facts.now + tuning.look_period();
+    let (step, look_again) = match saga {
+        // It alone deals with the instance.
+        Some(saga) => (waits_for(saga, facts), Some(facts.now + SAGA_LOOK)),
+        None => next(facts, tuning),
+    };
+    let mut plan = Plan { steps: step.into_iter().collect(), look_again };
+    // Last, since their sleds are those that do not answer.
     for vmm in abandoned(facts) {
         plan.steps.push(Step::Unregister(vmm.id, vmm.sled_id));
-        plan.look_again = Some(soon);
+        let soon = facts.now + tuning.look_period();
+        plan.look_again = Some(plan.look_again.map_or(soon, |t| t.min(soon)));
     }
-    if saga.is_some() {
-        // It alone deals with the instance, but an attempt that waits for
-        // another's saga is held back with it.
-        plan.look_again.get_or_insert(facts.now + SAGA_LOOK);
-        return plan;
-    }
-    let (step, look_again) = next(facts, tuning);
-    plan.steps.extend(step);
-    plan.look_again = plan.look_again.into_iter().chain(look_again).min();
     plan
+}
+
+/// An attempt does not wait without a bound for a saga that is not its own.
+fn waits_for(saga: &UnfinishedSaga, facts: &Facts) -> Option<Step> {
+    let attempt = facts.attempt.as_ref()?;
+    let waits = facts.instance.state != InstanceState::Creating
+        && attempt.saga_id != Some(saga.id);
+    waits.then_some(Step::HoldBack(attempt.id))
 }
 
 fn abandoned(facts: &Facts) -> impl Iterator<Item = &Vmm> {

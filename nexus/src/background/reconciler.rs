@@ -1,4 +1,9 @@
 //! Brings each unsettled instance nearer to its intent: claims, plans, does.
+//!
+//! An activation begins a look at each instance that is due, and does not wait
+//! for it: a look that asks a silent sled takes as long as that is waited for,
+//! and holds up no other. Two looks at one instance at a time do no harm, as
+//! with two Nexuses: each step re-checks what it relies on.
 
 use super::plan::{Plan, Step, plan};
 use super::{Activators, Task};
@@ -16,17 +21,19 @@ use db_model::{
     InstanceId, SagaId, SledId, StartAttemptId, StartFailure, VmmId,
 };
 use db_queries::{Claimed, DataStore, Error};
-use futures::StreamExt;
 use sled_agent_client::{Error as SledError, RequestedState, VmmReport};
 use slog::{Logger, info, warn};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Instances claimed at once.
-const CLAIMED_AT_ONCE: i64 = 128;
+const CLAIMED_AT_ONCE: usize = 128;
 
-/// Instances looked at at once.
-const LOOKS_AT_ONCE: usize = 32;
+/// Looks under way at once: more than the VMMs of a full sled or two, which
+/// all have to be waited for when it falls silent. That the database is not
+/// asked for more than it can do, its pool sees to.
+const LOOKS_AT_ONCE: u32 = 512;
 
 /// How long a claim lasts: longer than a look, which asks a sled at most once.
 const VISIBILITY: TimeDelta = TimeDelta::seconds(30);
@@ -37,8 +44,8 @@ fn error_backoff(errors: i64) -> TimeDelta {
     TimeDelta::seconds((1i64 << doublings).min(300))
 }
 
-/// See the module.
-#[derive(Debug)]
+/// See the module. Cheap to clone.
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Reconciler {
     pub datastore: DataStore,
@@ -46,16 +53,46 @@ pub struct Reconciler {
     pub sagas: Arc<SagaExecutor>,
     pub activators: Activators,
     pub tuning: Tuning,
+    pub looks: Looks,
     pub log: Logger,
+}
+
+/// Keeps count of the looks under way. Only the reconciler's own activation,
+/// of which there is one at a time, begins any.
+#[derive(Clone, Debug)]
+pub struct Looks(Arc<Semaphore>);
+
+impl Default for Looks {
+    fn default() -> Looks {
+        let permits = usize::try_from(LOOKS_AT_ONCE).unwrap_or(usize::MAX);
+        Looks(Arc::new(Semaphore::new(permits)))
+    }
+}
+
+impl Looks {
+    /// How many may begin: waits until it is one at least.
+    async fn free(&self) -> usize {
+        // It is never closed.
+        drop(self.0.acquire().await);
+        self.0.available_permits()
+    }
+
+    /// One begins. It ends when what this returns is dropped.
+    async fn begin(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
+
+    /// Waits until none is under way.
+    async fn all_ended(&self) {
+        drop(self.0.acquire_many(LOOKS_AT_ONCE).await);
+    }
 }
 
 /// What an activation did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// Looks.
+    /// Looks that it began.
     pub looked: usize,
-    /// Looks that ended in an error.
-    pub failed: usize,
 }
 
 /// Why a look ended before its end.
@@ -78,10 +115,10 @@ impl Task for Reconciler {
     async fn activate(&self) -> Status {
         let mut status = Status::default();
         loop {
-            let claimed = self
-                .datastore
-                .reconcile_claim(CLAIMED_AT_ONCE, VISIBILITY)
-                .await;
+            let limit = self.looks.free().await.min(CLAIMED_AT_ONCE);
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let claimed =
+                self.datastore.reconcile_claim(limit, VISIBILITY).await;
             let claimed = match claimed {
                 Ok(claimed) => claimed,
                 Err(error) => {
@@ -94,12 +131,14 @@ impl Task for Reconciler {
                 return status;
             }
             status.looked += claimed.len();
-            status.failed += futures::stream::iter(claimed)
-                .map(|claimed| self.look(claimed))
-                .buffer_unordered(LOOKS_AT_ONCE)
-                .filter(|ok| std::future::ready(!ok))
-                .count()
-                .await;
+            for claimed in claimed {
+                let look = self.looks.begin().await;
+                let me = self.clone();
+                tokio::spawn(async move {
+                    me.look(claimed).await;
+                    drop(look);
+                });
+            }
         }
     }
 
@@ -113,11 +152,15 @@ impl Task for Reconciler {
             Ok(None) | Err(_) => poll,
         }
     }
+
+    async fn finish(&self) {
+        self.looks.all_ended().await;
+    }
 }
 
 impl Reconciler {
-    /// One look at one instance. Says whether it went well.
-    async fn look(&self, claimed: Claimed) -> bool {
+    /// One look at one instance.
+    async fn look(&self, claimed: Claimed) {
         let (look_again, error) = match self.look_at(claimed.id).await {
             Ok(plan) => (plan.look_again, None),
             Err((error, errors, now)) => {
@@ -127,18 +170,17 @@ impl Reconciler {
                 (Some(now + error_backoff(errors)), Some(text))
             }
         };
-        let failed = error.is_some();
         let given_back = self
             .datastore
             .reconcile_give_back(claimed, look_again, error)
             .await;
+        // The pause until the next is due is to be reckoned anew.
+        self.activators.reconcile();
         if let Err(error) = given_back {
             // Then the claim runs out, and somebody looks again.
             warn!(self.log, "cannot give an instance back";
                 "instance" => %claimed.id, "error" => chain(&error));
-            return false;
         }
-        !failed
     }
 
     async fn look_at(
@@ -151,12 +193,15 @@ impl Reconciler {
             .await
             .map_err(|e| (e.into(), 0, chrono::Utc::now()))?;
         let plan = plan(&facts, saga.as_ref(), &self.tuning);
+        // They are about different VMMs, so none waits for another's success.
+        let mut outcome = Ok(());
         for step in &plan.steps {
-            self.execute(&facts, step)
-                .await
-                .map_err(|e| (e, facts.instance.reconcile_errors, facts.now))?;
+            outcome = outcome.and(self.execute(&facts, step).await);
         }
-        Ok(plan)
+        match outcome {
+            Ok(()) => Ok(plan),
+            Err(e) => Err((e, facts.instance.reconcile_errors, facts.now)),
+        }
     }
 
     async fn execute(
