@@ -238,7 +238,7 @@ impl DataStore {
         saga: SagaId,
     ) -> Result<(), Error> {
         self.lifecycle(None, id, move |_, facts| {
-            Ok((steps::create_undone(facts, saga), ()))
+            Ok((steps::create_given_up(facts, saga), ()))
         })
         .await
     }

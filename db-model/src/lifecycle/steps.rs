@@ -19,10 +19,13 @@ pub fn created(facts: &Facts) -> Changes {
 }
 
 /// The create saga is undone: there was never such an instance, and its name
-/// is free. An attempt that waited for it failed with it.
+/// is free. An attempt that waited for it failed with it. Nothing of it runs,
+/// though it may have left `creating`: until the saga ends, none starts it.
 pub fn create_undone(facts: &Facts, incident: SagaId) -> Changes {
     let mut draft = Draft::new(facts);
-    if facts.instance.state != InstanceState::Creating {
+    if facts.instance.state == InstanceState::Destroyed
+        || facts.instance.active_vmm_id.is_some()
+    {
         return Changes::default();
     }
     let now = facts.now;
@@ -31,9 +34,18 @@ pub fn create_undone(facts: &Facts, incident: SagaId) -> Changes {
     });
     draft.instance.state = InstanceState::Destroyed;
     draft.instance.intended_state = IntendedState::Destroyed;
-    draft.instance.time_deleted = Some(facts.now);
+    draft.instance.time_deleted.get_or_insert(now);
     draft.instance.reconcile_at = None;
     draft.finish()
+}
+
+/// Nobody will finish the create saga: what it made is undone, unless it was
+/// finished after all.
+pub fn create_given_up(facts: &Facts, incident: SagaId) -> Changes {
+    if facts.instance.state != InstanceState::Creating {
+        return Changes::default();
+    }
+    create_undone(facts, incident)
 }
 
 /// May a saga's node go on with its attempt? `started` counts as pending: a

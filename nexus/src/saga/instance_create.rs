@@ -1,9 +1,11 @@
 //! Makes an instance.
 //!
-//! 1. `insert`: the row, `creating`, and with `start` the pending attempt with
-//!    it, so that the wish to start cannot be lost between two sagas. Undo: the
-//!    attempt fails and the instance is destroyed; its name is free.
-//! 2. `finish`: `creating` becomes `no_vmm`. The reconciler does the rest.
+//! 1. `will_insert`: nothing. Undo: the attempt fails and the instance is
+//!    destroyed; its name is free. Apart from the next node, since steno does
+//!    not undo the node that failed, and that may have inserted it.
+//! 2. `insert`: the row, `creating`, and with `start` the pending attempt with
+//!    it, so that the wish to start cannot be lost between two sagas.
+//! 3. `finish`: `creating` becomes `no_vmm`. The reconciler does the rest.
 //!
 //! Disks, addresses and the like will be made in between.
 
@@ -39,9 +41,14 @@ impl Saga for InstanceCreate {
     fn nodes() -> Vec<Node<Params>> {
         vec![
             Node {
+                name: "will_insert",
+                action: |_, _| async { Ok(()) }.boxed(),
+                undo: Some(|cx, p| will_insert_undo(cx, p).boxed()),
+            },
+            Node {
                 name: "insert",
                 action: |cx, p| insert(cx, p).boxed(),
-                undo: Some(|cx, p| insert_undo(cx, p).boxed()),
+                undo: None,
             },
             Node {
                 name: "finish",
@@ -50,6 +57,12 @@ impl Saga for InstanceCreate {
             },
         ]
     }
+}
+
+async fn will_insert_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    cx.datastore.instance_create_undone(cx.fence, p.instance_id).await?;
+    cx.activators.changed();
+    Ok(())
 }
 
 async fn insert(cx: SagaContext, p: Params) -> Result<(), NodeError> {
@@ -64,10 +77,6 @@ async fn insert(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         )
         .await;
     Ok(inserted?)
-}
-
-async fn insert_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
-    Ok(cx.datastore.instance_create_undone(cx.fence, p.instance_id).await?)
 }
 
 async fn finish(cx: SagaContext, p: Params) -> Result<(), NodeError> {

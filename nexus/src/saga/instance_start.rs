@@ -1,15 +1,18 @@
 //! Starts an instance: carries out a start attempt.
 //!
-//! 1. `claim`: the attempt is this saga's. Undo: the attempt, if it is still
-//!    pending, fails with what the failing node staged.
+//! 1. `claim`: the attempt is this saga's. Undo: what `place` made is unlinked,
+//!    and the attempt, if it is still pending, fails with what the failing node
+//!    staged.
 //! 2. `place`: a sled is chosen; its room, the VMM's row and the link come
-//!    about together. Undo: unlink.
-//! 3. `will_register`: nothing. Undo: unregister. Apart from the next node so
-//!    that a register which timed out is undone, too: steno does not undo the
-//!    node that failed.
+//!    about together.
+//! 3. `will_register`: nothing. Undo: unregister.
 //! 4. `register`: the sled takes the VMM in, without running it.
 //! 5. `run`: the VMM may run, which is stored first; the sled is told. If the
 //!    sled does not answer, that fails nothing: the boot deadline judges.
+//!
+//! An effect is undone by the node before it: steno does not undo the node that
+//! failed, and that may have had its effect all the same, as a register that
+//! timed out.
 //!
 //! A stop or a delete ends the attempt; each node after the claim then fails.
 //! No undo waits for a sled without a bound: a VMM about which nothing definite
@@ -70,7 +73,7 @@ impl Saga for InstanceStart {
             Node {
                 name: "place",
                 action: |cx, p| place(cx, p).boxed(),
-                undo: Some(|cx, p| place_undo(cx, p).boxed()),
+                undo: None,
             },
             Node {
                 name: "will_register",
@@ -129,6 +132,7 @@ async fn claim(cx: SagaContext, p: Params) -> Result<(), NodeError> {
 }
 
 async fn claim_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    cx.datastore.vmm_unlink(cx.fence, p.instance_id, p.vmm_id).await?;
     cx.datastore
         .start_attempt_close_failed(cx.fence, p.instance_id, p.attempt_id)
         .await?;
@@ -137,6 +141,12 @@ async fn claim_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
 }
 
 async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    // Run again, it must not find its own room taken.
+    match cx.datastore.vmm_view(p.vmm_id).await {
+        Ok(placed) => return Ok(link(&cx, &p, placed.sled_id).await?),
+        Err(Error::NotFound) => (),
+        Err(error) => return Err(error.into()),
+    }
     let demand = Demand { vcpus: p.ncpus.to_i64(), memory: p.memory };
     for _ in 0..MAX_PLACEMENTS {
         let (sleds, now) = cx.datastore.sled_all().await?;
@@ -145,11 +155,7 @@ async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
             let cause = failure.message.clone();
             NodeError::start(failure, cause)
         })?;
-        let linked = cx
-            .datastore
-            .vmm_link(cx.fence, p.instance_id, p.attempt_id, p.vmm_id, sled)
-            .await;
-        match linked {
+        match link(&cx, &p, sled).await {
             Err(Error::NoRoom) => continue,
             linked => return Ok(linked?),
         }
@@ -160,10 +166,10 @@ async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
     ))
 }
 
-async fn place_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
-    cx.datastore.vmm_unlink(cx.fence, p.instance_id, p.vmm_id).await?;
-    cx.activators.changed();
-    Ok(())
+async fn link(cx: &SagaContext, p: &Params, sled: SledId) -> Result<(), Error> {
+    cx.datastore
+        .vmm_link(cx.fence, p.instance_id, p.attempt_id, p.vmm_id, sled)
+        .await
 }
 
 async fn will_register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
