@@ -102,13 +102,15 @@ impl DataStore {
         .await
     }
 
-    /// The one door for what sleds say of VMMs: push, poll and answers.
+    /// The one door for what sleds say of VMMs: push, poll and answers. `fence`
+    /// is the saga's that was answered, none anybody else's.
     ///
     /// # Errors
     ///
     /// `NotFound`: this sled was never given such a VMM.
     pub async fn vmm_observe(
         &self,
+        fence: Option<Fence>,
         sled: SledId,
         vmm: VmmId,
         observation: Observation,
@@ -123,7 +125,7 @@ impl DataStore {
                     .first(conn)?)
             })
             .await?;
-        self.lifecycle(None, instance, move |_, facts: &Facts| {
+        self.lifecycle(fence, instance, move |_, facts: &Facts| {
             let answer = observe(facts, vmm, &observation, boot_allowance);
             let changes = match &answer {
                 Answer::Taken(changes) => (**changes).clone(),

@@ -290,6 +290,7 @@ impl App {
     ) -> Result<(), Error> {
         self.datastore
             .vmm_observe(
+                None,
                 vmm.sled_id,
                 vmm.id,
                 observation,

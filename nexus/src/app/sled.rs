@@ -147,6 +147,7 @@ impl App {
         let answer = self
             .datastore
             .vmm_observe(
+                None,
                 sled,
                 vmm,
                 reported(&report),

@@ -477,7 +477,13 @@ impl Reconciler {
     ) -> Result<Answer, LookError> {
         let answer = self
             .datastore
-            .vmm_observe(sled, vmm, observation, self.tuning.boot_allowance())
+            .vmm_observe(
+                None,
+                sled,
+                vmm,
+                observation,
+                self.tuning.boot_allowance(),
+            )
             .await?;
         self.activators.changed();
         Ok(answer)

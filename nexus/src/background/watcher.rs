@@ -243,7 +243,13 @@ impl Watcher {
         observation: Observation,
     ) -> Result<(), WatchError> {
         self.datastore
-            .vmm_observe(sled, vmm, observation, self.tuning.boot_allowance())
+            .vmm_observe(
+                None,
+                sled,
+                vmm,
+                observation,
+                self.tuning.boot_allowance(),
+            )
             .await?;
         Ok(())
     }

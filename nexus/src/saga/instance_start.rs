@@ -297,7 +297,13 @@ async fn observe(
     observation: Observation,
 ) -> Result<(), NodeError> {
     cx.datastore
-        .vmm_observe(sled, vmm, observation, cx.tuning.boot_allowance())
+        .vmm_observe(
+            Some(cx.fence),
+            sled,
+            vmm,
+            observation,
+            cx.tuning.boot_allowance(),
+        )
         .await?;
     cx.activators.changed();
     Ok(())
