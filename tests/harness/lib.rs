@@ -28,7 +28,7 @@ pub use agent::{Agent, AgentSettings};
 pub use barrier::Barrier;
 pub use client::{Answer, Client};
 pub use database::Database;
-pub use nexus_process::{NexusProcess, Token, Tuning};
+pub use nexus_process::{NexusProcess, SLED_SECRET, Token, Tuning};
 pub use process::Child;
 pub use wait::{DEADLINE, eventually};
 

@@ -66,7 +66,7 @@ impl Tuning {
 }
 
 /// The secret that a test's Nexus and sleds share.
-pub(crate) const SLED_SECRET: &str = "the-sleds-of-a-test";
+pub const SLED_SECRET: &str = "the-sleds-of-a-test";
 
 /// A running Nexus, and what it takes to start it again.
 #[derive(Debug)]

@@ -64,11 +64,7 @@ async fn the_size_can_be_changed_at_rest_only_and_the_policy_at_any_time() {
     gate.lift();
     assert_eq!(create.await.unwrap(), id);
 
-    let vmm = eventually("the sled has its VMM", async || {
-        let live = nexus.live_vmms(id).await;
-        Some(live.first()?["vmm_id"].as_str()?.to_string())
-    })
-    .await;
+    let vmm = nexus.wait_for_vmm(id).await;
     eventually("Nexus knows that the guest boots", async || {
         let vmm = nexus.database.row("SELECT state FROM vmm");
         (vmm["state"] == "starting").then_some(())

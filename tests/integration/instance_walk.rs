@@ -1,6 +1,6 @@
 //! The long walk of an instance's life, every state on the way seen.
 
-use harness::{Setup, TestNexus, eventually, is};
+use harness::{Setup, TestNexus, is};
 use serde_json::json;
 
 #[tokio::test]
@@ -15,11 +15,7 @@ async fn an_instance_starts_reboots_stops_and_is_deleted() {
     assert_eq!(starting["intended_state"], "running");
     let again = nexus.ask(&id, "start").await.expect(202);
     assert_eq!(again["run_state"], "starting");
-    let vmm = eventually("the sled has its VMM", async || {
-        let live = nexus.live_vmms(&id).await;
-        Some(live.first()?["vmm_id"].as_str()?.to_string())
-    })
-    .await;
+    let vmm = nexus.wait_for_vmm(&id).await;
     nexus.ask(&id, "reboot").await.error(400, "InvalidRequest");
 
     sled.guest(&vmm, "booted").await;
@@ -71,4 +67,5 @@ async fn an_instance_starts_reboots_stops_and_is_deleted() {
     let attempts = nexus.attempts(&id).await;
     assert_eq!(attempts.len(), 1, "one start, and its record is there still");
     assert_eq!(attempts[0]["outcome"], "started");
+    nexus.check_invariants().await;
 }

@@ -1,13 +1,9 @@
 //! The tests that go through the front door: HTTP, a real database, real
 //! agent processes.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test may"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
 
+mod access;
 mod auto_restart;
 mod guest;
 mod instance_api;
@@ -15,4 +11,5 @@ mod instance_update;
 mod instance_walk;
 mod pagination;
 mod project;
+mod sled;
 mod supersede;

@@ -97,9 +97,8 @@ async fn lists_of_what_has_no_name_are_sorted_by_id_or_newest_first() {
     }
     let sleds = "/v1/system/hardware/sleds";
     let failures = "/v1/start-failures?project=demo";
-    let id_of = |item: &Value| match &item["instance"]["id"] {
-        Value::Null => item["id"].clone(),
-        id => id.clone(),
+    let id_of = |item: &Value| {
+        item.pointer("/instance/id").unwrap_or(&item["id"]).clone()
     };
     for path in [sleds, failures] {
         let whole = items(&nexus.get(path).await.expect(200));

@@ -1,0 +1,428 @@
+//! Who may ask what: every operation of both APIs, with every kind of token.
+//!
+//! The operations are those of the documents that are checked in. One that is
+//! new there fails these tests until it is given its row here.
+
+use harness::{Answer, Client, GIB, SLED_SECRET, Setup, TestNexus, is};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+const EXTERNAL: &str = include_str!("../../nexus/openapi.json");
+const INTERNAL: &str = include_str!("../../nexus/openapi-internal.json");
+
+/// What a user of another silo is told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stranger {
+    /// What anybody is told, token or not.
+    Served,
+    /// That there is no such thing.
+    NotFound,
+    /// That this is the fleet's.
+    Forbidden,
+    /// About the stranger's own silo, where nothing is.
+    Empty,
+    /// About the stranger's own silo, where this makes or shows something.
+    Own,
+}
+
+/// A well-formed request for an operation.
+struct Row {
+    operation: &'static str,
+    /// The values of the path's variables.
+    path: Vec<(&'static str, String)>,
+    query: &'static str,
+    body: Option<Value>,
+    stranger: Stranger,
+}
+
+impl Row {
+    fn new(operation: &'static str, stranger: Stranger) -> Row {
+        let (path, query) = (Vec::new(), "");
+        Row { operation, path, query, body: None, stranger }
+    }
+
+    fn at(mut self, variable: &'static str, value: &str) -> Row {
+        self.path.push((variable, value.to_string()));
+        self
+    }
+
+    fn within(mut self, query: &'static str) -> Row {
+        self.query = query;
+        self
+    }
+
+    fn body(mut self, body: Value) -> Row {
+        self.body = Some(body);
+        self
+    }
+}
+
+/// An operation as a document has it, with its row.
+struct Operation {
+    row: Row,
+    method: Method,
+    path: String,
+    success: u16,
+}
+
+impl Operation {
+    async fn ask(&self, client: &Client) -> Answer {
+        let (method, body) = (self.method.clone(), self.row.body.clone());
+        client.request(method, &self.path, body).await
+    }
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} {}", self.row.operation, self.method, self.path)
+    }
+}
+
+/// Each operation of `document`, in its order, with its row of `rows`.
+///
+/// Panics unless each operation has a row and each row has an operation.
+fn operations(document: &str, rows: Vec<Row>) -> Vec<Operation> {
+    let document: Value = serde_json::from_str(document).unwrap();
+    let ids = |ids: Vec<&str>| -> BTreeSet<String> {
+        ids.into_iter().map(str::to_string).collect()
+    };
+    let mut found = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            found.push((path, method, operation));
+        }
+    }
+    let known = ids(rows.iter().map(|row| row.operation).collect());
+    let id = |o: &Value| o["operationId"].as_str().unwrap().to_string();
+    let documented: BTreeSet<_> = found.iter().map(|(_, _, o)| id(o)).collect();
+    assert_eq!(documented, known, "documented, and known here");
+    rows.into_iter()
+        .map(|row| {
+            let (path, method, operation) =
+                found.iter().find(|(_, _, o)| id(o) == row.operation).unwrap();
+            let mut path = (*path).clone();
+            for (variable, value) in &row.path {
+                path = path.replace(&format!("{{{variable}}}"), value);
+            }
+            assert!(!path.contains('{'), "{path} has a variable more");
+            path.push_str(row.query);
+            let responses = operation["responses"].as_object().unwrap();
+            let success = responses.keys().find_map(|k| k.parse().ok());
+            Operation {
+                method: method.to_uppercase().parse().unwrap(),
+                path,
+                success: success.unwrap(),
+                row,
+            }
+        })
+        .collect()
+}
+
+/// What the rows are about.
+struct Fixture {
+    nexus: TestNexus,
+    stranger: Client,
+    sled: String,
+    vmm: String,
+    /// Of the VMM, as its sled reports it.
+    report: Value,
+    runs: String,
+    rests: String,
+    to_delete: String,
+    attempt: String,
+}
+
+async fn fixture() -> Fixture {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    let project = json!({ "name": "to-delete", "description": "" });
+    nexus.post("/v1/projects", project).await.expect(201);
+    let (runs, vmm) = nexus.running("runs", json!({})).await;
+    let rests = nexus.create("rests", false).await;
+    let to_delete = nexus.create("to-delete", false).await;
+    for id in [&runs, &rests, &to_delete] {
+        nexus.settled(id).await;
+    }
+    let attempt = nexus.attempts(&runs).await[0]["id"].clone();
+    let report = nexus.agents[0].vmms().await[0].clone();
+    Fixture {
+        stranger: nexus.other_silo("other").await,
+        sled: nexus.agents[0].id.clone(),
+        attempt: attempt.as_str().unwrap().to_string(),
+        nexus,
+        vmm,
+        report,
+        runs,
+        rests,
+        to_delete,
+    }
+}
+
+impl Fixture {
+    fn external(&self) -> Vec<Operation> {
+        use Stranger::*;
+        let sled =
+            |id, stranger| Row::new(id, stranger).at("sled_id", &self.sled);
+        let instance = |id, instance: &str| {
+            Row::new(id, NotFound).at("instance", instance)
+        };
+        let rows = vec![
+            Row::new("ping", Served),
+            Row::new("current_user_view", Own),
+            Row::new("project_list", Empty),
+            Row::new("project_create", Own)
+                .body(json!({ "name": "new", "description": "" })),
+            Row::new("project_view", NotFound).at("project", "demo"),
+            Row::new("project_update", NotFound)
+                .at("project", "demo")
+                .body(json!({ "description": "changed" })),
+            Row::new("project_delete", NotFound).at("project", "to-delete"),
+            Row::new("instance_list", NotFound).within("?project=demo"),
+            Row::new("instance_create", NotFound)
+                .within("?project=demo")
+                .body(Client::instance("new", false)),
+            instance("instance_view", &self.runs),
+            instance("instance_update", &self.rests).body(json!({
+                "ncpus": 1,
+                "memory": GIB,
+                "auto_restart_policy": "never",
+                "boot_disk": null,
+                "cpu_platform": null,
+            })),
+            instance("instance_delete", &self.to_delete),
+            instance("instance_start", &self.rests),
+            instance("instance_reboot", &self.runs),
+            instance("instance_stop", &self.runs),
+            instance("instance_start_attempt_list", &self.runs),
+            instance("instance_start_attempt_view", &self.runs)
+                .at("attempt", &self.attempt),
+            Row::new("start_failure_list", NotFound).within("?project=demo"),
+            Row::new("sled_list", Forbidden),
+            sled("sled_view", Forbidden),
+            sled("sled_instance_list", Forbidden),
+            sled("sled_set_provision_policy", Forbidden)
+                .body(json!({ "state": "non_provisionable" })),
+        ];
+        operations(EXTERNAL, rows)
+    }
+
+    fn internal(&self) -> Vec<Operation> {
+        let new = Uuid::new_v4().to_string();
+        let registration = json!({
+            "address": "127.0.0.1:1",
+            "serial": "s",
+            "part": "p",
+            "revision": 0,
+            "vcpus": 1,
+            "memory_bytes": GIB,
+            "storage_bytes": GIB,
+            "incarnation": Uuid::new_v4(),
+        });
+        let sled =
+            |id, sled: &str| Row::new(id, Stranger::Served).at("sled_id", sled);
+        let rows = vec![
+            sled("sled_register", &new).body(registration.clone()),
+            sled("sled_heartbeat", &new).body(registration),
+            sled("vmm_report", &self.sled)
+                .at("vmm_id", &self.vmm)
+                .body(self.report.clone()),
+            sled("sled_expunge", &new),
+        ];
+        operations(INTERNAL, rows)
+    }
+
+    /// All that the rows would change, if they were not refused.
+    fn state(&self) -> Value {
+        self.nexus.database.row(
+            "SELECT \
+                 (SELECT jsonb_agg(p ORDER BY p.id) FROM project p \
+                     JOIN silo s ON s.id = p.silo_id AND s.name = 'main') \
+                     AS projects, \
+                 (SELECT jsonb_agg(i ORDER BY i.id) FROM instance i) \
+                     AS instances, \
+                 (SELECT jsonb_agg(v ORDER BY v.id) FROM vmm v) AS vmms, \
+                 (SELECT jsonb_agg(a ORDER BY a.id) FROM start_attempt a) \
+                     AS attempts, \
+                 (SELECT jsonb_agg(to_jsonb(s) - 'time_last_heartbeat') \
+                     FROM sled s) AS sleds",
+        )
+    }
+}
+
+#[tokio::test]
+async fn each_operation_is_served_to_who_may_ask() {
+    let fixture = fixture().await;
+    for operation in fixture.external() {
+        let answer = operation.ask(&fixture.nexus).await;
+        assert_eq!(answer.status, operation.success, "{operation} {answer:?}");
+    }
+    let sled = fixture.nexus.process.internal_client();
+    for operation in fixture.internal() {
+        let answer = operation.ask(&sled).await;
+        assert_eq!(answer.status, operation.success, "{operation} {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_user_s_token_nothing_but_a_ping_is_served() {
+    let fixture = fixture().await;
+    let nexus = &fixture.nexus;
+    let before = fixture.state();
+    for client in [
+        nexus.anonymous(),
+        nexus.with_token(""),
+        nexus.with_token("nexus-token-0"),
+        nexus.with_token(SLED_SECRET),
+    ] {
+        for operation in fixture.external() {
+            let answer = operation.ask(&client).await;
+            if operation.row.stranger == Stranger::Served {
+                answer.expect(operation.success);
+                continue;
+            }
+            assert_eq!(answer.status, 401, "{operation} {answer:?}");
+            let message = answer.error(401, "Unauthorized");
+            assert!(message.contains("credentials"), "{message}");
+        }
+    }
+    assert_eq!(fixture.state(), before, "what is refused changes nothing");
+}
+
+#[tokio::test]
+async fn to_another_silo_s_user_all_is_as_if_it_were_not_there() {
+    let fixture = fixture().await;
+    let before = fixture.state();
+    for operation in fixture.external() {
+        let answer = operation.ask(&fixture.stranger).await;
+        let what = format!("{operation} {answer:?}");
+        match operation.row.stranger {
+            Stranger::NotFound => {
+                assert_eq!(answer.status, 404, "{what}");
+                answer.error(404, "ObjectNotFound");
+            }
+            Stranger::Forbidden => {
+                assert_eq!(answer.status, 403, "{what}");
+                answer.error(403, "Forbidden");
+            }
+            Stranger::Empty => {
+                assert_eq!(answer.status, operation.success, "{what}");
+                assert_eq!(answer.body["items"], json!([]), "{what}");
+            }
+            Stranger::Own | Stranger::Served => {
+                assert_eq!(answer.status, operation.success, "{what}");
+            }
+        }
+    }
+    assert_eq!(fixture.state(), before, "what is refused changes nothing");
+
+    // Nor by name, though the stranger has a project of that name.
+    let project = json!({ "name": "demo", "description": "" });
+    fixture.stranger.post("/v1/projects", project).await.expect(201);
+    for path in [
+        "/v1/instances/runs?project=demo".to_string(),
+        format!("/v1/instances/{}?project=demo", fixture.runs),
+    ] {
+        fixture.stranger.get(&path).await.error(404, "ObjectNotFound");
+    }
+    let me = fixture.stranger.get("/v1/me").await.expect(200);
+    assert_eq!(me["silo_name"], "other");
+}
+
+#[tokio::test]
+async fn without_the_sleds_secret_the_internal_api_serves_nothing() {
+    let fixture = fixture().await;
+    let nexus = &fixture.nexus;
+    let before = fixture.state();
+    let token = nexus.process.bootstrap("main", "admin", true).await;
+    let internal = nexus.process.internal();
+    for client in [
+        Client::new(internal, &token),
+        Client::new(internal, &token).anonymous(),
+        Client::new(internal, &token).with_token(""),
+        Client::new(internal, &token).with_token(&SLED_SECRET[1..]),
+    ] {
+        for operation in fixture.internal() {
+            let answer = operation.ask(&client).await;
+            assert_eq!(answer.status, 401, "{operation} {answer:?}");
+            answer.error(401, "Unauthorized");
+        }
+    }
+    assert_eq!(fixture.state(), before, "what is refused changes nothing");
+}
+
+#[tokio::test]
+async fn each_api_is_on_a_port_of_its_own() {
+    let fixture = fixture().await;
+    let nexus = &fixture.nexus;
+    let sleds_at_the_front = nexus.with_token(SLED_SECRET);
+    for operation in fixture.internal() {
+        for client in [&nexus.admin, &sleds_at_the_front] {
+            operation.ask(client).await.expect(404);
+        }
+    }
+    let inside = nexus.process.internal_client();
+    for operation in fixture.external() {
+        operation.ask(&inside).await.expect(404);
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_good_until_it_ends_or_its_owner_does() {
+    let nexus = TestNexus::with(Setup::no_sled()).await;
+    for end in [
+        "UPDATE api_token SET time_expires = now() - INTERVAL '1 second'",
+        "DELETE FROM api_token",
+        "UPDATE silo_user SET time_deleted = now()",
+        "UPDATE silo SET time_deleted = now()",
+    ] {
+        let token = nexus.process.bootstrap("main", "user", false).await;
+        let user = nexus.with_token(&token.0);
+        nexus.sql("UPDATE api_token SET time_expires = now() + INTERVAL '1 h'");
+        user.get("/v1/me").await.expect(200);
+        nexus.sql(end);
+        user.get("/v1/me").await.error(401, "Unauthorized");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_not_kept_as_it_is() {
+    let nexus = TestNexus::with(Setup::no_sled()).await;
+    let token = nexus.process.bootstrap("main", "user", false).await;
+    nexus.with_token(&token.0).get("/v1/me").await.expect(200);
+    let secret = token.0.rsplit('-').next().unwrap();
+    let kept = nexus.database.count(&format!(
+        "SELECT count(*) FROM api_token t \
+         WHERE position('{secret}' in to_jsonb(t)::TEXT) > 0"
+    ));
+    assert_eq!(kept, 0);
+    assert!(!nexus.process.child.log().contains(secret));
+}
+
+#[tokio::test]
+async fn every_refusal_has_a_message_a_request_id_and_a_code() {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    let id = nexus.create("db", true).await;
+    nexus.wait(&id, is("running")).await;
+    let get = async |path: &str| nexus.get(path).await;
+    let create = "/v1/instances?project=demo";
+    let wrong_size = json!({ "name": "x", "ncpus": 0 });
+    for (answer, status, code) in [
+        (get("/v1/projects?limit=0").await, 400, "InvalidRequest"),
+        (get("/v1/instances").await, 400, "InvalidRequest"),
+        (get("/v1/instances?project=X").await, 400, "InvalidRequest"),
+        (get("/v1/projects/Not-A-Name").await, 400, "InvalidRequest"),
+        (get("/v1/system/hardware/sleds/x").await, 400, "InvalidRequest"),
+        (nexus.post(create, wrong_size).await, 400, "InvalidRequest"),
+        (
+            nexus.send_text(Method::POST, create, "{").await,
+            400,
+            "InvalidRequest",
+        ),
+        (nexus.delete_instance(&id).await, 400, "InvalidRequest"),
+        (nexus.anonymous().get("/v1/me").await, 401, "Unauthorized"),
+        (get("/v1/projects/nowhere").await, 404, "ObjectNotFound"),
+    ] {
+        answer.error(status, code);
+    }
+}
