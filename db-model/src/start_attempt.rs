@@ -2,7 +2,7 @@
 
 use crate::placement::Shortfall;
 use crate::schema::start_attempt;
-use crate::{InstanceId, SagaId, SiloUserId, StartAttemptId, VmmId};
+use crate::{ByteCount, InstanceId, SagaId, SiloUserId, StartAttemptId, VmmId};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{AsChangeset, Insertable, Queryable, QueryableByName, Selectable};
 use schemars::JsonSchema;
@@ -68,6 +68,28 @@ sql_enum! {
     }
 }
 
+impl StartFailureKind {
+    /// Is it for want of a sled with room, so that more room may end it?
+    pub fn is_about_room(self) -> bool {
+        match self {
+            StartFailureKind::InsufficientCapacity
+            | StartFailureKind::NoSledInService => true,
+            StartFailureKind::AntiAffinity
+            | StartFailureKind::Affinity
+            | StartFailureKind::AffinityConflict
+            | StartFailureKind::CpuPlatform
+            | StartFailureKind::LocalStorage
+            | StartFailureKind::QuotaExceeded
+            | StartFailureKind::ImageOrDiskUnavailable
+            | StartFailureKind::HostRejected
+            | StartFailureKind::HostUnreachable
+            | StartFailureKind::BootFailed
+            | StartFailureKind::TimedOut
+            | StartFailureKind::Internal => false,
+        }
+    }
+}
+
 /// What there is to say about a failure beyond its sentence.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
@@ -91,6 +113,20 @@ pub enum StartFailureDetails {
     },
 }
 
+impl StartFailureDetails {
+    /// The size that was asked for, where that is said.
+    fn requested(&self) -> Option<(u32, ByteCount)> {
+        match self {
+            StartFailureDetails::Placement(shortfall) => {
+                Some((shortfall.requested_vcpus, shortfall.requested_memory))
+            }
+            StartFailureDetails::None
+            | StartFailureDetails::Host { .. }
+            | StartFailureDetails::Incident { .. } => None,
+        }
+    }
+}
+
 /// Why an attempt failed, as its user may read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StartFailure {
@@ -105,6 +141,15 @@ pub struct StartFailure {
 }
 
 impl StartFailure {
+    /// Does who has read this one know what `later` says? Yes, though there is
+    /// a little more room by now, or less; no, if it is another kind, has
+    /// another prospect, or is about another size of the instance.
+    pub fn tells_as_much_as(&self, later: &StartFailure) -> bool {
+        self.kind == later.kind
+            && self.transient == later.transient
+            && self.details.requested() == later.details.requested()
+    }
+
     /// A failure inside the system. The user gets the incident's id and
     /// nothing else.
     pub fn internal(incident: SagaId) -> StartFailure {
@@ -324,6 +369,45 @@ pub fn retry_backoff(failed_starts: i64) -> TimeDelta {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::placement::{BestSled, Excluded};
+
+    /// A placement's refusal of so many vCPUs by a sled of which so many are
+    /// free.
+    fn refusal(
+        requested: u32,
+        free: u32,
+        fits_an_empty_sled: bool,
+    ) -> StartFailure {
+        Shortfall {
+            requested_vcpus: requested,
+            requested_memory: ByteCount::GIB,
+            sleds_considered: 1,
+            excluded: Excluded { vcpus: 1, ..Excluded::default() },
+            best_sled: Some(BestSled {
+                free_vcpus: free,
+                free_memory: ByteCount::GIB,
+                short_vcpus: requested - free,
+                short_memory: ByteCount::ZERO,
+            }),
+            fits_an_empty_sled,
+        }
+        .into_failure()
+    }
+
+    #[test]
+    fn a_reason_is_told_anew_when_it_is_another_and_not_for_a_little_room() {
+        let told = refusal(8, 2, true);
+        assert!(told.tells_as_much_as(&refusal(8, 7, true)));
+        for later in [
+            refusal(9, 2, true),
+            refusal(8, 2, false),
+            StartFailure::host_unreachable(),
+        ] {
+            assert!(!told.tells_as_much_as(&later), "{later:?}");
+        }
+        let rejected = StartFailure::host_rejected("No.");
+        assert!(!rejected.tells_as_much_as(&told));
+    }
 
     #[test]
     fn retries_back_off_from_five_seconds_to_five_minutes() {

@@ -285,6 +285,32 @@ impl DataStore {
         self.request(id, move |f| requests::postpone_retry(f, planned)).await
     }
 
+    /// The retry that was planned for `planned` comes only when something has
+    /// changed.
+    ///
+    /// # Errors
+    ///
+    /// `Refused`: see [`requests::call_off_retry`].
+    pub async fn instance_call_off_retry(
+        &self,
+        id: InstanceId,
+        planned: Option<DateTime<Utc>>,
+    ) -> Result<(), Error> {
+        self.request(id, move |f| requests::call_off_retry(f, planned)).await
+    }
+
+    /// Its retry is due.
+    ///
+    /// # Errors
+    ///
+    /// `Refused`: see [`requests::retry_now`].
+    pub async fn instance_retry_now(
+        &self,
+        id: InstanceId,
+    ) -> Result<(), Error> {
+        self.request(id, requests::retry_now).await
+    }
+
     /// A user asks for it not to run.
     ///
     /// # Errors

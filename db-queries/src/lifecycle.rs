@@ -7,7 +7,8 @@ use db_model::lifecycle::{Changes, Facts, ReservationFate};
 use db_model::schema::{instance, sled, sled_reservation, start_attempt, vmm};
 use db_model::{
     ByteCount, Fence, Instance, InstanceId, ReservationRole, SledId,
-    SledPolicy, SledProvisionPolicy, SledReservation, StartAttempt, Vmm, VmmId,
+    SledPolicy, SledProvisionPolicy, SledReservation, StartAttempt,
+    StartReason, Vmm, VmmId,
 };
 use diesel::sql_types::{BigInt, Timestamptz, Uuid as SqlUuid};
 use diesel::{
@@ -15,9 +16,9 @@ use diesel::{
     QueryDsl, QueryableByName, RunQueryDsl, SelectableHelper, sql_query,
 };
 
-/// Starts that a freed sled wakes at most: no more fit a typical sled at once,
-/// and those that are left are woken by the next that ends, or by their own
-/// retry.
+/// Starts that freed room wakes at most: enough to use what one VMM leaves of a
+/// sled, and few enough not to race each other in vain. Each of them that gets
+/// room wakes the next.
 const WOKEN_AT_ONCE: i64 = 8;
 
 #[derive(QueryableByName)]
@@ -134,6 +135,12 @@ fn write(conn: &mut PgConnection, changes: &Changes) -> Result<(), Error> {
         }
         None => (),
     }
+    if let (Some((_, held)), Some(attempt)) =
+        (&changes.new_vmm, &changes.attempt)
+        && attempt.reason == StartReason::AutoRestart
+    {
+        wake_waiting(conn, held.sled_id)?;
+    }
     Ok(())
 }
 
@@ -183,18 +190,17 @@ fn release(conn: &mut PgConnection, vmm: VmmId) -> Result<(), Error> {
     wake_waiting(conn, sled_id)
 }
 
-/// Wakes failed starts that wait for room and that this sled could take: at
-/// most a few, longest waiting first. Those that are locked at this moment are
-/// passed over; their own retry comes.
+/// Has failed starts looked at that wait for room and that this sled could
+/// take: at most a few, longest waiting first. Whether there is room for them,
+/// the look finds out. Those that are locked at this moment are passed over:
+/// whoever holds them looks at them, or is about to have them looked at.
 pub(crate) fn wake_waiting(
     conn: &mut PgConnection,
     sled: SledId,
 ) -> Result<(), Error> {
     sql_query(
         "UPDATE instance \
-         SET next_retry_at = clock_timestamp(), \
-             reconcile_at = clock_timestamp(), \
-             view_gen = view_gen + 1 \
+         SET reconcile_at = clock_timestamp() \
          WHERE id IN ( \
              SELECT i.id \
              FROM instance i \

@@ -144,6 +144,56 @@ pub fn postpone_retry(
     facts: &Facts,
     planned: Option<DateTime<Utc>>,
 ) -> Result<Changes, Refusal> {
+    retry_is_planned(facts, planned)?;
+    let mut draft = Draft::new(facts);
+    draft.instance.failed_starts += 1;
+    draft.instance.next_retry_at =
+        Some(facts.now + retry_backoff(draft.instance.failed_starts));
+    draft.unsettle();
+    Ok(draft.finish())
+}
+
+/// The placement says that the retry that was planned for `planned` cannot
+/// work before something changes: none is planned any more.
+///
+/// # Errors
+///
+/// `NoRestartNeeded` as [`postpone_retry`].
+pub fn call_off_retry(
+    facts: &Facts,
+    planned: Option<DateTime<Utc>>,
+) -> Result<Changes, Refusal> {
+    retry_is_planned(facts, planned)?;
+    let mut draft = Draft::new(facts);
+    draft.instance.next_retry_at = None;
+    draft.unsettle();
+    Ok(draft.finish())
+}
+
+/// What it waits for has come: its retry is due.
+///
+/// # Errors
+///
+/// `NoRestartNeeded` unless it rests in `failed`, for want of a start, and may
+/// be restarted.
+pub fn retry_now(facts: &Facts) -> Result<Changes, Refusal> {
+    let instance = &facts.instance;
+    if instance.state != InstanceState::Failed
+        || instance.failed_starts == 0
+        || !instance.auto_restart_enabled()
+    {
+        return Err(Refusal::NoRestartNeeded);
+    }
+    let mut draft = Draft::new(facts);
+    draft.instance.next_retry_at = Some(facts.now);
+    draft.unsettle();
+    Ok(draft.finish())
+}
+
+fn retry_is_planned(
+    facts: &Facts,
+    planned: Option<DateTime<Utc>>,
+) -> Result<(), Refusal> {
     let instance = &facts.instance;
     if instance.state != InstanceState::Failed
         || instance.next_retry_at.is_none()
@@ -151,12 +201,7 @@ pub fn postpone_retry(
     {
         return Err(Refusal::NoRestartNeeded);
     }
-    let mut draft = Draft::new(facts);
-    draft.instance.failed_starts += 1;
-    draft.instance.next_retry_at =
-        Some(facts.now + retry_backoff(draft.instance.failed_starts));
-    draft.unsettle();
-    Ok(draft.finish())
+    Ok(())
 }
 
 /// A user asks for it not to run. Always taken, but while `creating`.

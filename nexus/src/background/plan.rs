@@ -42,6 +42,9 @@ pub enum Step {
     /// It has failed to start: ask the placement, and open an attempt if that
     /// says yes.
     Retry,
+    /// Its retry is planned for later, or not at all. If it is room that it
+    /// waits for and there is some now, retry at once.
+    CheckRoom,
 }
 
 /// What to do, and when to look again if nothing stamps the instance before.
@@ -172,16 +175,16 @@ fn rest(facts: &Facts, held: bool, soon: Option<DateTime<Utc>>) -> Next {
         (_, IntendedState::Destroyed) if held => (None, soon),
         (_, IntendedState::Destroyed) => (Some(Step::DeleteSaga), soon),
         (InstanceState::Failed, IntendedState::Running) => {
+            let failed_to_start = instance.failed_starts > 0;
             match instance.next_retry_at {
                 _ if !instance.auto_restart_enabled() => (None, None),
-                None => (None, None),
-                Some(at) if facts.now < at => (None, Some(at)),
                 // Its own earlier run may go on: nothing to retry yet.
-                Some(_) if held => (None, soon),
-                Some(_) if instance.failed_starts > 0 => {
-                    (Some(Step::Retry), soon)
-                }
-                Some(_) => (Some(Step::Restart), soon),
+                _ if held => (None, soon),
+                Some(at) if facts.now >= at => match failed_to_start {
+                    true => (Some(Step::Retry), soon),
+                    false => (Some(Step::Restart), soon),
+                },
+                later => (failed_to_start.then_some(Step::CheckRoom), later),
             }
         }
         _ => (None, None),

@@ -260,6 +260,7 @@ impl Reconciler {
             }
             Step::Restart => self.open_attempt(instance.id).await,
             Step::Retry => self.retry(facts).await,
+            Step::CheckRoom => self.check_room(facts).await,
         }
     }
 
@@ -308,22 +309,64 @@ impl Reconciler {
         Ok(ended)
     }
 
-    /// A retry that the placement would refuse anyway opens no attempt.
+    /// A retry that the placement would refuse anyway opens no attempt, unless
+    /// its user would learn from that why it does not start: an attempt that
+    /// fails is how users are told.
     async fn retry(&self, facts: &Facts) -> Result<(), LookError> {
-        let instance = &facts.instance;
-        let demand = Demand {
-            vcpus: instance.ncpus.to_i64(),
-            memory: instance.memory_bytes,
+        let Facts { instance, .. } = facts;
+        let Some(refusal) = self.no_room(facts).await? else {
+            return self.open_attempt(instance.id).await;
         };
-        let (sleds, now) = self.datastore.sled_all().await?;
-        if choose(demand, &sleds, now).is_ok() {
+        let told = self.told(instance.id).await?;
+        if !told.is_some_and(|told| told.tells_as_much_as(&refusal)) {
             return self.open_attempt(instance.id).await;
         }
-        let postponed = self
-            .datastore
-            .instance_postpone_retry(instance.id, instance.next_retry_at)
-            .await;
-        taken_unless_refused(postponed)
+        let planned = instance.next_retry_at;
+        let put_off = if refusal.transient {
+            self.datastore.instance_postpone_retry(instance.id, planned).await
+        } else {
+            self.datastore.instance_call_off_retry(instance.id, planned).await
+        };
+        taken_unless_refused(put_off)
+    }
+
+    /// Whoever frees room stamps who waits for it, which leads here; and so
+    /// does an attempt's own end, since room that was freed while it was under
+    /// way has passed it by.
+    async fn check_room(&self, facts: &Facts) -> Result<(), LookError> {
+        let Facts { instance, .. } = facts;
+        let told = self.told(instance.id).await?;
+        if !told.is_some_and(|told| told.kind.is_about_room())
+            || self.no_room(facts).await?.is_some()
+        {
+            return Ok(());
+        }
+        let due = self.datastore.instance_retry_now(instance.id).await;
+        taken_unless_refused(due)?;
+        self.open_attempt(instance.id).await
+    }
+
+    /// Why the placement would refuse the instance now, if it would.
+    async fn no_room(
+        &self,
+        facts: &Facts,
+    ) -> Result<Option<StartFailure>, LookError> {
+        let demand = Demand {
+            vcpus: facts.instance.ncpus.to_i64(),
+            memory: facts.instance.memory_bytes,
+        };
+        let (sleds, now) = self.datastore.sled_all().await?;
+        let refused = choose(demand, &sleds, now).err();
+        Ok(refused.map(|shortfall| shortfall.into_failure()))
+    }
+
+    /// What its user reads of why the instance does not start.
+    async fn told(
+        &self,
+        id: InstanceId,
+    ) -> Result<Option<StartFailure>, LookError> {
+        let view = self.datastore.instance_view(id).await?;
+        Ok(view.start_failure().map(|(_, failure)| failure))
     }
 
     async fn open_attempt(&self, id: InstanceId) -> Result<(), LookError> {
