@@ -151,54 +151,44 @@ impl DataStore {
         .await
     }
 
-    /// Adopts unfinished sagas that other processes ran, one row at a time and
-    /// passing over rows that are locked: come back for the rest. From here on
-    /// whoever ran them is fenced off.
+    /// Adopts unfinished sagas that other processes ran, passing over rows
+    /// that are locked: come back for the rest. From here on whoever ran them
+    /// is fenced off. Says how many they are; each is then to be taken
+    /// ([`DataStore::saga_take`]).
     pub async fn saga_adopt(
         &self,
         sec: SecId,
         limit: i64,
-    ) -> Result<Vec<(Saga, Fence)>, Error> {
+    ) -> Result<usize, Error> {
         self.transaction(move |conn| {
-            let rows: Vec<Saga> = saga::table
+            let ids: Vec<SagaId> = saga::table
                 .filter(saga::time_ended.is_null())
                 .filter(saga::current_sec.ne(sec))
                 .order(saga::id.asc())
                 .limit(limit)
-                .select(Saga::as_select())
+                .select(saga::id)
                 .for_update()
                 .skip_locked()
                 .load(conn)?;
-            let mut adopted = Vec::with_capacity(rows.len());
-            for mut row in rows {
-                row.current_sec = sec;
-                row.adopt_generation += 1;
-                diesel::update(saga::table.find(row.id))
-                    .set((
-                        saga::current_sec.eq(sec),
-                        saga::adopt_generation.eq(row.adopt_generation),
-                        saga::time_adopted.eq(diesel::dsl::now),
-                    ))
-                    .execute(conn)?;
-                let fence = Fence {
-                    saga_id: row.id,
-                    sec_id: sec,
-                    adopt_generation: row.adopt_generation,
-                };
-                adopted.push((row, fence));
-            }
-            Ok(adopted)
+            Ok(diesel::update(saga::table.filter(saga::id.eq_any(ids)))
+                .set((
+                    saga::current_sec.eq(sec),
+                    saga::adopt_generation.eq(saga::adopt_generation + 1),
+                    saga::time_adopted.eq(diesel::dsl::now),
+                ))
+                .execute(conn)?)
         })
         .await
     }
 
-    /// Takes anew an unfinished saga that `sec` itself is said to run and does
-    /// not: its creation was reported as failed and had not.
+    /// Takes an unfinished saga that `sec` is said to run and does not: it was
+    /// adopted, or its creation was reported as failed and had not. Raises its
+    /// generation, so that nothing of `sec`'s own from before writes for it.
     ///
     /// # Errors
     ///
     /// `NotFound`: it is over, or another's.
-    pub async fn saga_readopt(
+    pub async fn saga_take(
         &self,
         sec: SecId,
         id: SagaId,

@@ -6,14 +6,14 @@ use crate::background::Activators;
 use crate::config::Tuning;
 use crate::error::chain;
 use crate::sleds::Sleds;
-use db_model::{Fence, SagaId, SecId};
+use db_model::{Fence, InstanceId, SagaId, SecId};
 use db_queries::{DataStore, SagaStore, Zombie, to_steno};
 use newtype_uuid::GenericUuid;
 use slog::{Drain, Logger, info, o, warn};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use steno::{ActionRegistry, SagaResult, SecClient};
+use steno::{ActionRegistry, SagaDag, SagaResult, SecClient};
 use tokio::sync::watch;
 
 /// steno keeps each finished saga in memory, so its client is replaced after
@@ -42,6 +42,8 @@ pub struct SagaExecutor {
     log: Logger,
     running: watch::Sender<usize>,
     closed: AtomicBool,
+    /// Held by the one recovery at a time: two would resume a saga twice.
+    recovering: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -128,11 +130,15 @@ impl SagaExecutor {
             log,
             running: watch::Sender::new(0),
             closed: AtomicBool::new(false),
+            recovering: tokio::sync::Mutex::new(()),
         })
     }
 
     /// Writes a saga down and starts it. From the return on it is carried
     /// through, by whoever lives.
+    ///
+    /// *Cancellation*: dropping this does not stop what has begun. A saga that
+    /// was written down and not started would be nobody's to recover.
     ///
     /// # Errors
     ///
@@ -144,16 +150,28 @@ impl SagaExecutor {
         if self.closed.load(Ordering::Relaxed) {
             return Err(ExecError::Closed);
         }
-        let id = SagaId::new_v4();
         let dag = registry::dag::<S>(params)
             .map_err(|e| ExecError::Create(e.into()))?;
-        let fence = self.store.announce(id, S::instance_id(params));
+        let (me, instance) = (Arc::clone(self), S::instance_id(params));
+        tokio::spawn(async move { me.begin(S::NAME, instance, dag).await })
+            .await
+            .unwrap_or_else(|e| Err(ExecError::Create(e.into())))
+    }
+
+    async fn begin(
+        self: &Arc<Self>,
+        name: &str,
+        instance: InstanceId,
+        dag: SagaDag,
+    ) -> Result<SagaHandle, ExecError> {
+        let id = SagaId::new_v4();
+        let fence = self.store.announce(id, instance);
         let client = self.client();
         let created = client
             .client
             .saga_create(
                 steno::SagaId::from_untyped_uuid(id.0),
-                self.context(S::NAME, fence),
+                self.context(name, fence),
                 Arc::new(dag),
                 Arc::clone(&self.registry),
             )
@@ -177,26 +195,19 @@ impl SagaExecutor {
     ///
     /// # Errors
     ///
-    /// The database is away; what was adopted by then runs.
+    /// The database is away; what was resumed by then runs.
     pub async fn recover(
         self: &Arc<Self>,
     ) -> Result<Recovered, db_queries::Error> {
+        let _alone = self.recovering.lock().await;
         let mut recovered = Recovered::default();
-        loop {
-            let adopted =
-                self.datastore.saga_adopt(self.sec_id, ADOPTED_AT_ONCE).await?;
-            if adopted.is_empty() {
-                break;
-            }
-            for (saga, fence) in adopted {
-                self.resume_counted(saga, fence, &mut recovered).await;
-            }
-        }
+        let adopt = || self.datastore.saga_adopt(self.sec_id, ADOPTED_AT_ONCE);
+        while adopt().await? > 0 {}
         for id in self.datastore.saga_unfinished_of(self.sec_id).await? {
             if self.store.knows(id) {
                 continue;
             }
-            match self.datastore.saga_readopt(self.sec_id, id).await {
+            match self.datastore.saga_take(self.sec_id, id).await {
                 Ok((saga, fence)) => {
                     self.resume_counted(saga, fence, &mut recovered).await;
                 }

@@ -5,8 +5,10 @@ use super::{Saga, SagaContext, SagaFailure};
 use super::{
     instance_create, instance_delete, instance_start, instance_update,
 };
+use crate::error::chain;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use slog::error;
 use std::fmt;
 use std::sync::Arc;
 use steno::{
@@ -141,13 +143,27 @@ impl<S: Saga> NodeAction<S> {
     }
 }
 
+/// The saga's params. Those that cannot be read were written by another
+/// version: the saga is left for one that can, or for an operator. To fail it
+/// would do no good, since its undos could not read them either.
+async fn params<S: Saga>(steno: &ActionContext<NexusSaga>) -> S::Params {
+    match steno.saga_params::<S::Params>() {
+        Ok(params) => params,
+        Err(error) => {
+            error!(steno.user_data().log, "a saga's params make no sense";
+                "error" => chain(&error));
+            std::future::pending().await
+        }
+    }
+}
+
 impl<S: Saga> Action<NexusSaga> for NodeAction<S> {
     fn do_it(
         &self,
         steno: ActionContext<NexusSaga>,
     ) -> BoxFuture<'_, ActionResult> {
         async move {
-            let params = steno.saga_params::<S::Params>()?;
+            let params = params::<S>(&steno).await;
             let context = steno.user_data();
             match self.act(context, &params).await {
                 Ok(()) => Ok(Arc::new(serde_json::Value::Null)),
@@ -170,7 +186,7 @@ impl<S: Saga> Action<NexusSaga> for NodeAction<S> {
     ) -> BoxFuture<'_, UndoResult> {
         async move {
             let Some(undo) = self.node.undo else { return Ok(()) };
-            let params = steno.saga_params::<S::Params>()?;
+            let params = params::<S>(&steno).await;
             let context = steno.user_data();
             if self.wrap.undos_twice {
                 run_undo(undo, context, &params).await;
