@@ -132,6 +132,11 @@ impl Agent {
         self.control(reqwest::Method::PUT, "/settings", Some(settings)).await;
     }
 
+    /// Where Nexus finds it.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Is its process there?
     pub fn is_up(&self) -> bool {
         self.child.is_up()

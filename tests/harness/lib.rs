@@ -22,6 +22,7 @@ mod fleet;
 mod invariants;
 mod nexus_process;
 mod process;
+mod saga_bench;
 mod wait;
 
 pub use agent::{Agent, AgentSettings};
@@ -30,6 +31,7 @@ pub use client::{Answer, Client};
 pub use database::Database;
 pub use nexus_process::{NexusProcess, SLED_SECRET, Token, Tuning};
 pub use process::Child;
+pub use saga_bench::{Executor, SagaBench, name};
 pub use wait::{DEADLINE, eventually};
 
 use serde_json::{Value, json};

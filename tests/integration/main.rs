@@ -11,5 +11,6 @@ mod instance_update;
 mod instance_walk;
 mod pagination;
 mod project;
+mod saga_proofs;
 mod sled;
 mod supersede;

@@ -1,0 +1,184 @@
+//! Sagas without a Nexus: a database, one sled, and executors that a test has
+//! in its hands. No reconciler is there to tidy up after a saga, and no sled's
+//! report comes in unless the test takes it in.
+
+use crate::nexus_process::SLED_SECRET;
+use crate::{Agent, AgentSettings, Database};
+use chrono::{TimeDelta, Utc};
+use db_model::lifecycle::reports::Observation;
+use db_model::{
+    Name, ProjectId, SecId, Silo, SiloId, SiloUser, SiloUserId, SledId, VmmId,
+};
+use db_queries::{DataStore, SledFacts, Zombie};
+use nexus::background::Activators;
+use nexus::config::Tuning;
+use nexus::saga::{NexusSaga, SagaExecutor};
+use nexus::sleds::Sleds;
+use sled_agent_client::{Client, Secret, Timeouts};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use steno::ActionRegistry;
+use tokio::net::TcpSocket;
+use uuid::Uuid;
+
+/// What sagas stand on, with a project for their instances.
+pub struct SagaBench {
+    // Dropped in this order: processes before what they stand on.
+    /// The sled.
+    pub agent: Agent,
+    /// The way to the sled.
+    pub sled: Client,
+    /// The way into the database.
+    pub datastore: DataStore,
+    /// Where instances are made.
+    pub project: ProjectId,
+    /// Who asks for them.
+    pub user: SiloUserId,
+    /// The database.
+    pub database: Database,
+    settings: AgentSettings,
+    incarnation: Uuid,
+    log: slog::Logger,
+    /// Where the agent looks for a Nexus. Bound, so that it is nobody else's,
+    /// and not listening, so that nobody answers.
+    _nowhere: TcpSocket,
+    _dir: tempfile::TempDir,
+}
+
+/// What of a Nexus runs sagas: one process's worth.
+pub struct Executor {
+    /// It.
+    pub sagas: Arc<SagaExecutor>,
+    /// Told when another has adopted one of its sagas.
+    pub zombie: Zombie,
+    /// Its id.
+    pub sec_id: SecId,
+}
+
+impl SagaBench {
+    /// A sled like this, alone in the fleet.
+    pub async fn start(settings: AgentSettings) -> SagaBench {
+        let database = Database::create().await;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("sled-secret"), SLED_SECRET).unwrap();
+        let nowhere = TcpSocket::new_v4().unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        nowhere.bind(any).unwrap();
+        let closed = nowhere.local_addr().unwrap();
+        let agent = Agent::start(dir.path(), 0, closed, &settings).await;
+        let datastore = database.datastore();
+        let (user, silo) = user(&datastore).await;
+        let project = datastore
+            .project_create(silo, name("demo"), String::new())
+            .await
+            .unwrap()
+            .id;
+        let sled = Client::new(
+            agent.id.parse().unwrap(),
+            agent.address(),
+            secret(),
+            Timeouts::default(),
+        );
+        let bench = SagaBench {
+            agent,
+            sled,
+            datastore,
+            project,
+            user,
+            database,
+            settings,
+            incarnation: Uuid::new_v4(),
+            log: nexus::logging::logger("info"),
+            _nowhere: nowhere,
+            _dir: dir,
+        };
+        bench.heartbeat().await;
+        bench
+    }
+
+    /// The sled's row, as fresh as after a heartbeat: nothing is placed on a
+    /// sled that is silent.
+    pub async fn heartbeat(&self) {
+        let gib = i64::try_from(crate::GIB).unwrap();
+        let facts = SledFacts {
+            id: self.sled_id(),
+            address: self.agent.address().to_string(),
+            serial: "bench".to_string(),
+            part: "simulated-sled".to_string(),
+            revision: 1,
+            vcpus: self.settings.vcpus.into(),
+            memory_bytes: i64::from(self.settings.memory_gib) * gib,
+            storage_bytes: 100 * gib,
+            incarnation: self.incarnation,
+        };
+        self.datastore.sled_heard_from(facts, true).await.unwrap();
+    }
+
+    /// The sled's id.
+    pub fn sled_id(&self) -> SledId {
+        self.agent.id.parse().unwrap()
+    }
+
+    /// A new executor, whose nodes run as `registry` says.
+    pub fn executor(&self, registry: ActionRegistry<NexusSaga>) -> Executor {
+        let sec_id = SecId::new_v4();
+        let zombie = Zombie::default();
+        let tuning = tuning();
+        let sagas = SagaExecutor::new(
+            sec_id,
+            self.datastore.clone(),
+            Sleds::new(self.datastore.clone(), secret(), &tuning),
+            Activators::default(),
+            tuning,
+            zombie.clone(),
+            registry,
+            self.log.clone(),
+        );
+        Executor { sagas, zombie, sec_id }
+    }
+
+    /// Takes in what the sled says of a VMM, as a Nexus does that hears it.
+    pub async fn observe(&self, vmm: VmmId, said: Observation) {
+        self.datastore
+            .vmm_observe(None, self.sled_id(), vmm, said, TimeDelta::minutes(1))
+            .await
+            .unwrap();
+    }
+}
+
+/// A name, known to be one.
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn secret() -> Secret {
+    Secret::new(SLED_SECRET).unwrap()
+}
+
+/// A sled's answer is waited for as long as a test may hold it back.
+fn tuning() -> Tuning {
+    Tuning { sled_timeout_ms: 30_000, sled_retry_ms: 20, ..Tuning::default() }
+}
+
+async fn user(datastore: &DataStore) -> (SiloUserId, SiloId) {
+    let now = Utc::now();
+    let silo = Silo {
+        id: SiloId::new_v4(),
+        name: name("main"),
+        description: String::new(),
+        time_created: now,
+        time_modified: now,
+        time_deleted: None,
+    };
+    let silo = datastore.silo_ensure(silo).await.unwrap().id;
+    let user = SiloUser {
+        id: SiloUserId::new_v4(),
+        silo_id: silo,
+        external_id: "admin".to_string(),
+        fleet_admin: true,
+        time_created: now,
+        time_modified: now,
+        time_deleted: None,
+    };
+    (datastore.silo_user_ensure(user).await.unwrap().id, silo)
+}

@@ -1,0 +1,60 @@
+//! instance_create, of an instance that is to run.
+
+use super::fixture::{deleted, to_create, view};
+use super::{Proved, slate};
+use db_model::{InstanceState, IntendedState, StartFailureKind, StartOutcome};
+use db_queries::Error;
+use harness::SagaBench;
+use nexus::saga::Fault;
+use nexus::saga::instance_create::{InstanceCreate, Params};
+
+impl Proved for InstanceCreate {
+    async fn set_up(bench: &SagaBench) -> Params {
+        to_create(bench)
+    }
+
+    async fn check_success(bench: &SagaBench, params: &Params) {
+        let view = view(bench, params.instance_id).await;
+        let (attempt, _) = params.attempt.unwrap();
+        assert_eq!(view.instance.state, InstanceState::NoVmm);
+        assert_eq!(view.instance.intended_state, IntendedState::Running);
+        assert_eq!(view.instance.pending_start_attempt_id, Some(attempt));
+        assert!(view.instance.reconcile_at.is_some(), "nobody would look");
+        let pending = view.latest_attempt.unwrap();
+        assert_eq!(pending.outcome, StartOutcome::Pending);
+        assert_eq!(pending.requested_by, Some(bench.user));
+    }
+
+    async fn check_failure(
+        bench: &SagaBench,
+        params: &Params,
+        node: &str,
+        fault: Fault,
+    ) {
+        slate::is_clean(bench).await;
+        let inserted = match node {
+            "will_insert" => false,
+            "insert" => fault == Fault::After,
+            _ => true,
+        };
+        let found = bench.datastore.instance_view(params.instance_id).await;
+        if !inserted {
+            assert!(matches!(found, Err(Error::NotFound)), "{found:?}");
+            return;
+        }
+        let view = found.unwrap();
+        assert_eq!(view.instance.state, InstanceState::Destroyed);
+        let attempt = view.latest_attempt.unwrap();
+        assert_eq!(attempt.outcome, StartOutcome::Failed);
+        assert_eq!(attempt.failure_kind, Some(StartFailureKind::Internal));
+    }
+
+    /// Another instance of the same name, which must be free.
+    async fn again(bench: &SagaBench, _failed: &Params) -> Params {
+        to_create(bench)
+    }
+
+    async fn tear_down(bench: &SagaBench, params: &Params) {
+        deleted(bench, params.instance_id).await;
+    }
+}

@@ -1,0 +1,123 @@
+//! Instances, made and unmade by sagas as they are.
+
+use db_model::{
+    AutoRestartPolicy, ByteCount, InstanceId, InstanceView, NewInstance,
+    StartAttemptId, VcpuCount, VmmId,
+};
+use harness::{AgentSettings, SagaBench, eventually, name};
+use nexus::saga::instance_create::InstanceCreate;
+use nexus::saga::instance_delete::InstanceDelete;
+use nexus::saga::instance_start::InstanceStart;
+use nexus::saga::instance_update::InstanceUpdate;
+use nexus::saga::{
+    Saga, instance_create, instance_delete, instance_start, instance_update,
+    registry,
+};
+use nexus::sleds::{reported, unregistered};
+use serde_json::json;
+use sled_agent_client::VmmState;
+
+/// The size of a sled, and of every instance: two of them do not fit.
+pub(super) const GUEST: AgentSettings =
+    AgentSettings { vcpus: 4, memory_gib: 4 };
+
+/// Runs a saga as it is, to its success.
+pub(super) async fn saga<S: Saga>(bench: &SagaBench, params: &S::Params) {
+    bench.heartbeat().await;
+    let executor = bench.executor(registry());
+    let saga = executor.sagas.start::<S>(params).await.unwrap();
+    saga.wait().await.unwrap();
+}
+
+/// What makes an instance that is to run.
+pub(super) fn to_create(bench: &SagaBench) -> instance_create::Params {
+    instance_create::Params {
+        instance_id: InstanceId::new_v4(),
+        project_id: bench.project,
+        new: NewInstance {
+            name: name("proof"),
+            description: String::new(),
+            hostname: "proof".parse().unwrap(),
+            ncpus: VcpuCount::new(4),
+            memory: ByteCount::from_gib(GUEST.memory_gib),
+            user_data: String::new(),
+            network_interfaces: json!({ "type": "none" }),
+            auto_restart_policy: Some(AutoRestartPolicy::Never),
+            start: true,
+        },
+        attempt: Some((StartAttemptId::new_v4(), bench.user)),
+    }
+}
+
+/// Makes an instance that is to run, and has not been started.
+pub(super) async fn created(bench: &SagaBench) -> InstanceId {
+    let params = to_create(bench);
+    saga::<InstanceCreate>(bench, &params).await;
+    params.instance_id
+}
+
+/// What starts an instance, by its pending attempt.
+pub(super) async fn to_start(
+    bench: &SagaBench,
+    id: InstanceId,
+) -> instance_start::Params {
+    let instance = view(bench, id).await.instance;
+    instance_start::Params {
+        instance_id: id,
+        attempt_id: instance.pending_start_attempt_id.unwrap(),
+        vmm_id: VmmId::new_v4(),
+        hostname: instance.hostname,
+        ncpus: instance.ncpus,
+        memory: instance.memory_bytes,
+    }
+}
+
+/// Makes an instance and starts it; it and its VMM, which is known to run.
+pub(super) async fn running(bench: &SagaBench) -> (InstanceId, VmmId) {
+    let id = created(bench).await;
+    let params = to_start(bench, id).await;
+    saga::<InstanceStart>(bench, &params).await;
+    booted(bench, params.vmm_id).await;
+    (id, params.vmm_id)
+}
+
+/// Lets guests boot, waits until this one is up, and takes that in.
+pub(super) async fn booted(bench: &SagaBench, vmm: VmmId) {
+    bench.agent.hold(json!({ "boot": false })).await;
+    heard(bench, vmm, |state| state == VmmState::Running).await;
+}
+
+/// Stops an instance, if it runs, and deletes it.
+pub(super) async fn deleted(bench: &SagaBench, id: InstanceId) {
+    bench.datastore.instance_stop(id).await.unwrap();
+    if let Some(vmm_id) = view(bench, id).await.instance.active_vmm_id {
+        let answer = bench.sled.vmm_unregister(vmm_id.0).await.unwrap();
+        bench.observe(vmm_id, unregistered(&answer)).await;
+        let sled_id = bench.sled_id();
+        let params =
+            instance_update::Params { instance_id: id, vmm_id, sled_id };
+        saga::<InstanceUpdate>(bench, &params).await;
+    }
+    bench.datastore.instance_delete(id).await.unwrap();
+    let params = instance_delete::Params { instance_id: id };
+    saga::<InstanceDelete>(bench, &params).await;
+}
+
+/// Waits until the sled says of a VMM what `so` holds of, and takes that in.
+pub(super) async fn heard(
+    bench: &SagaBench,
+    vmm: VmmId,
+    so: impl Fn(VmmState) -> bool,
+) {
+    let report = eventually("the sled says so", async || {
+        let report = bench.sled.vmm_view(vmm.0).await.unwrap();
+        so(report.state).then_some(report)
+    })
+    .await;
+    bench.observe(vmm, reported(&report)).await;
+}
+
+/// An instance, deleted or not.
+pub(super) async fn view(bench: &SagaBench, id: InstanceId) -> InstanceView {
+    bench.datastore.instance_view(id).await.unwrap()
+}

@@ -1,0 +1,67 @@
+//! What is left when a saga is over.
+
+use diesel::{QueryableByName, RunQueryDsl, sql_query};
+use harness::SagaBench;
+
+/// Counts of what a saga may leave behind.
+#[derive(Debug, Default, PartialEq, Eq, QueryableByName)]
+struct Slate {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    live_vmms: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    reservations: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    reserved_vcpus: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    reserved_bytes: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    pending_attempts: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    unfinished_sagas: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    restless_instances: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    instances: i64,
+}
+
+/// At rest is an instance that nothing is linked to, and that is where its
+/// intent says.
+const COUNTS: &str = "SELECT \
+    (SELECT COUNT(*) FROM vmm WHERE time_ended IS NULL) AS live_vmms, \
+    (SELECT COUNT(*) FROM sled_reservation) AS reservations, \
+    (SELECT SUM(reserved_vcpus)::INT8 FROM sled) AS reserved_vcpus, \
+    (SELECT SUM(reserved_memory_bytes)::INT8 FROM sled) AS reserved_bytes, \
+    (SELECT COUNT(*) FROM start_attempt WHERE outcome = 'pending') \
+        AS pending_attempts, \
+    (SELECT COUNT(*) FROM saga WHERE time_ended IS NULL) AS unfinished_sagas, \
+    (SELECT COUNT(*) FROM instance \
+        WHERE active_vmm_id IS NOT NULL \
+            OR state <> CASE intended_state \
+                WHEN 'running' THEN 'failed'::instance_state \
+                WHEN 'destroyed' THEN 'destroyed'::instance_state \
+                ELSE 'no_vmm'::instance_state END) AS restless_instances, \
+    (SELECT COUNT(*) FROM instance WHERE time_deleted IS NULL) AS instances";
+
+fn read(bench: &SagaBench) -> Slate {
+    sql_query(COUNTS).get_result(&mut bench.database.connect()).unwrap()
+}
+
+/// Nothing holds anything of the sled, nothing is under way, and every instance
+/// is at rest.
+pub(super) async fn is_clean(bench: &SagaBench) {
+    let slate = Slate { instances: 0, ..read(bench) };
+    assert_eq!(slate, Slate::default());
+    let alive = |v: &serde_json::Value| {
+        v["state"] != "failed" && v["state"] != "destroyed"
+    };
+    let mut vmms = bench.agent.vmms().await;
+    vmms.retain(alive);
+    assert!(vmms.is_empty(), "alive on the sled: {vmms:?}");
+}
+
+/// As clean as it was before anything was there.
+pub(super) async fn nothing_is_left(bench: &SagaBench) {
+    assert_eq!(read(bench), Slate::default());
+    let vmms = bench.agent.vmms().await;
+    assert!(vmms.is_empty(), "left on the sled: {vmms:?}");
+}
