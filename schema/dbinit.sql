@@ -1,4 +1,4 @@
--- The schema as it is now: version 2. `nexus` applies this file to an empty
+-- The schema as it is now: version 3. `nexus` applies this file to an empty
 -- database; an older one takes the steps of the numbered folders instead.
 -- Both ways must end in the same catalog (tests/integration/schema.rs).
 --
@@ -377,4 +377,23 @@ CREATE TABLE saga_node_event (
     PRIMARY KEY (saga_id, node_id, event_type)
 );
 
-INSERT INTO db_metadata (version) VALUES (2);
+-- The processes that run sagas: each lives while its lease does, by the
+-- database's time.
+CREATE TABLE nexus_lease (
+    id UUID PRIMARY KEY,
+    internal_address VARCHAR(64) NOT NULL,
+    time_started TIMESTAMPTZ NOT NULL,
+    lease_expires TIMESTAMPTZ NOT NULL,
+    -- Since when it has renewed without a gap. Only who has for a whole lease
+    -- may take another's, so that an outage of the database starts no round of
+    -- takeovers.
+    steady_since TIMESTAMPTZ NOT NULL,
+    -- Who has found it dead; itself, if it was closed in order. From here on
+    -- its sagas are anybody's, and it never renews again.
+    taken_by UUID,
+    time_taken TIMESTAMPTZ,
+    CONSTRAINT nexus_lease_taken_whole
+        CHECK ((taken_by IS NULL) = (time_taken IS NULL))
+);
+
+INSERT INTO db_metadata (version) VALUES (3);

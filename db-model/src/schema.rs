@@ -3,7 +3,7 @@
 #![expect(missing_docs, reason = "dbinit.sql says what each column means")]
 
 /// The version of the schema that this code speaks.
-pub const SCHEMA_VERSION: i64 = 2;
+pub const SCHEMA_VERSION: i64 = 3;
 
 diesel::table! {
     use diesel::sql_types::*;
@@ -237,6 +237,21 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    nexus_lease (id) {
+        id -> Uuid,
+        internal_address -> Text,
+        time_started -> Timestamptz,
+        lease_expires -> Timestamptz,
+        steady_since -> Timestamptz,
+        taken_by -> Nullable<Uuid>,
+        time_taken -> Nullable<Timestamptz>,
+    }
+}
+
 diesel::joinable!(project -> silo (silo_id));
 diesel::joinable!(silo_user -> silo (silo_id));
 diesel::joinable!(api_token -> silo_user (silo_user_id));
@@ -247,6 +262,7 @@ diesel::joinable!(start_attempt -> instance (instance_id));
 diesel::allow_tables_to_appear_in_same_query!(
     api_token,
     instance,
+    nexus_lease,
     project,
     saga,
     silo,

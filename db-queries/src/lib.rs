@@ -13,6 +13,7 @@
 mod error;
 mod fence;
 mod instance;
+mod lease;
 mod lifecycle;
 mod migrate;
 mod pagination;

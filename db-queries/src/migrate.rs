@@ -21,9 +21,8 @@ use uuid::Uuid;
 const DBINIT: &str = include_str!("../../schema/dbinit.sql");
 
 /// The way from each version to the next.
-const MIGRATIONS: &[(i64, &[&str])] = &[(
-    2,
-    &[
+const MIGRATIONS: &[(i64, &[&str])] = &[
+    (2, &[
         include_str!("../../schema/002-intended-state/up01.sql"),
         include_str!("../../schema/002-intended-state/up02.sql"),
         include_str!("../../schema/002-intended-state/up03.sql"),
@@ -33,8 +32,9 @@ const MIGRATIONS: &[(i64, &[&str])] = &[(
         include_str!("../../schema/002-intended-state/up07.sql"),
         include_str!("../../schema/002-intended-state/up08.sql"),
         include_str!("../../schema/002-intended-state/up09.sql"),
-    ],
-)];
+    ]),
+    (3, &[include_str!("../../schema/003-nexus-lease/up01.sql")]),
+];
 
 /// How long a migrator is left alone. A step that takes longer is run to its
 /// end all the same, and running it twice does no harm.

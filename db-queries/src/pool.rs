@@ -27,9 +27,11 @@ impl Default for PoolSettings {
 }
 
 /// What the server holds every connection to. A transaction that hangs is ended
-/// there, since nothing on this side can: a dropped future leaves it open.
+/// there, since nothing on this side can: a dropped future leaves it open. The
+/// idle time is under half of a Nexus's lease, so that a paused process cannot
+/// keep its sagas from being adopted by holding their rows.
 const SESSION_SETTINGS: &str = "SET statement_timeout = '15s'; \
-     SET idle_in_transaction_session_timeout = '4s'";
+     SET idle_in_transaction_session_timeout = '3s'";
 
 /// A connection that has been idle for longer is tried before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);

@@ -2,12 +2,12 @@
 
 use crate::{DataStore, Error, fence};
 use chrono::{DateTime, Utc};
-use db_model::schema::{instance, saga, saga_node_event};
+use db_model::schema::{instance, nexus_lease, saga, saga_node_event};
 use db_model::{
     Fence, InstanceId, InstanceState, Saga, SagaId, SagaNodeEvent, SagaState,
     SecId,
 };
-use diesel::dsl::sql;
+use diesel::dsl::{exists, not, sql};
 use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl,
@@ -151,9 +151,10 @@ impl DataStore {
         .await
     }
 
-    /// Adopts unfinished sagas that other processes ran, passing over rows
-    /// that are locked: come back for the rest. From here on whoever ran them
-    /// is fenced off. Says how many they are; each is then to be taken
+    /// Adopts unfinished sagas whose process has no lease any more (it was
+    /// taken, or given back, or never was), passing over rows that are locked:
+    /// come back for the rest. From here on whoever ran them is fenced off.
+    /// Says how many they are; each is then to be taken
     /// ([`DataStore::saga_take`]).
     pub async fn saga_adopt(
         &self,
@@ -161,9 +162,13 @@ impl DataStore {
         limit: i64,
     ) -> Result<usize, Error> {
         self.transaction(move |conn| {
+            let leased = nexus_lease::table
+                .filter(nexus_lease::id.eq(saga::current_sec))
+                .filter(nexus_lease::taken_by.is_null());
             let ids: Vec<SagaId> = saga::table
                 .filter(saga::time_ended.is_null())
                 .filter(saga::current_sec.ne(sec))
+                .filter(not(exists(leased)))
                 .order(saga::id.asc())
                 .limit(limit)
                 .select(saga::id)
@@ -224,18 +229,6 @@ impl DataStore {
                 .filter(saga::current_sec.eq(sec))
                 .select(saga::id)
                 .load(conn)?)
-        })
-        .await
-    }
-
-    /// How many unfinished sagas other processes run.
-    pub async fn saga_count_foreign(&self, sec: SecId) -> Result<i64, Error> {
-        self.run(move |conn| {
-            Ok(saga::table
-                .filter(saga::time_ended.is_null())
-                .filter(saga::current_sec.ne(sec))
-                .count()
-                .get_result(conn)?)
         })
         .await
     }

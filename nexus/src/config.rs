@@ -45,6 +45,10 @@ fn log_level() -> String {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tuning {
+    /// How long this process's right to act lasts without being renewed. A
+    /// process that died is found dead after as long, and its sagas go on
+    /// elsewhere a second later.
+    pub lease_ms: u32,
     /// How long a guest may take from its sled's taking the order to its
     /// running. The slowest honest boot, under software emulation, takes well
     /// under a minute to get there.
@@ -73,6 +77,7 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
+            lease_ms: 8_000,
             boot_allowance_ms: 120_000,
             sled_timeout_ms: 5_000,
             sled_tries: 4,
@@ -87,6 +92,11 @@ impl Default for Tuning {
 }
 
 impl Tuning {
+    /// See `lease_ms`.
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(u64::from(self.lease_ms))
+    }
+
     /// See `boot_allowance_ms`.
     pub fn boot_allowance(&self) -> TimeDelta {
         TimeDelta::milliseconds(i64::from(self.boot_allowance_ms))

@@ -11,6 +11,7 @@ pub mod config;
 pub mod context;
 pub mod error;
 pub mod http;
+pub mod lease;
 pub mod logging;
 pub mod saga;
 pub mod server;

@@ -11,6 +11,7 @@ use crate::http::{
     ApiContext, ExternalApiImpl, InternalApiImpl, REQUEST_BODY_MAX_BYTES, api,
     internal_api,
 };
+use crate::lease::Lease;
 use crate::saga::{SagaExecutor, registry};
 use crate::sleds::Sleds;
 use db_model::SecId;
@@ -38,6 +39,10 @@ pub struct Server {
     sagas: Arc<SagaExecutor>,
     background: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
+    lease: Lease,
+    stop_lease: watch::Sender<bool>,
+    renewing: JoinHandle<()>,
+    datastore: DataStore,
     zombie: Zombie,
     log: Logger,
 }
@@ -82,9 +87,26 @@ impl Server {
         let tuning = config.tuning;
         let activators = Activators::default();
         let zombie = Zombie::default();
-        let sleds = Sleds::new(datastore.clone(), secret.clone(), &tuning);
-        let sagas = SagaExecutor::new(
+        let (stop, stopped) = watch::channel(false);
+        let (stop_lease, lease_stopped) = watch::channel(false);
+        let (lease, renewing) = Lease::begin(
             sec_id,
+            config.internal_address.to_string(),
+            tuning.lease(),
+            lease_datastore(config),
+            zombie.clone(),
+            lease_stopped,
+            log.clone(),
+        )
+        .await?;
+        let sleds = Sleds::new(
+            datastore.clone(),
+            lease.clone(),
+            secret.clone(),
+            &tuning,
+        );
+        let sagas = SagaExecutor::new(
+            lease.clone(),
             datastore.clone(),
             sleds.clone(),
             activators.clone(),
@@ -103,10 +125,14 @@ impl Server {
             rack_id,
             log.clone(),
         ));
-        let (stop, stopped) = watch::channel(false);
         let background = vec![
             background::spawn(
-                Recovery { sagas: Arc::clone(&sagas), log: log.clone() },
+                Recovery {
+                    sagas: Arc::clone(&sagas),
+                    datastore: datastore.clone(),
+                    lease: lease.clone(),
+                    log: log.clone(),
+                },
                 Arc::new(Notify::new()),
                 stopped.clone(),
                 log.clone(),
@@ -116,6 +142,7 @@ impl Server {
                     datastore: datastore.clone(),
                     sleds: sleds.clone(),
                     sagas: Arc::clone(&sagas),
+                    lease: lease.clone(),
                     activators: activators.clone(),
                     tuning,
                     looks: Looks::default(),
@@ -127,8 +154,9 @@ impl Server {
             ),
             background::spawn(
                 Watcher {
-                    datastore,
+                    datastore: datastore.clone(),
                     sleds,
+                    lease: lease.clone(),
                     activators: activators.clone(),
                     tuning,
                     log: log.new(o!("component" => "watcher")),
@@ -153,8 +181,19 @@ impl Server {
             &app,
             log.new(o!("component" => "external")),
         )?;
-        let server =
-            Server { external, internal, sagas, background, stop, zombie, log };
+        let server = Server {
+            external,
+            internal,
+            sagas,
+            background,
+            stop,
+            lease,
+            stop_lease,
+            renewing,
+            datastore,
+            zombie,
+            log,
+        };
         server.write_addresses(config)?;
         info!(server.log, "serving";
             "external" => %server.external.local_addr(),
@@ -175,22 +214,35 @@ impl Server {
 
     /// Closes: no new work, then what runs is finished or, past a bound, left
     /// to whoever adopts it.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
         self.stop.send_replace(true);
         if !self.sagas.close(DRAIN_BOUND).await {
             warn!(self.log, "left sagas to be adopted";
                 "sagas" => self.sagas.running());
         }
-        for task in self.background {
+        for task in std::mem::take(&mut self.background) {
             // It only says that the task died, which its panic has said.
             let _ = tokio::time::timeout(DRAIN_BOUND, task).await;
         }
+        self.give_back_lease().await;
         for server in [self.external, self.internal] {
             let closed =
                 tokio::time::timeout(DRAIN_BOUND, server.close()).await;
             if let Ok(Err(why)) = closed {
                 error!(self.log, "a server did not close"; "error" => why);
             }
+        }
+    }
+
+    /// The lease is kept while sagas drain, and given back when nothing acts
+    /// here any more: what is left is adopted at once.
+    async fn give_back_lease(&self) {
+        self.stop_lease.send_replace(true);
+        self.renewing.abort();
+        let given_back = self.datastore.lease_give_back(self.lease.id()).await;
+        if let Err(error) = given_back {
+            warn!(self.log, "the lease runs out instead of being given back";
+                "error" => chain(&error));
         }
     }
 
@@ -217,6 +269,18 @@ pub fn datastore(config: &Config) -> DataStore {
         PoolSettings {
             max_connections: config.database_max_connections,
             ..PoolSettings::default()
+        },
+    )
+}
+
+/// A connection of its own for the lease, so that no load keeps it from being
+/// renewed.
+fn lease_datastore(config: &Config) -> DataStore {
+    DataStore::new(
+        &config.database_url,
+        PoolSettings {
+            max_connections: 1,
+            acquire_timeout: config.tuning.lease() / 2,
         },
     )
 }

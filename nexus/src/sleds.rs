@@ -2,6 +2,7 @@
 //! what `db_model` knows.
 
 use crate::config::Tuning;
+use crate::lease::Lease;
 use db_model::lifecycle::reports::{Observation, VmmReport};
 use db_model::{SledId, SledPolicy, VmmEndReason, VmmState};
 use db_queries::DataStore;
@@ -16,6 +17,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Sleds {
     datastore: DataStore,
+    lease: Lease,
     secret: Secret,
     timeouts: Timeouts,
     clients: Arc<Mutex<HashMap<SledId, (SocketAddr, Client)>>>,
@@ -41,11 +43,18 @@ pub enum ReachError {
 }
 
 impl Sleds {
-    /// Clients that use `secret` and wait as `tuning` says.
-    pub fn new(datastore: DataStore, secret: Secret, tuning: &Tuning) -> Sleds {
+    /// Clients that use `secret` and wait as `tuning` says. No sled is asked
+    /// while `lease` is not live.
+    pub fn new(
+        datastore: DataStore,
+        lease: Lease,
+        secret: Secret,
+        tuning: &Tuning,
+    ) -> Sleds {
         let request = Duration::from_millis(u64::from(tuning.sled_timeout_ms));
         Sleds {
             datastore,
+            lease,
             secret,
             timeouts: Timeouts {
                 connect: request.min(Timeouts::default().connect),
@@ -55,12 +64,14 @@ impl Sleds {
         }
     }
 
-    /// The way to a sled, where it was last registered.
+    /// The way to a sled, where it was last registered; once this process may
+    /// act.
     ///
     /// # Errors
     ///
     /// There is no such sled, or the database is away.
     pub async fn reach(&self, id: SledId) -> Result<Reach, ReachError> {
+        self.lease.live().await;
         let sled = self.datastore.sled_view(id).await?;
         if sled.policy == SledPolicy::Expunged {
             return Ok(Reach::Expunged);

@@ -392,7 +392,8 @@ fn not_begun(error: ExecError) -> Error {
             source: Some(source),
         },
         error @ (ExecError::Closed | ExecError::Busy) => Error::Unavailable {
-            message: "This server is shutting down. Ask again.".to_string(),
+            message: "This server takes no such request now. Ask again."
+                .to_string(),
             retry_after_secs: 1,
             source: Some(Box::new(error)),
         },

@@ -9,6 +9,7 @@ use super::plan::{Plan, Step, plan};
 use super::{Activators, Task};
 use crate::config::Tuning;
 use crate::error::chain;
+use crate::lease::Lease;
 use crate::saga::{
     ExecError, SagaExecutor, instance_delete, instance_start, instance_update,
 };
@@ -51,6 +52,7 @@ pub struct Reconciler {
     pub datastore: DataStore,
     pub sleds: Sleds,
     pub sagas: Arc<SagaExecutor>,
+    pub lease: Lease,
     pub activators: Activators,
     pub tuning: Tuning,
     pub looks: Looks,
@@ -115,6 +117,7 @@ impl Task for Reconciler {
     async fn activate(&self) -> Status {
         let mut status = Status::default();
         loop {
+            self.lease.live().await;
             let limit = self.looks.free().await.min(CLAIMED_AT_ONCE);
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let claimed =

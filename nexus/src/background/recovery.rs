@@ -1,20 +1,26 @@
-//! Takes over sagas that nobody runs.
+//! Finds processes that died, and takes over sagas that nobody runs.
 
 use super::Task;
 use crate::error::chain;
+use crate::lease::Lease;
 use crate::saga::{Recovered, SagaExecutor};
-use slog::{Logger, warn};
+use db_queries::DataStore;
+use slog::{Logger, info, warn};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two looks for sagas that nobody runs.
-const PERIOD: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
 pub struct Recovery {
     /// Where they are run from here on.
     pub sagas: Arc<SagaExecutor>,
+    /// The database.
+    pub datastore: DataStore,
+    /// The right to act.
+    pub lease: Lease,
     /// Its log.
     pub log: Logger,
 }
@@ -24,14 +30,36 @@ impl Task for Recovery {
     const NAME: &'static str = "recovery";
 
     async fn activate(&self) -> Recovered {
-        self.sagas.recover().await.unwrap_or_else(|error| {
-            warn!(self.log, "cannot look for sagas now";
-                "error" => chain(&error));
-            Recovered::default()
-        })
+        self.lease.live().await;
+        match self.take_over().await {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                warn!(self.log, "cannot look for sagas now";
+                    "error" => chain(&error));
+                Recovered::default()
+            }
+        }
     }
 
     async fn pause(&self) -> Duration {
         PERIOD
+    }
+}
+
+impl Recovery {
+    /// The lease is taken before any saga is, so that its holder, if it should
+    /// live after all, knows that it may not act.
+    async fn take_over(&self) -> Result<Recovered, db_queries::Error> {
+        let taken = self
+            .datastore
+            .lease_take_expired(self.lease.id(), self.lease.time())
+            .await?;
+        for dead in taken {
+            info!(self.log, "took the lease of a process that died";
+                "dead" => %dead);
+        }
+        let recovered = self.sagas.recover().await?;
+        self.datastore.lease_forget_old().await?;
+        Ok(recovered)
     }
 }

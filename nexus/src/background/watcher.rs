@@ -3,14 +3,16 @@
 use super::{Activators, Task};
 use crate::config::Tuning;
 use crate::error::chain;
+use crate::lease::Lease;
 use crate::sleds::{Reach, Sleds, reported};
 use db_model::lifecycle::reports::Observation;
-use db_model::{Sled, SledId, SledPolicy, VmmId, VmmState};
+use db_model::{SecId, Sled, SledId, SledPolicy, VmmId, VmmState};
 use db_queries::{ById, DataStore, Page, SledVmm};
 use futures::StreamExt;
 use sled_agent_client::{Client, Error as SledError, VmmReport};
 use slog::{Logger, warn};
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 /// Sleds asked at once.
@@ -25,6 +27,7 @@ const PAGE: i64 = 500;
 pub struct Watcher {
     pub datastore: DataStore,
     pub sleds: Sleds,
+    pub lease: Lease,
     pub activators: Activators,
     pub tuning: Tuning,
     pub log: Logger,
@@ -73,8 +76,17 @@ impl Task for Watcher {
     const NAME: &'static str = "watcher";
 
     async fn activate(&self) -> Status {
+        self.lease.live().await;
         let mut status = Status::default();
         let mut after = None;
+        let live = match self.datastore.lease_live().await {
+            Ok(live) => live,
+            Err(error) => {
+                warn!(self.log, "cannot list processes now";
+                    "error" => chain(&error));
+                return status;
+            }
+        };
         loop {
             let page = Page { by: ById { after }, limit: PAGE };
             let sleds = match self.datastore.sled_list(page).await {
@@ -87,7 +99,10 @@ impl Task for Watcher {
             };
             let Some(last) = sleds.last() else { break };
             after = Some(last.id.0);
-            let mut watched = futures::stream::iter(sleds)
+            let mine = sleds
+                .into_iter()
+                .filter(|s| watched_by(s.id, &live) == Some(self.lease.id()));
+            let mut watched = futures::stream::iter(mine)
                 .map(|sled| self.watch(sled))
                 .buffer_unordered(SLEDS_AT_ONCE);
             while let Some(one) = watched.next().await {
@@ -253,6 +268,16 @@ impl Watcher {
             .await?;
         Ok(())
     }
+}
+
+/// Which of the processes that live watches a sled: rendezvous hashing, so that
+/// one that comes or goes moves only what it watches itself.
+fn watched_by(sled: SledId, live: &[SecId]) -> Option<SecId> {
+    live.iter().copied().max_by_key(|nexus| {
+        let mut hasher = std::hash::DefaultHasher::new();
+        (sled, nexus).hash(&mut hasher);
+        hasher.finish()
+    })
 }
 
 /// Is there more in the report than in the row?

@@ -5,8 +5,9 @@ use super::{Saga, SagaContext, SagaFailure};
 use crate::background::Activators;
 use crate::config::Tuning;
 use crate::error::chain;
+use crate::lease::Lease;
 use crate::sleds::Sleds;
-use db_model::{Fence, InstanceId, SagaId, SecId};
+use db_model::{Fence, InstanceId, SagaId};
 use db_queries::{DataStore, SagaStore, Zombie, to_steno};
 use newtype_uuid::GenericUuid;
 use slog::{Drain, Logger, info, o, warn};
@@ -30,7 +31,7 @@ const ADOPTED_AT_ONCE: i64 = 50;
 /// Runs this process's sagas.
 #[derive(Debug)]
 pub struct SagaExecutor {
-    sec_id: SecId,
+    lease: Lease,
     store: Arc<SagaStore>,
     registry: Arc<ActionRegistry<NexusSaga>>,
     current: Mutex<Arc<Counted>>,
@@ -58,8 +59,9 @@ pub enum ExecError {
     /// Another one is at work on the instance.
     #[error("another saga is at work on the instance")]
     Busy,
-    /// This process takes no more sagas.
-    #[error("shutting down")]
+    /// This process takes no sagas, now or any more: it is closing, or its
+    /// lease is not live.
+    #[error("this process takes no sagas now")]
     Closed,
     /// It could not be written down. It may have been: then it is found, and
     /// run, by the recovery.
@@ -98,10 +100,10 @@ pub struct Recovered {
 }
 
 impl SagaExecutor {
-    /// An executor for the process `sec_id`.
+    /// An executor for the process whose lease this is.
     #[expect(clippy::too_many_arguments, reason = "all it hands to sagas")]
     pub fn new(
-        sec_id: SecId,
+        lease: Lease,
         datastore: DataStore,
         sleds: Sleds,
         activators: Activators,
@@ -112,13 +114,13 @@ impl SagaExecutor {
     ) -> Arc<SagaExecutor> {
         let store = Arc::new(SagaStore::new(
             datastore.clone(),
-            sec_id,
+            lease.id(),
             zombie.clone(),
             log.clone(),
         ));
         let current = Mutex::new(new_client(&log, &store));
         Arc::new(SagaExecutor {
-            sec_id,
+            lease,
             store,
             registry: Arc::new(registry),
             current,
@@ -147,7 +149,7 @@ impl SagaExecutor {
         self: &Arc<Self>,
         params: &S::Params,
     ) -> Result<SagaHandle, ExecError> {
-        if self.closed.load(Ordering::Relaxed) {
+        if self.closed.load(Ordering::Relaxed) || !self.lease.is_live() {
             return Err(ExecError::Closed);
         }
         let dag = registry::dag::<S>(params)
@@ -201,13 +203,14 @@ impl SagaExecutor {
     ) -> Result<Recovered, db_queries::Error> {
         let _alone = self.recovering.lock().await;
         let mut recovered = Recovered::default();
-        let adopt = || self.datastore.saga_adopt(self.sec_id, ADOPTED_AT_ONCE);
+        let me = self.lease.id();
+        let adopt = || self.datastore.saga_adopt(me, ADOPTED_AT_ONCE);
         while adopt().await? > 0 {}
-        for id in self.datastore.saga_unfinished_of(self.sec_id).await? {
+        for id in self.datastore.saga_unfinished_of(me).await? {
             if self.store.knows(id) {
                 continue;
             }
-            match self.datastore.saga_take(self.sec_id, id).await {
+            match self.datastore.saga_take(me, id).await {
                 Ok((saga, fence)) => {
                     self.resume_counted(saga, fence, &mut recovered).await;
                 }
@@ -314,6 +317,7 @@ impl SagaExecutor {
                 "saga_name" => name.to_string(),
             )),
             fence,
+            lease: self.lease.clone(),
             zombie: self.zombie.clone(),
         })
     }
@@ -336,7 +340,7 @@ impl SagaExecutor {
 fn new_client(log: &Logger, store: &Arc<SagaStore>) -> Arc<Counted> {
     // steno logs each step of each saga at levels that are of no use here.
     let quiet = slog::Logger::root(
-        slog::LevelFilter::new(log.clone(), slog::Level::Warning).ignore_res(),
+        slog::LevelFilter::new(log.clone(), slog::Level::Error).ignore_res(),
         o!(),
     );
     Arc::new(Counted {

@@ -24,6 +24,7 @@ pub use registry::{Fault, NexusSaga, SAGAS, Wrap, dag, registry};
 
 use crate::background::Activators;
 use crate::config::Tuning;
+use crate::lease::Lease;
 use crate::sleds::Sleds;
 use db_model::{Fence, InstanceId};
 use db_queries::{DataStore, Zombie};
@@ -47,6 +48,8 @@ pub struct SagaContext {
     pub log: Logger,
     /// What each of its transactions checks.
     pub fence: Fence,
+    /// The right to act: no node begins without it.
+    pub lease: Lease,
     /// To be told when the fence turns out to be another's.
     pub zombie: Zombie,
 }

@@ -118,6 +118,7 @@ pub(super) async fn run_action<P: Clone>(
     params: &P,
 ) -> Result<(), SagaFailure> {
     loop {
+        context.lease.live().await;
         let error = match step(context.clone(), params.clone()).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
@@ -140,6 +141,7 @@ pub(super) async fn run_undo<P: Clone>(
 ) {
     let mut pause = RETRY_PERIOD;
     loop {
+        context.lease.live().await;
         let error = match step(context.clone(), params.clone()).await {
             Ok(()) => return,
             Err(error) => error,
