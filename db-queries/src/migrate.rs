@@ -22,17 +22,20 @@ const DBINIT: &str = include_str!("../../schema/dbinit.sql");
 
 /// The way from each version to the next.
 const MIGRATIONS: &[(i64, &[&str])] = &[
-    (2, &[
-        include_str!("../../schema/002-intended-state/up01.sql"),
-        include_str!("../../schema/002-intended-state/up02.sql"),
-        include_str!("../../schema/002-intended-state/up03.sql"),
-        include_str!("../../schema/002-intended-state/up04.sql"),
-        include_str!("../../schema/002-intended-state/up05.sql"),
-        include_str!("../../schema/002-intended-state/up06.sql"),
-        include_str!("../../schema/002-intended-state/up07.sql"),
-        include_str!("../../schema/002-intended-state/up08.sql"),
-        include_str!("../../schema/002-intended-state/up09.sql"),
-    ]),
+    (
+        2,
+        &[
+            include_str!("../../schema/002-intended-state/up01.sql"),
+            include_str!("../../schema/002-intended-state/up02.sql"),
+            include_str!("../../schema/002-intended-state/up03.sql"),
+            include_str!("../../schema/002-intended-state/up04.sql"),
+            include_str!("../../schema/002-intended-state/up05.sql"),
+            include_str!("../../schema/002-intended-state/up06.sql"),
+            include_str!("../../schema/002-intended-state/up07.sql"),
+            include_str!("../../schema/002-intended-state/up08.sql"),
+            include_str!("../../schema/002-intended-state/up09.sql"),
+        ],
+    ),
     (3, &[include_str!("../../schema/003-nexus-lease/up01.sql")]),
 ];
 

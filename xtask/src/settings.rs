@@ -106,10 +106,9 @@ impl Settings {
     }
 
     fn check(&self) -> Result<()> {
-        if self.nexus != 1 {
-            return Err(Failure::not_built(format!(
-                "--nexus {}: running several Nexus processes (at most \
-                 {MAX_NEXUS}) is not built yet; leave it at 1.",
+        if !(1..=MAX_NEXUS).contains(&self.nexus) {
+            return Err(Failure::new(format!(
+                "--nexus {}: from 1 to {MAX_NEXUS}.",
                 self.nexus
             )));
         }
@@ -175,10 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn several_nexuses_are_not_built_yet() {
-        let wanted = Wanted { nexus: Some(2), ..Wanted::default() };
-        let refusal = Settings::decide(None, &wanted).unwrap_err();
-        assert_eq!(refusal.code, crate::failure::NOT_BUILT);
+    fn there_is_a_nexus_and_not_too_many() {
+        for (nexus, fits) in [(0, false), (1, true), (10, true), (11, false)] {
+            let wanted = Wanted { nexus: Some(nexus), ..Wanted::default() };
+            let decided = Settings::decide(None, &wanted);
+            assert_eq!(decided.is_ok(), fits, "{nexus}");
+        }
     }
 
     #[test]
