@@ -62,7 +62,8 @@ pub struct Shortfall {
     pub excluded: Excluded,
     /// Of the sleds that take instances, the one that comes nearest.
     pub best_sled: Option<BestSled>,
-    /// Would it fit on one of those sleds if nothing else ran there?
+    /// Would it fit on one of the sleds in service, were it open, reachable and
+    /// empty?
     pub fits_an_empty_sled: bool,
 }
 
@@ -149,8 +150,10 @@ pub fn choose(
                 short_vcpus: count(demand.vcpus - free_vcpus(s)),
                 short_memory: bytes(demand.memory.to_i64() - free_memory(s)),
             }),
-        fits_an_empty_sled: open.iter().any(|s| {
-            s.vcpus >= demand.vcpus && s.memory_bytes >= demand.memory
+        fits_an_empty_sled: sleds.iter().any(|s| {
+            s.policy == SledPolicy::InService
+                && s.vcpus >= demand.vcpus
+                && s.memory_bytes >= demand.memory
         }),
     }))
 }

@@ -349,15 +349,17 @@ impl StartAttempt {
                 serde_json::to_value(&failure.details)
                     .unwrap_or(serde_json::Value::Null),
             ),
-            internal_error: internal_error
-                .map(|e| e.chars().take(INTERNAL_ERROR_CHARS).collect()),
+            internal_error: internal_error.as_deref().map(kept_error),
             ..self.end(StartOutcome::Failed, now)
         }
     }
 }
 
-/// How much of an error's chain is kept; the column holds as much.
-pub const INTERNAL_ERROR_CHARS: usize = 4096;
+/// As much of an error's chain as is kept for operators; the columns hold as
+/// much, and no NUL.
+pub fn kept_error(chain: &str) -> String {
+    chain.chars().filter(|c| *c != '\0').take(4096).collect()
+}
 
 /// The wait before the system tries again to start what has failed to start
 /// `failed_starts` times in a row: 5 s, doubling to 5 min.

@@ -80,8 +80,12 @@ impl From<DieselError> for Error {
         let DieselError::DatabaseError(kind, info) = &error else {
             return Error::Internal(error);
         };
-        if matches!(kind, Kind::ClosedConnection | Kind::UnableToSendCommand)
-            || is_outage(info.message())
+        if matches!(
+            kind,
+            Kind::ClosedConnection
+                | Kind::UnableToSendCommand
+                | Kind::ReadOnlyTransaction
+        ) || is_outage(info.message())
         {
             return Error::Unavailable(Box::new(error));
         }
@@ -104,7 +108,7 @@ impl From<DieselError> for Error {
 /// libpq and a server that goes down say it in words, with no SQLSTATE that
 /// diesel would pass on.
 fn is_outage(message: &str) -> bool {
-    const SIGNS: [&str; 9] = [
+    const SIGNS: [&str; 15] = [
         "server closed the connection",
         "terminating connection",
         "no connection to the server",
@@ -114,6 +118,12 @@ fn is_outage(message: &str) -> bool {
         "the database system is",
         "canceling statement due to statement timeout",
         "could not receive data from server",
+        "canceling statement due to user request",
+        "No space left on device",
+        "out of memory",
+        "out of shared memory",
+        "too many clients",
+        "remaining connection slots",
     ];
     SIGNS.iter().any(|sign| message.contains(sign))
 }

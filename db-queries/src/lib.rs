@@ -52,18 +52,4 @@ impl DataStore {
     pub fn new(url: &str, settings: PoolSettings) -> DataStore {
         DataStore { pool: pool::build(url, settings) }
     }
-
-    /// Answers once the database does.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`.
-    pub async fn ping(&self) -> Result<(), Error> {
-        use diesel::RunQueryDsl;
-        self.run(|conn| {
-            diesel::sql_query("SELECT 1").execute(conn)?;
-            Ok(())
-        })
-        .await
-    }
 }

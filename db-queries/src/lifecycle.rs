@@ -8,7 +8,7 @@ use db_model::schema::{instance, sled, sled_reservation, start_attempt, vmm};
 use db_model::{
     ByteCount, Fence, Instance, InstanceId, ReservationRole, SledId,
     SledPolicy, SledProvisionPolicy, SledReservation, StartAttempt,
-    StartReason, Vmm, VmmId,
+    StartOutcome, StartReason, Vmm, VmmId,
 };
 use diesel::sql_types::{BigInt, Timestamptz, Uuid as SqlUuid};
 use diesel::{
@@ -88,17 +88,19 @@ pub(crate) fn read_rest(
     if let Some(active) = facts.instance.active_vmm_id
         && facts.vmm(active).is_none()
     {
-        facts.vmms.push(
-            vmm::table.find(active).select(Vmm::as_select()).first(conn)?,
-        );
+        let linked =
+            vmm::table.find(active).select(Vmm::as_select()).first(conn);
+        // A link that leads nowhere is our fault, and no "not found".
+        facts.vmms.push(linked.map_err(Error::Internal)?);
     }
     if let Some(pending) = facts.instance.pending_start_attempt_id {
-        facts.attempt = Some(
-            start_attempt::table
-                .find(pending)
-                .select(StartAttempt::as_select())
-                .first(conn)?,
-        );
+        // Read without the lock, it may have ended since.
+        facts.attempt = start_attempt::table
+            .find(pending)
+            .filter(start_attempt::outcome.eq(StartOutcome::Pending))
+            .select(StartAttempt::as_select())
+            .first(conn)
+            .optional()?;
     }
     Ok(facts)
 }

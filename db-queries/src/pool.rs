@@ -44,9 +44,9 @@ pub(crate) struct Pooled {
 }
 
 impl Pooled {
-    /// Not to be used again.
-    pub(crate) fn mark_broken(&self) {
-        self.broken.store(true, Ordering::Relaxed);
+    /// Whether it is not to be used again.
+    pub(crate) fn mark_broken(&self, broken: bool) {
+        self.broken.store(broken, Ordering::Relaxed);
     }
 
     /// Worked just now.
@@ -127,5 +127,8 @@ fn with_connect_timeout(url: &str) -> String {
         return url.to_string();
     }
     let separator = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{separator}connect_timeout=5&tcp_user_timeout=10000")
+    format!(
+        "{url}{separator}connect_timeout=5&tcp_user_timeout=10000\
+         &keepalives_idle=5&keepalives_interval=2&keepalives_count=3"
+    )
 }

@@ -9,7 +9,7 @@ use db_model::lifecycle::Facts;
 use db_model::schema::instance;
 use db_model::{Instance, InstanceId};
 use diesel::dsl::sql;
-use diesel::sql_types::{BigInt, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{
     ExpressionMethods, QueryDsl, QueryableByName, RunQueryDsl,
     SelectableHelper, sql_query,
@@ -41,7 +41,7 @@ impl DataStore {
                      clock_timestamp() + $2 * INTERVAL '1 millisecond' \
                  WHERE id IN ( \
                      SELECT id FROM instance \
-                     WHERE reconcile_at <= clock_timestamp() \
+                     WHERE reconcile_at <= now() \
                      ORDER BY reconcile_at LIMIT $1 \
                      FOR UPDATE SKIP LOCKED) \
                  RETURNING id, reconcile_at AS until",
@@ -98,11 +98,17 @@ impl DataStore {
         next: Option<DateTime<Utc>>,
         error: Option<String>,
     ) -> Result<(), Error> {
+        let error = error.as_deref().map(db_model::kept_error);
         self.run(move |conn| {
             let query = instance::table
                 .find(claimed.id)
                 .filter(instance::reconcile_at.eq(claimed.until));
             match &error {
+                // A saga that it started may fail yet, so errors are forgotten
+                // only when it is settled.
+                None if next.is_some() => diesel::update(query)
+                    .set(instance::reconcile_at.eq(next))
+                    .execute(conn)?,
                 None => diesel::update(query)
                     .set((
                         instance::reconcile_at.eq(next),
@@ -124,13 +130,28 @@ impl DataStore {
         .await
     }
 
-    /// How many instances are unsettled: for status.
-    pub async fn reconcile_unsettled(&self) -> Result<i64, Error> {
-        self.run(|conn| {
-            Ok(instance::table
-                .filter(instance::reconcile_at.is_not_null())
-                .count()
-                .get_result(conn)?)
+    /// A saga of this instance went wrong inside, so the next one waits: 1 s,
+    /// doubling with each failure in a row to 5 min.
+    pub async fn reconcile_back_off(
+        &self,
+        id: InstanceId,
+        error: String,
+    ) -> Result<(), Error> {
+        let error = db_model::kept_error(&error);
+        self.run(move |conn| {
+            sql_query(
+                "UPDATE instance \
+                 SET reconcile_errors = reconcile_errors + 1, \
+                     reconcile_last_error = $2, \
+                     reconcile_at = clock_timestamp() + LEAST(300, \
+                         POWER(2, LEAST(reconcile_errors, 9))) \
+                         * INTERVAL '1 second' \
+                 WHERE id = $1 AND state <> 'destroyed'",
+            )
+            .bind::<SqlUuid, _>(id)
+            .bind::<Text, _>(&error)
+            .execute(conn)?;
+            Ok(())
         })
         .await
     }

@@ -245,6 +245,25 @@ impl DataStore {
         .await
     }
 
+    /// The newest saga of an instance, over or not.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn saga_latest_of(
+        &self,
+        instance: InstanceId,
+    ) -> Result<SagaId, Error> {
+        self.run(move |conn| {
+            Ok(saga::table
+                .filter(saga::instance_id.eq(instance))
+                .order(saga::time_created.desc())
+                .select(saga::id)
+                .first(conn)?)
+        })
+        .await
+    }
+
     /// A saga's log, whole.
     pub async fn saga_log(
         &self,

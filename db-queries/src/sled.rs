@@ -3,7 +3,9 @@
 use crate::lifecycle::wake_waiting;
 use crate::{ById, DataStore, Error, Page};
 use chrono::{DateTime, Utc};
-use db_model::schema::{instance, project, silo, sled, sled_reservation, vmm};
+use db_model::schema::{
+    instance, nexus_lease, project, silo, sled, sled_reservation, vmm,
+};
 use db_model::{
     Instance, Name, ReservationRole, Sled, SledId, SledInstance, SledPolicy,
     SledProvisionPolicy, Vmm, run_state,
@@ -11,8 +13,8 @@ use db_model::{
 use diesel::dsl::sql;
 use diesel::sql_types::{Timestamptz, Uuid as SqlUuid};
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, JoinOnDsl, OptionalExtension,
-    QueryDsl, QueryableByName, RunQueryDsl, SelectableHelper, sql_query,
+    ExpressionMethods, JoinOnDsl, OptionalExtension, QueryDsl, QueryableByName,
+    RunQueryDsl, SelectableHelper, sql_query,
 };
 use uuid::Uuid;
 
@@ -109,13 +111,27 @@ impl DataStore {
         .await
     }
 
-    /// All sleds, for a placement.
+    /// All sleds, for a placement. A sled's silence counts only from when
+    /// there was somebody to listen: after an outage of ours or of the
+    /// database, each has its time to be heard again.
     pub async fn sled_all(&self) -> Result<(Vec<Sled>, DateTime<Utc>), Error> {
         self.run(|conn| {
-            let sleds = sled::table.select(Sled::as_select()).load(conn)?;
-            let now: DateTime<Utc> =
-                diesel::select(sql::<Timestamptz>("clock_timestamp()"))
-                    .get_result(conn)?;
+            let mut sleds: Vec<Sled> =
+                sled::table.select(Sled::as_select()).load(conn)?;
+            let (listening_since, now): (Option<DateTime<Utc>>, DateTime<Utc>) =
+                nexus_lease::table
+                    .filter(nexus_lease::taken_by.is_null())
+                    .filter(nexus_lease::lease_expires.gt(diesel::dsl::now))
+                    .select((
+                        diesel::dsl::min(nexus_lease::steady_since),
+                        sql::<Timestamptz>("clock_timestamp()"),
+                    ))
+                    .first(conn)?;
+            for sled in &mut sleds {
+                let heard = sled.time_last_heartbeat;
+                sled.time_last_heartbeat =
+                    listening_since.map_or(heard, |t| heard.max(t));
+            }
             Ok((sleds, now))
         })
         .await
@@ -251,8 +267,8 @@ impl DataStore {
         .await
     }
 
-    /// A sled is off for good. Idempotent. Its VMMs end by and by
-    /// (`sled_expunged_with_vmms`), since there may be many.
+    /// A sled is off for good. Idempotent. Its VMMs end by and by, by the
+    /// watcher, since there may be many.
     ///
     /// # Errors
     ///
@@ -266,21 +282,6 @@ impl DataStore {
                 ))
                 .execute(conn)?;
             if hit == 1 { Ok(()) } else { Err(Error::NotFound) }
-        })
-        .await
-    }
-
-    /// Expunged sleds that still have VMMs which have not ended.
-    pub async fn sled_expunged_with_vmms(&self) -> Result<Vec<SledId>, Error> {
-        self.run(|conn| {
-            Ok(sled::table
-                .inner_join(vmm::table.on(
-                    vmm::sled_id.eq(sled::id).and(vmm::time_ended.is_null()),
-                ))
-                .filter(sled::policy.eq(SledPolicy::Expunged))
-                .select(sled::id)
-                .distinct()
-                .load(conn)?)
         })
         .await
     }

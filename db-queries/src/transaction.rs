@@ -10,6 +10,10 @@ use std::time::Duration;
 /// something other than a race.
 const MAX_TRIES: u32 = 10;
 
+/// How long to wait for the server, which ends a statement of its own accord
+/// before that: longer means that it is not there, though the connection is.
+const MAX_WAIT: Duration = Duration::from_secs(25);
+
 impl DataStore {
     /// Runs one statement. In a blocking closure on a thread of its own: it is
     /// carried through though the caller's future is dropped.
@@ -44,24 +48,27 @@ impl DataStore {
             .get()
             .await
             .map_err(|e| Error::Unavailable(Box::new(e)))?;
-        let result = pooled
-            .connection
-            .run(move |conn| {
-                let mut tries = 1;
-                loop {
-                    match f(conn) {
-                        Err(e) if e.retryable() && tries < MAX_TRIES => {
-                            std::thread::sleep(backoff(tries));
-                            tries += 1;
-                        }
-                        result => return result,
+        // Until it has come back whole: what panics in there, or hangs, leaves
+        // it in a state that nobody knows.
+        pooled.mark_broken(true);
+        let work = pooled.connection.run(move |conn| {
+            let mut tries = 1;
+            loop {
+                match f(conn) {
+                    Err(e) if e.retryable() && tries < MAX_TRIES => {
+                        std::thread::sleep(backoff(tries));
+                        tries += 1;
                     }
+                    result => return result,
                 }
-            })
-            .await;
-        match &result {
-            Err(Error::Unavailable(_)) => pooled.mark_broken(),
-            _ => pooled.mark_used(),
+            }
+        });
+        let result = tokio::time::timeout(MAX_WAIT, work)
+            .await
+            .unwrap_or_else(|e| Err(Error::Unavailable(Box::new(e))));
+        if !matches!(result, Err(Error::Unavailable(_))) {
+            pooled.mark_broken(false);
+            pooled.mark_used();
         }
         result
     }

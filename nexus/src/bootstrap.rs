@@ -24,6 +24,9 @@ pub enum BootstrapError {
     /// The database did not do it.
     #[error("the database did not do it")]
     Database(#[from] Error),
+    /// The token would say more than was asked for.
+    #[error("user \"{0}\" is a fleet admin: choose another name")]
+    IsFleetAdmin(String),
     /// The system has no randomness to give.
     #[error("there is no randomness")]
     Random(#[from] getrandom::Error),
@@ -63,6 +66,9 @@ pub async fn bootstrap(
             time_deleted: None,
         })
         .await?;
+    if user.fleet_admin && !fleet_admin {
+        return Err(BootstrapError::IsFleetAdmin(user.external_id));
+    }
     let token = Token::generate()?;
     datastore
         .api_token_insert(ApiToken {

@@ -46,7 +46,7 @@ enum Command {
 }
 
 /// The process found that its sagas were adopted by another.
-const EXIT_ZOMBIE: u8 = 3;
+const EXIT_ZOMBIE: i32 = 3;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -88,7 +88,8 @@ async fn run(config: &Config, log: &Logger) -> Result<ExitCode, String> {
         _ = interrupt.recv() => (),
         () = server.zombie() => {
             error!(log, "another process has adopted this one's sagas");
-            return Ok(ExitCode::from(EXIT_ZOMBIE));
+            // At once: nothing here may go on, and nothing is waited for.
+            std::process::exit(EXIT_ZOMBIE);
         }
     }
     info!(log, "closing");

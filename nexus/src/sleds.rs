@@ -91,9 +91,21 @@ impl Sleds {
     }
 }
 
+/// As much of a sled's sentence as is kept. Longer ones explain no more.
+const SENTENCE_CHARS: usize = 400;
+
+/// A sled's sentence, fit to be kept and shown: bounded, and without what the
+/// database refuses or a terminal obeys.
+pub fn sentence(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(SENTENCE_CHARS)
+        .collect()
+}
+
 /// What a sled's report says, in our terms.
 pub fn report(report: &wire::VmmReport) -> VmmReport {
-    let sentence = report.failure.as_ref().map(|f| f.message.clone());
+    let sentence = report.failure.as_ref().map(|f| sentence(&f.message));
     let state = match report.state {
         wire::VmmState::Creating => VmmState::Creating,
         wire::VmmState::Starting => VmmState::Starting,

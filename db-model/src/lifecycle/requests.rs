@@ -82,9 +82,13 @@ pub fn start(
     if run.is_some() && instance.intended_state != IntendedState::Running {
         return Err(Refusal::StillStopping);
     }
-    // A VMM that never ran and whose attempt is over is on its way out: no run
-    // that this request could be content with.
-    if facts.attempt.is_some() || run.is_some_and(|v| v.ever_ran) {
+    // A VMM that never ran and whose attempt is over is on its way out, and so
+    // is one whose guest shuts itself down: no runs that this request could be
+    // content with.
+    let lasts = |v: &crate::Vmm| {
+        v.ever_ran && !matches!(v.state, VmmState::Stopping | VmmState::Stopped)
+    };
+    if facts.attempt.is_some() || run.is_some_and(lasts) {
         return Ok(Changes::default());
     }
     let mut draft = Draft::new(facts);
@@ -109,8 +113,10 @@ pub fn auto_restart(
     attempt: StartAttemptId,
 ) -> Result<Changes, Refusal> {
     let instance = &facts.instance;
-    let due = instance.next_retry_at.is_some_and(|at| at <= facts.now);
-    if instance.state != InstanceState::Failed
+    // None is planned after a permanent failure: then it was found to be none.
+    let due = instance.next_retry_at.is_none_or(|at| at <= facts.now);
+    if !instance.auto_restart_enabled()
+        || instance.state != InstanceState::Failed
         || instance.intended_state != IntendedState::Running
         || facts.attempt.is_some()
         || !due
@@ -195,7 +201,8 @@ fn retry_is_planned(
     planned: Option<DateTime<Utc>>,
 ) -> Result<(), Refusal> {
     let instance = &facts.instance;
-    if instance.state != InstanceState::Failed
+    if !instance.auto_restart_enabled()
+        || instance.state != InstanceState::Failed
         || instance.next_retry_at.is_none()
         || instance.next_retry_at != planned
     {

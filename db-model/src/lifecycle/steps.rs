@@ -246,7 +246,10 @@ fn part(draft: &mut Draft<'_>, vmm: &Vmm) {
     instance.target_vmm_id = None;
     let wanted = instance.intended_state == IntendedState::Running;
     let pending = instance.pending_start_attempt_id.is_some();
-    if wanted && !pending && vmm.end_reason == Some(VmmEndReason::GuestShutdown)
+    if wanted
+        && !pending
+        && vmm.ever_ran
+        && vmm.end_reason == Some(VmmEndReason::GuestShutdown)
     {
         instance.intended_state = IntendedState::GuestShutdown;
         instance.next_retry_at = None;

@@ -6,7 +6,7 @@ use super::{App, about};
 use crate::context::OpContext;
 use crate::error::{Error, chain};
 use crate::saga::{ExecError, SagaFailure, instance_create};
-use crate::sleds::{Reach, reported};
+use crate::sleds::{Reach, ReachError, reported};
 use db_model::lifecycle::Refusal;
 use db_model::lifecycle::reports::Observation;
 use db_model::{
@@ -256,7 +256,10 @@ impl App {
                 self.observe(vmm, Observation::Fenced).await?;
                 return Err(not_there());
             }
-            Err(error) => return Err(Error::internal(error)),
+            Err(ReachError::Database(error)) => return Err(error.into()),
+            Err(error @ ReachError::Address(_)) => {
+                return Err(Error::internal(error));
+            }
         };
         match client.vmm_put_state(vmm.id.0, RequestedState::Reboot).await {
             Ok(report) => self.observe(vmm, reported(&report)).await,

@@ -1,11 +1,16 @@
 //! The loop that all background tasks share.
 
-use slog::{Logger, info};
+use futures::FutureExt;
+use slog::{Logger, error, info};
 use std::fmt::Debug;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+
+/// How long a task rests after a panic.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// A background task.
 pub trait Task: Send + Sync + 'static {
@@ -40,7 +45,13 @@ pub fn spawn<T: Task>(
         while !*stop.borrow() {
             // A wake-up from here on is kept, so none falls between the
             // reading of the database and the waiting.
-            let status = task.activate().await;
+            // A panic is a bug, and costs this activation, not all to come.
+            let activation = AssertUnwindSafe(task.activate()).catch_unwind();
+            let Ok(status) = activation.await else {
+                error!(log, "a background task panicked"; "task" => T::NAME);
+                tokio::time::sleep(AFTER_PANIC).await;
+                continue;
+            };
             if status != T::Status::default() {
                 info!(log, "background task"; "task" => T::NAME,
                     "status" => ?status);

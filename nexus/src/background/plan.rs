@@ -64,6 +64,10 @@ const SAGA_LOOK: TimeDelta = TimeDelta::seconds(30);
 /// the report is lost, and repeats the order.
 const STOP_LOOK: TimeDelta = TimeDelta::seconds(5);
 
+/// What waits for something to change is woken when it does. This is for the
+/// case that the wake-up is lost, and asks the placement, read-only.
+const PERMANENT_LOOK: TimeDelta = TimeDelta::minutes(5);
+
 /// The plan for an instance.
 pub fn plan(
     facts: &Facts,
@@ -184,7 +188,13 @@ fn rest(facts: &Facts, held: bool, soon: Option<DateTime<Utc>>) -> Next {
                     true => (Some(Step::Retry), soon),
                     false => (Some(Step::Restart), soon),
                 },
-                later => (failed_to_start.then_some(Step::CheckRoom), later),
+                Some(later) => {
+                    (failed_to_start.then_some(Step::CheckRoom), Some(later))
+                }
+                None if failed_to_start => {
+                    (Some(Step::CheckRoom), Some(facts.now + PERMANENT_LOOK))
+                }
+                None => (None, None),
             }
         }
         _ => (None, None),

@@ -18,9 +18,7 @@ use chrono::TimeDelta;
 use db_model::lifecycle::Facts;
 use db_model::lifecycle::reports::{Answer, Observation};
 use db_model::placement::{Demand, choose};
-use db_model::{
-    InstanceId, SagaId, SledId, StartAttemptId, StartFailure, VmmId,
-};
+use db_model::{InstanceId, SledId, StartAttemptId, StartFailure, VmmId};
 use db_queries::{Claimed, DataStore, Error};
 use sled_agent_client::{Error as SledError, RequestedState, VmmReport};
 use slog::{Logger, info, warn};
@@ -35,6 +33,9 @@ const CLAIMED_AT_ONCE: usize = 128;
 /// all have to be waited for when it falls silent. That the database is not
 /// asked for more than it can do, its pool sees to.
 const LOOKS_AT_ONCE: u32 = 512;
+
+/// Between two polls at least.
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a claim lasts: longer than a look, which asks a sled at most once.
 const VISIBILITY: TimeDelta = TimeDelta::seconds(30);
@@ -106,8 +107,6 @@ enum LookError {
     Saga(#[from] ExecError),
     #[error("the sled cannot be asked")]
     Reach(#[from] ReachError),
-    #[error("the sled did not understand")]
-    Sled(#[source] SledError),
 }
 
 impl Task for Reconciler {
@@ -151,7 +150,10 @@ impl Task for Reconciler {
         let poll =
             Duration::from_millis(u64::from(self.tuning.reconcile_poll_ms));
         match self.datastore.reconcile_next_due().await {
-            Ok(Some(due)) => due.to_std().unwrap_or(Duration::ZERO).min(poll),
+            // One that is due and was not claimed is locked by somebody.
+            Ok(Some(due)) => {
+                due.to_std().unwrap_or(Duration::ZERO).clamp(LEAST_PAUSE, poll)
+            }
             Ok(None) | Err(_) => poll,
         }
     }
@@ -229,7 +231,8 @@ impl Reconciler {
                 self.saga::<instance_delete::InstanceDelete>(&params).await
             }
             Step::UndoCreate => {
-                let incident = SagaId(instance.id.0);
+                let incident =
+                    self.datastore.saga_latest_of(instance.id).await?;
                 self.datastore
                     .instance_create_given_up(instance.id, incident)
                     .await?;
@@ -292,8 +295,8 @@ impl Reconciler {
         params: &S::Params,
     ) -> Result<(), LookError> {
         match self.sagas.start::<S>(params).await {
-            // Another Nexus was quicker, which is as good.
-            Ok(_) | Err(ExecError::Busy) => Ok(()),
+            // Another Nexus was quicker, or will be, which is as good.
+            Ok(_) | Err(ExecError::Busy | ExecError::Closed) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -506,7 +509,12 @@ impl Reconciler {
                     "vmm" => %vmm, "sled" => %sled, "error" => chain(&why));
                 return Ok(false);
             }
-            Err(error) => return Err(LookError::Sled(error)),
+            // It answers, and says nothing about the VMM: as good as silence.
+            Err(error) => {
+                warn!(self.log, "a sled did not understand";
+                    "vmm" => %vmm, "sled" => %sled, "error" => chain(&error));
+                return Ok(false);
+            }
         };
         // Of one that the order to make it may still be on its way to, not
         // being known says nothing.

@@ -46,6 +46,8 @@ pub struct Status {
     pub cleared: usize,
     /// VMMs on a sled that have no row: shown here, not killed.
     pub unknown: usize,
+    /// What the database refused of all this.
+    pub refused: usize,
     /// Sleds that did not answer.
     pub silent: usize,
 }
@@ -57,6 +59,7 @@ impl std::ops::AddAssign for Status {
         self.fenced += other.fenced;
         self.cleared += other.cleared;
         self.unknown += other.unknown;
+        self.refused += other.refused;
         self.silent += other.silent;
     }
 }
@@ -145,14 +148,14 @@ impl Watcher {
         sled: SledId,
         status: &mut Status,
     ) -> Result<(), WatchError> {
+        let mut after = None;
         loop {
             let vmms =
-                self.datastore.vmm_live_on_sled(sled, None, PAGE).await?;
-            if vmms.is_empty() {
-                return Ok(());
-            }
+                self.datastore.vmm_live_on_sled(sled, after, PAGE).await?;
+            let Some(last) = vmms.last() else { return Ok(()) };
+            after = Some(last.id);
             for vmm in vmms {
-                self.observe(sled, vmm.id, Observation::Fenced).await?;
+                self.observe(sled, vmm.id, Observation::Fenced, status).await?;
                 status.fenced += 1;
             }
         }
@@ -175,7 +178,7 @@ impl Watcher {
             match rows.get(&VmmId(report.vmm_id)) {
                 Some(row) if is_news(row, report) => {
                     let id = VmmId(report.vmm_id);
-                    self.observe(sled, id, reported(report)).await?;
+                    self.observe(sled, id, reported(report), status).await?;
                     status.news += 1;
                 }
                 Some(_) => (),
@@ -222,7 +225,7 @@ impl Watcher {
             }
             Err(error) => return Err(error.into()),
         };
-        self.observe(sled, vmm, observation).await
+        self.observe(sled, vmm, observation, status).await
     }
 
     /// VMMs that a sled has and that are not live here: those that ended are
@@ -251,13 +254,17 @@ impl Watcher {
         Ok(())
     }
 
+    /// What goes wrong with one VMM keeps no other from being looked at; a
+    /// database that is away does.
     async fn observe(
         &self,
         sled: SledId,
         vmm: VmmId,
         observation: Observation,
+        status: &mut Status,
     ) -> Result<(), WatchError> {
-        self.datastore
+        let observed = self
+            .datastore
             .vmm_observe(
                 None,
                 sled,
@@ -265,8 +272,17 @@ impl Watcher {
                 observation,
                 self.tuning.boot_allowance(),
             )
-            .await?;
-        Ok(())
+            .await;
+        match observed {
+            Err(error @ db_queries::Error::Unavailable(_)) => Err(error.into()),
+            Err(error) => {
+                warn!(self.log, "what a sled says of a VMM was not taken";
+                    "sled" => %sled, "vmm" => %vmm, "error" => chain(&error));
+                status.refused += 1;
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
     }
 }
 

@@ -188,7 +188,11 @@ impl SagaExecutor {
                 });
             }
         };
-        self.go(id, &client, done).await.map_err(ExecError::Create)
+        self.go(id, instance, &client, done).await.map_err(|e| {
+            // Written down and not begun: the recovery finds it.
+            self.store.forget(id);
+            ExecError::Create(e)
+        })
     }
 
     /// Takes over the unfinished sagas of processes that were, and finds those
@@ -267,12 +271,15 @@ impl SagaExecutor {
                 events,
             )
             .await?;
-        self.go(saga.id, &client, done).await.map_err(|e| anyhow::anyhow!(e))
+        self.go(saga.id, saga.instance_id, &client, done)
+            .await
+            .map_err(|e| anyhow::anyhow!(e))
     }
 
     async fn go(
         self: &Arc<Self>,
         id: SagaId,
+        instance: InstanceId,
         client: &Counted,
         done: impl Future<Output = SagaResult> + Send + 'static,
     ) -> Result<SagaHandle, Box<dyn std::error::Error + Send + Sync>> {
@@ -283,13 +290,34 @@ impl SagaExecutor {
         self.running.send_modify(|n| *n += 1);
         let me = Arc::clone(self);
         let outcome = tokio::spawn(async move {
-            let result = done.await;
+            let outcome = failure(done.await);
+            me.note(id, instance, &outcome).await;
             me.running.send_modify(|n| *n -= 1);
             me.activators.reconcile();
             me.activators.changed();
-            failure(result)
+            outcome
         });
         Ok(SagaHandle { id, outcome })
+    }
+
+    /// A saga that went wrong inside would do so again if it were started again
+    /// at once.
+    async fn note(
+        &self,
+        id: SagaId,
+        instance: InstanceId,
+        outcome: &Result<(), SagaFailure>,
+    ) {
+        let Err(failure) = outcome else { return };
+        info!(self.log, "a saga was undone"; "saga" => %id,
+            "instance" => %instance, "failure" => ?failure);
+        let SagaFailure::Internal { chain: why } = failure else { return };
+        let noted =
+            self.datastore.reconcile_back_off(instance, why.clone()).await;
+        if let Err(error) = noted {
+            warn!(self.log, "cannot note a saga's failure";
+                "saga" => %id, "error" => chain(&error));
+        }
     }
 
     /// Takes no more sagas, and waits for those that run: until `bound`, when

@@ -20,7 +20,7 @@
 
 use super::{Node, NodeError, Saga, SagaContext, SagaFailure};
 use crate::error::chain;
-use crate::sleds::{Reach, ReachError, reported, unregistered};
+use crate::sleds::{Reach, ReachError, reported, sentence, unregistered};
 use db_model::lifecycle::reports::Observation;
 use db_model::placement::{Demand, choose};
 use db_model::{
@@ -227,6 +227,7 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
                 code: RefusalCode::HostRejected,
                 message,
             }) => {
+                let message = sentence(&message);
                 return Err(NodeError::start(
                     StartFailure::host_rejected(&message),
                     format!("sled {}: {message}", vmm.sled_id),

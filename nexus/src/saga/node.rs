@@ -4,9 +4,11 @@ use super::SagaContext;
 use crate::error::chain;
 use db_model::{StagedFailure, StartFailure};
 use db_queries::{Error, FenceError};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use slog::{info, warn};
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 /// Between two tries while the database is away, or refuses an undo.
@@ -111,6 +113,21 @@ pub(super) fn judge(context: &SagaContext, error: NodeError) -> Verdict {
     }
 }
 
+/// Runs a step once, when this process may act. A panic in it is a bug of ours;
+/// the saga is not to hang on it.
+async fn attempt<P: Clone>(
+    step: Step<P>,
+    context: &SagaContext,
+    params: &P,
+) -> Result<(), NodeError> {
+    context.lease.live().await;
+    let step = step(context.clone(), params.clone());
+    AssertUnwindSafe(step).catch_unwind().await.unwrap_or_else(|_| {
+        let chain = "the step panicked".to_string();
+        Err(NodeError::Failed(SagaFailure::Internal { chain }))
+    })
+}
+
 /// Runs an action to its end: waits out a database that is away.
 pub(super) async fn run_action<P: Clone>(
     step: Step<P>,
@@ -118,8 +135,7 @@ pub(super) async fn run_action<P: Clone>(
     params: &P,
 ) -> Result<(), SagaFailure> {
     loop {
-        context.lease.live().await;
-        let error = match step(context.clone(), params.clone()).await {
+        let error = match attempt(step, context, params).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -141,8 +157,7 @@ pub(super) async fn run_undo<P: Clone>(
 ) {
     let mut pause = RETRY_PERIOD;
     loop {
-        context.lease.live().await;
-        let error = match step(context.clone(), params.clone()).await {
+        let error = match attempt(step, context, params).await {
             Ok(()) => return,
             Err(error) => error,
         };

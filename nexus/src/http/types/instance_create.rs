@@ -88,6 +88,7 @@ impl TryFrom<InstanceCreate> for NewInstance {
         check_ncpus(body.ncpus)?;
         check_memory(body.memory)?;
         check_user_data(&body.user_data)?;
+        refuse_if("user_data", !body.user_data.is_empty())?;
         refuse_if("ssh_public_keys", body.ssh_public_keys.is_some_and(some))?;
         refuse_if("disks", some(body.disks))?;
         refuse_if("boot_disk", body.boot_disk.is_some())?;
