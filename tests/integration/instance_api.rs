@@ -196,34 +196,54 @@ async fn of_many_who_want_a_name_at_once_one_gets_it() {
     assert_eq!(names(&nexus).await, ["db"]);
 }
 
+/// From here on no create gets to its end.
+const REFUSE: &str = "CREATE FUNCTION refuse() RETURNS trigger \
+     LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a test says no'; END $$; \
+     CREATE TRIGGER refuse BEFORE UPDATE ON instance FOR EACH ROW \
+     WHEN (OLD.state = 'creating' AND NEW.state = 'no_vmm') \
+     EXECUTE FUNCTION refuse()";
+
 #[tokio::test]
 async fn a_create_that_fails_leaves_nothing_and_its_name_is_free() {
-    let nexus = TestNexus::start().await;
-    nexus
-        .database
-        .try_sql(
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
-                 $$ BEGIN RAISE EXCEPTION 'a test says no'; END $$; \
-             CREATE TRIGGER refuse BEFORE UPDATE ON instance FOR EACH ROW \
-                 WHEN (OLD.state = 'creating' AND NEW.state = 'no_vmm') \
-                 EXECUTE FUNCTION refuse()",
-        )
-        .unwrap();
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    nexus.sql(REFUSE);
     let failed = create(&nexus, json!({ "start": true })).await;
     let message = failed.error(500, "Internal");
     assert!(message.contains("incident"), "{message}");
     assert!(!message.contains("a test says no"), "{message}");
     assert_eq!(names(&nexus).await, Vec::<String>::new());
-    let left = nexus.database.count(
-        "SELECT count(*) FROM instance WHERE state <> 'destroyed' \
-             OR time_deleted IS NULL OR pending_start_attempt_id IS NOT NULL \
-             OR reconcile_at IS NOT NULL",
-    );
-    assert_eq!(left, 0, "the instance that failed is not wholly gone");
+    nexus.check_invariants().await;
+    let left = "SELECT count(*) FROM instance WHERE state <> 'destroyed'";
+    assert_eq!(nexus.database.count(left), 0);
 
-    nexus.database.try_sql("DROP TRIGGER refuse ON instance").unwrap();
+    nexus.sql("DROP TRIGGER refuse ON instance");
     let id = nexus.create("db", true).await;
     nexus.wait(&id, is("running")).await;
+}
+
+#[tokio::test]
+async fn a_start_taken_during_a_create_that_fails_has_failed_with_it() {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    let mut gate = nexus.database.gate::<InstanceCreate>("finish", "started");
+    let creating = tokio::spawn({
+        let admin = nexus.admin.clone();
+        async move { create(&admin, json!({ "start": false })).await }
+    });
+    gate.reached_by(1).await;
+    let path = "/v1/instances/db?project=demo";
+    let view = nexus.get(path).await.expect(200);
+    let id = view["id"].as_str().unwrap();
+    nexus.ask(id, "start").await.expect(202);
+    nexus.sql(REFUSE);
+    gate.lift();
+    creating.await.unwrap().error(500, "Internal");
+    nexus.get(path).await.error(404, "ObjectNotFound");
+    // What was taken is not lost: it ended, and is found by the id.
+    let attempts = nexus.attempts(id).await;
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(attempts[0]["outcome"], "failed");
+    assert_eq!(attempts[0]["failure"]["kind"], "internal");
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
