@@ -355,10 +355,13 @@ impl StartAttempt {
     }
 }
 
-/// As much of an error's chain as is kept for operators; the columns hold as
-/// much, and no NUL.
+/// How much of an error's chain is kept; the columns hold as much.
+pub const INTERNAL_ERROR_CHARS: usize = 4096;
+
+/// What is kept of an error's chain for operators: bounded, and without the NUL
+/// that the database refuses.
 pub fn kept_error(chain: &str) -> String {
-    chain.chars().filter(|c| *c != '\0').take(4096).collect()
+    chain.chars().filter(|c| *c != '\0').take(INTERNAL_ERROR_CHARS).collect()
 }
 
 /// The wait before the system tries again to start what has failed to start

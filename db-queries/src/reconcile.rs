@@ -53,6 +53,28 @@ impl DataStore {
         .await
     }
 
+    /// Makes due what may be claimed by a process that is no more, which is
+    /// whatever is due within `visibility`: it need not wait for those claims
+    /// to run out. A look too many does no harm, also where the process that
+    /// claimed it lives.
+    pub async fn reconcile_claimed_is_due(
+        &self,
+        visibility: TimeDelta,
+    ) -> Result<(), Error> {
+        self.run(move |conn| {
+            sql_query(
+                "UPDATE instance SET reconcile_at = clock_timestamp() \
+                 WHERE reconcile_at > clock_timestamp() \
+                   AND reconcile_at <= clock_timestamp() \
+                       + $1 * INTERVAL '1 millisecond'",
+            )
+            .bind::<BigInt, _>(visibility.num_milliseconds())
+            .execute(conn)?;
+            Ok(())
+        })
+        .await
+    }
+
     /// When the next unsettled instance is due, if any is.
     pub async fn reconcile_next_due(&self) -> Result<Option<TimeDelta>, Error> {
         self.run(|conn| {

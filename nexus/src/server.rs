@@ -1,7 +1,7 @@
 //! A running Nexus, built in a straight line and closed in the reverse.
 
 use crate::app::App;
-use crate::background::reconciler::{Looks, Reconciler};
+use crate::background::reconciler::{Looks, Reconciler, VISIBILITY};
 use crate::background::recovery::Recovery;
 use crate::background::watcher::Watcher;
 use crate::background::{self, Activators};
@@ -69,7 +69,7 @@ pub enum StartError {
 
 impl Server {
     /// Starts a Nexus: waits for the database, migrates it, takes over the
-    /// sagas of the process before, and serves.
+    /// sagas and the looks of the process before, and serves.
     ///
     /// # Errors
     ///
@@ -84,6 +84,7 @@ impl Server {
         let datastore = datastore(config);
         prepare(&datastore, &log).await?;
         let rack_id = datastore.rack_id().await?;
+        datastore.reconcile_claimed_is_due(VISIBILITY).await?;
         let tuning = config.tuning;
         let activators = Activators::default();
         let zombie = Zombie::default();
@@ -131,6 +132,7 @@ impl Server {
                     sagas: Arc::clone(&sagas),
                     datastore: datastore.clone(),
                     lease: lease.clone(),
+                    activators: activators.clone(),
                     log: log.clone(),
                 },
                 Arc::new(Notify::new()),

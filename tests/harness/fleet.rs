@@ -1,6 +1,6 @@
-//! What a test does to all of its sleds at once.
+//! What a test does to its sleds as a fleet.
 
-use crate::{Client, TestNexus};
+use crate::{Answer, Client, TestNexus};
 use serde_json::Value;
 
 impl TestNexus {
@@ -48,11 +48,11 @@ impl TestNexus {
         self.put(&path, body).await.expect(200);
     }
 
-    /// Expunges a sled.
-    pub async fn expunge(&self, sled: &str) {
+    /// Expunges a sled, as an operator does.
+    pub async fn expunge(&self, sled: &str) -> Answer {
         let path = format!("/sleds/{sled}/expunge");
-        let internal = self.process.internal_client();
-        internal.request(reqwest::Method::POST, &path, None).await.expect(204);
+        let operator = self.process.internal_client();
+        operator.request(reqwest::Method::POST, &path, None).await
     }
 
     /// A user of the admin's own silo who may not see what is the fleet's.

@@ -16,6 +16,7 @@ pub struct Token(pub String);
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "see nexus::config::Tuning")]
 pub struct Tuning {
+    pub lease_ms: u32,
     pub boot_allowance_ms: u32,
     pub sled_timeout_ms: u32,
     pub sled_tries: u32,
@@ -30,6 +31,8 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
+            // A Nexus that was killed is found dead after as long.
+            lease_ms: 1_000,
             // Long enough that only tests about it meet it.
             boot_allowance_ms: 60_000,
             sled_timeout_ms: 1_000,
@@ -48,10 +51,11 @@ impl Tuning {
     fn toml(&self) -> String {
         format!(
             "[tuning]\n\
-             boot_allowance_ms = {}\nsled_timeout_ms = {}\nsled_tries = {}\n\
+             lease_ms = {}\nboot_allowance_ms = {}\nsled_timeout_ms = {}\nsled_tries = {}\n\
              sled_retry_ms = {}\npatience = {}\nlook_period_ms = {}\n\
              reconcile_poll_ms = {}\nwatch_period_ms = {}\n\
              heartbeat_period_ms = {}\n",
+            self.lease_ms,
             self.boot_allowance_ms,
             self.sled_timeout_ms,
             self.sled_tries,

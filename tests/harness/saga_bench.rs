@@ -3,7 +3,7 @@
 //! report comes in unless the test takes it in.
 
 use crate::nexus_process::SLED_SECRET;
-use crate::{Agent, AgentSettings, Database};
+use crate::{Agent, AgentSettings, Database, NexusProcess};
 use chrono::{TimeDelta, Utc};
 use db_model::lifecycle::reports::Observation;
 use db_model::{
@@ -12,6 +12,7 @@ use db_model::{
 use db_queries::{DataStore, SledFacts, Zombie};
 use nexus::background::Activators;
 use nexus::config::Tuning;
+use nexus::lease::Lease;
 use nexus::saga::{NexusSaga, SagaExecutor};
 use nexus::sleds::Sleds;
 use sled_agent_client::{Client, Secret, Timeouts};
@@ -42,7 +43,7 @@ pub struct SagaBench {
     /// Where the agent looks for a Nexus. Bound, so that it is nobody else's,
     /// and not listening, so that nobody answers.
     _nowhere: TcpSocket,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// What of a Nexus runs sagas: one process's worth.
@@ -90,7 +91,7 @@ impl SagaBench {
             incarnation: Uuid::new_v4(),
             log: nexus::logging::logger("info"),
             _nowhere: nowhere,
-            _dir: dir,
+            dir,
         };
         bench.heartbeat().await;
         bench
@@ -121,13 +122,23 @@ impl SagaBench {
 
     /// A new executor, whose nodes run as `registry` says.
     pub fn executor(&self, registry: ActionRegistry<NexusSaga>) -> Executor {
+        self.executor_over(&self.datastore, registry)
+    }
+
+    /// The same, with a way of its own into the database.
+    pub fn executor_over(
+        &self,
+        datastore: &DataStore,
+        registry: ActionRegistry<NexusSaga>,
+    ) -> Executor {
         let sec_id = SecId::new_v4();
         let zombie = Zombie::default();
         let tuning = tuning();
+        let lease = Lease::without_end(sec_id);
         let sagas = SagaExecutor::new(
-            sec_id,
-            self.datastore.clone(),
-            Sleds::new(self.datastore.clone(), secret(), &tuning),
+            lease.clone(),
+            datastore.clone(),
+            Sleds::new(datastore.clone(), lease, secret(), &tuning),
             Activators::default(),
             tuning,
             zombie.clone(),
@@ -135,6 +146,11 @@ impl SagaBench {
             self.log.clone(),
         );
         Executor { sagas, zombie, sec_id }
+    }
+
+    /// A Nexus after all. The sled does not register with it.
+    pub async fn nexus(&self, tuning: &crate::Tuning) -> NexusProcess {
+        NexusProcess::start(self.dir.path(), &self.database.url, tuning).await
     }
 
     /// Takes in what the sled says of a VMM, as a Nexus does that hears it.

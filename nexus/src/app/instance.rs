@@ -117,7 +117,8 @@ impl App {
     }
 
     /// An instance, once its view's `view_gen` is above `seen`, or as it is
-    /// when `timeout` is over.
+    /// when `timeout` is over or this process shuts down: those who wait do not
+    /// hold that up.
     ///
     /// # Errors
     ///
@@ -135,7 +136,8 @@ impl App {
             changes.mark_unchanged();
             let view = self.live(opctx, which).await?;
             let now = tokio::time::Instant::now();
-            if view.instance.view_gen > seen || now >= deadline {
+            let over = now >= deadline || self.sagas.closed();
+            if view.instance.view_gen > seen || over {
                 return Ok(view);
             }
             let look = (now + WAIT_LOOK).min(deadline);

@@ -38,7 +38,7 @@ const LOOKS_AT_ONCE: u32 = 512;
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a claim lasts: longer than a look, which asks a sled at most once.
-const VISIBILITY: TimeDelta = TimeDelta::seconds(30);
+pub const VISIBILITY: TimeDelta = TimeDelta::seconds(30);
 
 /// After a look that failed: 1 s, doubling to 5 min.
 fn error_backoff(errors: i64) -> TimeDelta {

@@ -1,6 +1,7 @@
 //! Finds processes that died, and takes over sagas that nobody runs.
 
-use super::Task;
+use super::reconciler::VISIBILITY;
+use super::{Activators, Task};
 use crate::error::chain;
 use crate::lease::Lease;
 use crate::saga::{Recovered, SagaExecutor};
@@ -21,6 +22,8 @@ pub struct Recovery {
     pub datastore: DataStore,
     /// The right to act.
     pub lease: Lease,
+    /// To wake who goes on with what the dead had claimed.
+    pub activators: Activators,
     /// Its log.
     pub log: Logger,
 }
@@ -54,9 +57,13 @@ impl Recovery {
             .datastore
             .lease_take_expired(self.lease.id(), self.lease.time())
             .await?;
-        for dead in taken {
+        for dead in &taken {
             info!(self.log, "took the lease of a process that died";
                 "dead" => %dead);
+        }
+        if !taken.is_empty() {
+            self.datastore.reconcile_claimed_is_due(VISIBILITY).await?;
+            self.activators.reconcile();
         }
         let recovered = self.sagas.recover().await?;
         self.datastore.lease_forget_old().await?;

@@ -329,6 +329,11 @@ impl SagaExecutor {
         tokio::time::timeout(bound, drained).await.is_ok()
     }
 
+    /// Does this process take no more sagas, since it is shutting down?
+    pub fn closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// How many sagas run here.
     pub fn running(&self) -> usize {
         *self.running.borrow()
