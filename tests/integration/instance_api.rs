@@ -469,6 +469,28 @@ async fn a_wait_ends_when_its_instance_is_deleted() {
 }
 
 #[tokio::test]
+async fn a_wait_holds_up_no_shutdown() {
+    let mut nexus = TestNexus::with(Setup::no_sled()).await;
+    let id = nexus.create("db", false).await;
+    nexus.settled(&id).await;
+    let view = nexus.instance_view(&id).await;
+    // Held where each request begins, so that it is known to be there.
+    let mut door =
+        nexus.database.hold("LOCK TABLE api_token IN ACCESS EXCLUSIVE MODE");
+    let wait = tokio::spawn({
+        let admin = nexus.admin.clone();
+        let path = waiting(&id, view_gen(&view), 60);
+        async move { admin.get(&path).await }
+    });
+    door.reached_by(1).await;
+    door.lift();
+    let began = Instant::now();
+    assert_eq!(nexus.process.child.terminate().await, Some(0));
+    assert!(began.elapsed() < Duration::from_secs(8), "it waited for the wait");
+    assert_eq!(wait.await.unwrap().expect(200), view);
+}
+
+#[tokio::test]
 async fn a_wait_that_cannot_be_is_refused_by_name() {
     let nexus = TestNexus::with(Setup::no_sled()).await;
     let id = nexus.create("db", false).await;
