@@ -11,6 +11,7 @@ mod instance_update;
 mod instance_walk;
 mod pagination;
 mod project;
+mod recovery;
 mod saga_proofs;
 mod sled;
 mod supersede;

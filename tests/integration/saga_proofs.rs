@@ -13,7 +13,7 @@
 
 mod create;
 mod delete;
-mod fixture;
+pub(crate) mod fixture;
 mod slate;
 mod start;
 mod update;

@@ -18,11 +18,11 @@ use serde_json::json;
 use sled_agent_client::VmmState;
 
 /// The size of a sled, and of every instance: two of them do not fit.
-pub(super) const GUEST: AgentSettings =
+pub(crate) const GUEST: AgentSettings =
     AgentSettings { vcpus: 4, memory_gib: 4 };
 
 /// Runs a saga as it is, to its success.
-pub(super) async fn saga<S: Saga>(bench: &SagaBench, params: &S::Params) {
+pub(crate) async fn saga<S: Saga>(bench: &SagaBench, params: &S::Params) {
     bench.heartbeat().await;
     let executor = bench.executor(registry());
     let saga = executor.sagas.start::<S>(params).await.unwrap();
@@ -30,7 +30,7 @@ pub(super) async fn saga<S: Saga>(bench: &SagaBench, params: &S::Params) {
 }
 
 /// What makes an instance that is to run.
-pub(super) fn to_create(bench: &SagaBench) -> instance_create::Params {
+pub(crate) fn to_create(bench: &SagaBench) -> instance_create::Params {
     instance_create::Params {
         instance_id: InstanceId::new_v4(),
         project_id: bench.project,
@@ -50,14 +50,14 @@ pub(super) fn to_create(bench: &SagaBench) -> instance_create::Params {
 }
 
 /// Makes an instance that is to run, and has not been started.
-pub(super) async fn created(bench: &SagaBench) -> InstanceId {
+pub(crate) async fn created(bench: &SagaBench) -> InstanceId {
     let params = to_create(bench);
     saga::<InstanceCreate>(bench, &params).await;
     params.instance_id
 }
 
 /// What starts an instance, by its pending attempt.
-pub(super) async fn to_start(
+pub(crate) async fn to_start(
     bench: &SagaBench,
     id: InstanceId,
 ) -> instance_start::Params {
@@ -73,7 +73,7 @@ pub(super) async fn to_start(
 }
 
 /// Makes an instance and starts it; it and its VMM, which is known to run.
-pub(super) async fn running(bench: &SagaBench) -> (InstanceId, VmmId) {
+pub(crate) async fn running(bench: &SagaBench) -> (InstanceId, VmmId) {
     let id = created(bench).await;
     let params = to_start(bench, id).await;
     saga::<InstanceStart>(bench, &params).await;
@@ -82,13 +82,13 @@ pub(super) async fn running(bench: &SagaBench) -> (InstanceId, VmmId) {
 }
 
 /// Lets guests boot, waits until this one is up, and takes that in.
-pub(super) async fn booted(bench: &SagaBench, vmm: VmmId) {
+pub(crate) async fn booted(bench: &SagaBench, vmm: VmmId) {
     bench.agent.hold(json!({ "boot": false })).await;
     heard(bench, vmm, |state| state == VmmState::Running).await;
 }
 
 /// Stops an instance, if it runs, and deletes it.
-pub(super) async fn deleted(bench: &SagaBench, id: InstanceId) {
+pub(crate) async fn deleted(bench: &SagaBench, id: InstanceId) {
     bench.datastore.instance_stop(id).await.unwrap();
     if let Some(vmm_id) = view(bench, id).await.instance.active_vmm_id {
         let answer = bench.sled.vmm_unregister(vmm_id.0).await.unwrap();
@@ -104,7 +104,7 @@ pub(super) async fn deleted(bench: &SagaBench, id: InstanceId) {
 }
 
 /// Waits until the sled says of a VMM what `so` holds of, and takes that in.
-pub(super) async fn heard(
+pub(crate) async fn heard(
     bench: &SagaBench,
     vmm: VmmId,
     so: impl Fn(VmmState) -> bool,
@@ -118,6 +118,6 @@ pub(super) async fn heard(
 }
 
 /// An instance, deleted or not.
-pub(super) async fn view(bench: &SagaBench, id: InstanceId) -> InstanceView {
+pub(crate) async fn view(bench: &SagaBench, id: InstanceId) -> InstanceView {
     bench.datastore.instance_view(id).await.unwrap()
 }
