@@ -220,11 +220,17 @@ impl<'a> Draft<'a> {
 
     /// Keeps for the user why a VMM that had run is there no more.
     fn note_bad_end(&mut self, vmm: &Vmm) {
-        let reason = vmm.end_reason.unwrap_or(VmmEndReason::Gone);
+        // One that was abandoned has not ended, as far as is known.
+        let (reason, sentence) = match vmm.end_reason {
+            Some(reason) => (reason, reason.sentence()),
+            None => (
+                VmmEndReason::Gone,
+                "The host that ran the instance does not answer.",
+            ),
+        };
         self.instance.last_failure_kind = Some(reason);
-        self.instance.last_failure_message = Some(
-            vmm.failure_reason.clone().unwrap_or(reason.sentence().to_string()),
-        );
+        self.instance.last_failure_message =
+            Some(vmm.failure_reason.clone().unwrap_or(sentence.to_string()));
         self.instance.time_last_failure = Some(self.facts.now);
     }
 
