@@ -3,17 +3,18 @@
 //! report comes in unless the test takes it in.
 
 use crate::nexus_process::SLED_SECRET;
-use crate::{Agent, AgentSettings, Database, NexusProcess};
+use crate::{Agent, AgentSettings, DEADLINE, Database, NexusProcess};
 use chrono::{TimeDelta, Utc};
 use db_model::lifecycle::reports::Observation;
 use db_model::{
-    Name, ProjectId, SecId, Silo, SiloId, SiloUser, SiloUserId, SledId, VmmId,
+    Name, ProjectId, SagaId, SecId, Silo, SiloId, SiloUser, SiloUserId, SledId,
+    VmmId,
 };
 use db_queries::{DataStore, SledFacts, Zombie};
 use nexus::background::Activators;
 use nexus::config::Tuning;
 use nexus::lease::Lease;
-use nexus::saga::{NexusSaga, SagaExecutor};
+use nexus::saga::{NexusSaga, Saga, SagaExecutor, SagaFailure};
 use nexus::sleds::Sleds;
 use sled_agent_client::{Client, Secret, Timeouts};
 use std::net::SocketAddr;
@@ -159,6 +160,24 @@ impl SagaBench {
             .vmm_observe(None, self.sled_id(), vmm, said, TimeDelta::minutes(1))
             .await
             .unwrap();
+    }
+}
+
+impl Executor {
+    /// Runs a saga to its end; which, and how it ended.
+    ///
+    /// # Panics
+    ///
+    /// It is not started, or does not end.
+    pub async fn run<S: Saga>(
+        &self,
+        params: &S::Params,
+    ) -> (SagaId, Result<(), SagaFailure>) {
+        let saga = self.sagas.start::<S>(params).await.unwrap();
+        let id = saga.id;
+        let ended = tokio::time::timeout(DEADLINE, saga.wait()).await;
+        let name = S::NAME;
+        (id, ended.unwrap_or_else(|_| panic!("{name} {id} does not end")))
     }
 }
 

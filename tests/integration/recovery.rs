@@ -75,7 +75,8 @@ async fn what_runs_here_is_not_recovered_twice() {
     assert_eq!(found, Recovered::default());
     bench.agent.clear_faults().await;
     let id = saga.id;
-    saga.wait().await.unwrap();
+    let ended = tokio::time::timeout(DEADLINE, saga.wait()).await;
+    ended.unwrap().unwrap();
     let row = bench.datastore.saga_view(id).await.unwrap();
     assert_eq!(row.adopt_generation, 1);
     assert_eq!(calls(&bench.agent, "register").await, 1);

@@ -20,7 +20,7 @@ mod update;
 
 use db_model::{SagaId, SagaState};
 use fixture::GUEST;
-use harness::{DEADLINE, Executor, SagaBench};
+use harness::{DEADLINE, SagaBench};
 use nexus::saga::instance_create::InstanceCreate;
 use nexus::saga::instance_delete::InstanceDelete;
 use nexus::saga::instance_start::InstanceStart;
@@ -146,12 +146,11 @@ async fn run<S: Proved>(
     params: &S::Params,
 ) -> SagaId {
     bench.heartbeat().await;
-    let Executor { sagas, .. } = bench.executor(wrap.registry::<S>());
-    let saga = sagas.start::<S>(params).await.unwrap();
-    let id = saga.id;
+    let executor = bench.executor(wrap.registry::<S>());
+    let (id, outcome) = executor.run::<S>(params).await;
     let injected = SagaFailure::Internal { chain: "injected".to_string() };
     let expected = wrap.fail.map_or(Ok(()), |_| Err(injected));
-    assert_eq!(saga.wait().await, expected);
+    assert_eq!(outcome, expected);
     id
 }
 

@@ -24,9 +24,7 @@ pub(crate) const GUEST: AgentSettings =
 /// Runs a saga as it is, to its success.
 pub(crate) async fn saga<S: Saga>(bench: &SagaBench, params: &S::Params) {
     bench.heartbeat().await;
-    let executor = bench.executor(registry());
-    let saga = executor.sagas.start::<S>(params).await.unwrap();
-    saga.wait().await.unwrap();
+    bench.executor(registry()).run::<S>(params).await.1.unwrap();
 }
 
 /// What makes an instance that is to run.
