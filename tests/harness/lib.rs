@@ -101,6 +101,17 @@ impl Deref for TestNexus {
     }
 }
 
+/// A test that fails leaves the logs behind, and says where.
+impl Drop for TestNexus {
+    #[expect(clippy::print_stderr, reason = "the test's output shows it")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("its logs are kept in {}", self.dir.path().display());
+        }
+    }
+}
+
 impl TestNexus {
     /// One Nexus and two sleds of 8 vCPUs and 16 GiB, with a project "demo".
     pub async fn start() -> TestNexus {

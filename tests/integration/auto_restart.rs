@@ -82,6 +82,7 @@ async fn a_second_crash_waits_for_the_cooldown() {
     );
     assert!(since_then >= 0, "the cooldown counts anew");
     assert!(running["auto_restart_cooldown_expiration"].is_string());
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -99,6 +100,7 @@ async fn a_crash_long_after_the_last_restart_is_mended_at_once() {
     let vmm = nexus.vmm_of(&id).await;
     nexus.agents[0].guest(&vmm, "panic").await;
     runs_again(&nexus, &id, 3).await;
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -110,6 +112,7 @@ async fn a_user_who_asks_need_not_wait_for_the_cooldown() {
     let attempts = nexus.attempts(&id).await;
     assert_eq!(attempts.len(), 3);
     assert_eq!(attempts[0]["reason"], "user");
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -123,6 +126,7 @@ async fn a_stop_ends_the_wait_for_a_restart() {
     nexus.settled(&id).await;
     assert_eq!(nexus.attempts(&id).await.len(), 2);
     assert_eq!(nexus.instance_view(&id).await["run_state"], "stopped");
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -178,6 +182,7 @@ async fn a_failed_start_is_tried_again_ever_later_and_says_when() {
     let why = &failed["start_failure"];
     assert_eq!(seconds(&why["time"], &why["next_retry_at"]), 5);
     assert_eq!(failed["last_failure"]["kind"], "panic", "both hold");
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -192,6 +197,7 @@ async fn a_user_who_asks_begins_the_waits_anew() {
         let why = &failed["start_failure"];
         assert_eq!(seconds(&why["time"], &why["next_retry_at"]), 5);
     }
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -216,6 +222,7 @@ async fn against_its_policy_a_failed_start_is_not_tried_again() {
     set_policy(&nexus, &id, "best_effort").await;
     nexus.wait(&id, is("running")).await;
     assert_eq!(nexus.attempts(&id).await[0]["reason"], "auto_restart");
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -228,4 +235,5 @@ async fn a_policy_that_forbids_it_ends_the_wait_for_a_restart() {
     nexus.make_due(&id);
     nexus.settled(&id).await;
     assert_eq!(nexus.attempts(&id).await.len(), 2);
+    nexus.check_invariants().await;
 }

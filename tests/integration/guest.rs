@@ -20,6 +20,7 @@ async fn a_guest_that_shuts_itself_down_is_stopped_and_left_so() {
     nexus.ask(&id, "start").await.expect(202);
     let running = nexus.wait(&id, is("running")).await;
     assert_eq!(running["intended_state"], "running");
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -42,6 +43,7 @@ async fn a_guest_that_crashes_is_started_again() {
         assert_eq!(attempts[0]["requested_by"], json!(null));
         assert_eq!(attempts[0]["outcome"], "started");
     }
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -56,6 +58,7 @@ async fn against_its_policy_a_guest_that_crashed_is_not_started_again() {
     nexus.settled(&id).await;
     assert_eq!(nexus.attempts(&id).await.len(), 1);
     assert_eq!(nexus.instance_view(&id).await, failed);
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -89,6 +92,7 @@ async fn why_a_run_ended_badly_is_told_until_it_runs_again() {
     agent.guest(&vmm, "booted").await;
     let running = nexus.wait(&id, is("running")).await;
     assert_eq!(running["last_failure"], json!(null));
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -105,6 +109,7 @@ async fn a_guest_that_crashes_while_it_stops_has_stopped() {
     assert_eq!(stopped["intended_state"], "stopped");
     nexus.settled(&id).await;
     assert_eq!(nexus.attempts(&id).await.len(), 1);
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -122,4 +127,5 @@ async fn a_guest_that_shuts_itself_down_while_it_is_told_to_stop_has_stopped() {
     let stopped = nexus.wait(&id, is("stopped")).await;
     assert_eq!(stopped["intended_state"], "stopped", "the user's wish stands");
     assert_eq!(stopped["last_failure"], json!(null));
+    nexus.check_invariants().await;
 }

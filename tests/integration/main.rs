@@ -5,6 +5,7 @@
 
 mod access;
 mod auto_restart;
+mod expunge;
 mod guest;
 mod instance_api;
 mod instance_update;
@@ -14,4 +15,6 @@ mod project;
 mod recovery;
 mod saga_proofs;
 mod sled;
+mod sled_failure;
 mod supersede;
+mod unreachable;
