@@ -7,7 +7,7 @@ use crate::{DataStore, Error};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::Facts;
 use db_model::schema::instance;
-use db_model::{Instance, InstanceId};
+use db_model::{Instance, InstanceId, SagaId};
 use diesel::dsl::sql;
 use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{
@@ -153,10 +153,12 @@ impl DataStore {
     }
 
     /// A saga of this instance went wrong inside, so the next one waits: 1 s,
-    /// doubling with each failure in a row to 5 min.
+    /// doubling with each failure in a row to 5 min. Only the stamp that the
+    /// saga's own end has left is put off; a newer one is somebody's wish.
     pub async fn reconcile_back_off(
         &self,
         id: InstanceId,
+        saga: SagaId,
         error: String,
     ) -> Result<(), Error> {
         let error = db_model::kept_error(&error);
@@ -165,13 +167,17 @@ impl DataStore {
                 "UPDATE instance \
                  SET reconcile_errors = reconcile_errors + 1, \
                      reconcile_last_error = $2, \
-                     reconcile_at = clock_timestamp() + LEAST(300, \
+                     reconcile_at = CASE WHEN reconcile_at = ( \
+                         SELECT time_ended FROM saga WHERE id = $3) \
+                     THEN clock_timestamp() + LEAST(300, \
                          POWER(2, LEAST(reconcile_errors, 9))) \
                          * INTERVAL '1 second' \
+                     ELSE reconcile_at END \
                  WHERE id = $1 AND state <> 'destroyed'",
             )
             .bind::<SqlUuid, _>(id)
             .bind::<Text, _>(&error)
+            .bind::<SqlUuid, _>(saga)
             .execute(conn)?;
             Ok(())
         })

@@ -308,3 +308,28 @@ fn every_saga_is_proved() {
     };
     assert_eq!(sorted(PROVED), sorted(SAGAS));
 }
+
+#[tokio::test]
+async fn a_saga_that_goes_wrong_inside_puts_off_the_next_but_no_newer_wish() {
+    let bench = SagaBench::start(GUEST).await;
+    let params = InstanceDelete::set_up(&bench).await;
+    let fail = Some((0, Fault::Before));
+    let wrap = Wrap { fail, ..Wrap::default() };
+    let id = run::<InstanceDelete>(&bench, wrap, &params).await;
+    let look = async || {
+        let instance = fixture::view(&bench, params.instance_id).await.instance;
+        (instance.reconcile_at.unwrap(), instance.reconcile_last_error)
+    };
+    let (put_off, error) = look().await;
+    let ended = bench.datastore.saga_view(id).await.unwrap().time_ended;
+    assert!(put_off > ended.unwrap(), "it would fail again at once");
+    assert_eq!(error.as_deref(), Some("injected"));
+
+    bench.database.try_sql("UPDATE instance SET reconcile_at = now()").unwrap();
+    let (wished, _) = look().await;
+    let again = "again".to_string();
+    let noted =
+        bench.datastore.reconcile_back_off(params.instance_id, id, again);
+    noted.await.unwrap();
+    assert_eq!(look().await, (wished, Some("again".to_string())));
+}

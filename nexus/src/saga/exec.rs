@@ -313,7 +313,7 @@ impl SagaExecutor {
             "instance" => %instance, "failure" => ?failure);
         let SagaFailure::Internal { chain: why } = failure else { return };
         let noted =
-            self.datastore.reconcile_back_off(instance, why.clone()).await;
+            self.datastore.reconcile_back_off(instance, id, why.clone()).await;
         if let Err(error) = noted {
             warn!(self.log, "cannot note a saga's failure";
                 "saga" => %id, "error" => chain(&error));
