@@ -362,3 +362,61 @@ fn every_situation_looks_to_its_user_as_it_should() {
         assert_eq!(state, expected, "{situation:?}");
     }
 }
+
+#[test]
+fn a_start_failure_is_shown_exactly_while_it_is_why_the_instance_does_not_run()
+{
+    for situation in Situation::ALL {
+        let view = situation.world().view();
+        let shown = view.start_failure().map(|(_, failure)| failure.kind);
+        let expected = match situation {
+            TimedOut => Some(StartFailureKind::TimedOut),
+            BootFailed | FailedToStart => Some(StartFailureKind::BootFailed),
+            FailedForGood => Some(StartFailureKind::InsufficientCapacity),
+            FailedAbandoned => Some(StartFailureKind::TimedOut),
+            Creating
+            | CreatingToStart
+            | Stopped
+            | ShutDown
+            | Waiting
+            | Claimed
+            | Placed
+            | Ordered
+            | Booting
+            | Running
+            | Rebooting
+            | GuestStopping
+            | GuestStoppingAndAsked
+            | Stopping
+            | StoppedInBoot
+            | Halted
+            | TimedOutAndAsked
+            | Crashed
+            | CrashedAndAsked
+            | GuestGone
+            | FailedAfterRun
+            | FailedToStay
+            | WaitingAbandoned
+            | StoppedAbandoned
+            | Deleted
+            | DeletedAbandoned
+            | Destroyed => None,
+        };
+        assert_eq!(shown, expected, "{situation:?}");
+    }
+}
+
+#[test]
+fn a_start_failure_is_gone_when_the_instance_comes_up_after_all() {
+    let mut world = TimedOut.world();
+    let runs = world.report(VmmState::Running, true, None);
+    world.observe(world.linked_id(), &runs);
+    assert_eq!(world.view().start_failure(), None);
+
+    let panics =
+        world.report(VmmState::Failed, true, Some(VmmEndReason::Panic));
+    world.observe(world.linked_id(), &panics);
+    let world = world.unlink();
+    assert_eq!(world.view().run_state(), RunState::Failed);
+    assert_eq!(world.view().start_failure(), None, "nor is it back later");
+}
