@@ -23,8 +23,8 @@ const WRONG_ROWS: &[&str] = &[
          be ' || i.intended_state || COALESCE(': ' || reconcile_last_error, '')
      FROM instance i \
      WHERE reconcile_at IS NOT NULL \
-       AND NOT (state = 'failed' AND next_retry_at IS NOT NULL \
-           AND next_retry_at > now() AND reconcile_at >= next_retry_at) \
+       AND NOT (state = 'failed' AND reconcile_at > now() \
+           AND reconcile_at >= COALESCE(next_retry_at, reconcile_at)) \
        AND NOT EXISTS (SELECT 1 FROM vmm v WHERE v.instance_id = i.id \
            AND v.state = 'abandoned' AND v.sled_id::TEXT IN ({down}))",
     // Attempts.

@@ -27,6 +27,5 @@ pub use handler::ApiContext;
 pub use internal::InternalApiImpl;
 pub use openapi::{external_openapi, internal_openapi};
 
-/// What a request's body may hold: the largest is that of a new instance with
-/// 32 KiB of user data, which is 44 KiB of base64.
+/// What a request's body may hold: many times that of a large new instance.
 pub const REQUEST_BODY_MAX_BYTES: usize = 128 * 1024;
