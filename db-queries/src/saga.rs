@@ -21,22 +21,24 @@ pub struct UnfinishedSaga {
     pub id: SagaId,
     pub name: String,
     pub current_sec: SecId,
+    pub time_created: DateTime<Utc>,
 }
 
 pub(crate) fn unfinished(
     conn: &mut PgConnection,
     instance: InstanceId,
 ) -> Result<Option<UnfinishedSaga>, Error> {
-    let row: Option<(SagaId, String, SecId)> = saga::table
+    let row: Option<(SagaId, String, SecId, DateTime<Utc>)> = saga::table
         .filter(saga::instance_id.eq(instance))
         .filter(saga::time_ended.is_null())
-        .select((saga::id, saga::name, saga::current_sec))
+        .select((saga::id, saga::name, saga::current_sec, saga::time_created))
         .first(conn)
         .optional()?;
-    Ok(row.map(|(id, name, current_sec)| UnfinishedSaga {
+    Ok(row.map(|(id, name, current_sec, time_created)| UnfinishedSaga {
         id,
         name,
         current_sec,
+        time_created,
     }))
 }
 

@@ -4,6 +4,9 @@
 //! look takes the steps that are possible now and says when to look again.
 
 use crate::config::Tuning;
+use crate::saga::Saga;
+use crate::saga::instance_create::InstanceCreate;
+use crate::saga::instance_start::InstanceStart;
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::Facts;
 use db_model::{
@@ -92,9 +95,20 @@ pub fn plan(
 /// An attempt does not wait without a bound for a saga that is not its own.
 fn waits_for(saga: &UnfinishedSaga, facts: &Facts) -> Option<Step> {
     let attempt = facts.attempt.as_ref()?;
-    let waits = facts.instance.state != InstanceState::Creating
-        && attempt.saga_id != Some(saga.id);
-    waits.then_some(Step::HoldBack(attempt.id))
+    (!is_its_own(saga, attempt)).then_some(Step::HoldBack(attempt.id))
+}
+
+/// Will the saga carry the attempt out, or lead to that? It may have done
+/// nothing yet: its process may have died, and nobody have taken it over.
+fn is_its_own(saga: &UnfinishedSaga, attempt: &StartAttempt) -> bool {
+    match attempt.saga_id {
+        Some(claimed_by) => claimed_by == saga.id,
+        None if saga.name == InstanceCreate::NAME => true,
+        None => {
+            saga.name == InstanceStart::NAME
+                && saga.time_created >= attempt.time_started
+        }
+    }
 }
 
 fn abandoned(facts: &Facts) -> impl Iterator<Item = &Vmm> {
@@ -200,3 +214,6 @@ fn rest(facts: &Facts, held: bool, soon: Option<DateTime<Utc>>) -> Next {
         _ => (None, None),
     }
 }
+
+#[cfg(test)]
+mod tests;
