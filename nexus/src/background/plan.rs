@@ -137,9 +137,11 @@ fn next(facts: &Facts, tuning: &Tuning) -> Next {
         (_, Some(vmm)) if !vmm.ever_ran => {
             (Some(Step::Unregister(vmm.id, vmm.sled_id)), soon)
         }
-        (_, Some(vmm)) => match instance.intended_state {
-            IntendedState::Running => (None, None),
-            IntendedState::Stopped
+        // Its guest is shutting down, if one waits for the end of a run.
+        (waiting, Some(vmm)) => match instance.intended_state {
+            IntendedState::Running if waiting.is_none() => (None, None),
+            IntendedState::Running
+            | IntendedState::Stopped
             | IntendedState::GuestShutdown
             | IntendedState::Destroyed => (
                 Some(Step::OrderStop(vmm.id, vmm.sled_id)),
