@@ -8,12 +8,14 @@ use db_model::schema::{instance, sled, sled_reservation, start_attempt, vmm};
 use db_model::{
     ByteCount, Fence, Instance, InstanceId, ReservationRole, SledId,
     SledPolicy, SledProvisionPolicy, SledReservation, StartAttempt,
-    StartOutcome, StartReason, Vmm, VmmId,
+    StartReason, Vmm, VmmId,
 };
+use diesel::result::Error as DieselError;
 use diesel::sql_types::{BigInt, Timestamptz, Uuid as SqlUuid};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, OptionalExtension, PgConnection,
-    QueryDsl, QueryableByName, RunQueryDsl, SelectableHelper, sql_query,
+    QueryDsl, QueryResult, QueryableByName, RunQueryDsl, SelectableHelper,
+    sql_query,
 };
 
 /// Starts that freed room wakes at most: enough to use what one VMM leaves of a
@@ -73,7 +75,7 @@ fn lock(conn: &mut PgConnection, id: InstanceId) -> Result<Facts, Error> {
     read_rest(conn, locked.instance, locked.now)
 }
 
-/// Reads what belongs to an instance.
+/// Reads what belongs to an instance: while it is locked, or in a snapshot.
 pub(crate) fn read_rest(
     conn: &mut PgConnection,
     instance: Instance,
@@ -90,19 +92,27 @@ pub(crate) fn read_rest(
     {
         let linked =
             vmm::table.find(active).select(Vmm::as_select()).first(conn);
-        // A link that leads nowhere is our fault, and no "not found".
-        facts.vmms.push(linked.map_err(Error::Internal)?);
+        facts.vmms.push(linked_to(linked)?);
     }
     if let Some(pending) = facts.instance.pending_start_attempt_id {
-        // Read without the lock, it may have ended since.
-        facts.attempt = start_attempt::table
+        let attempt = start_attempt::table
             .find(pending)
-            .filter(start_attempt::outcome.eq(StartOutcome::Pending))
             .select(StartAttempt::as_select())
-            .first(conn)
-            .optional()?;
+            .first(conn);
+        facts.attempt = Some(linked_to(attempt)?);
     }
     Ok(facts)
+}
+
+/// A link that leads nowhere is our fault, and no "not found".
+fn linked_to<T>(row: QueryResult<T>) -> Result<T, Error> {
+    row.map_err(|error| {
+        if matches!(error, DieselError::NotFound) {
+            Error::Internal(error)
+        } else {
+            error.into()
+        }
+    })
 }
 
 /// Writes a transition's changes.

@@ -92,12 +92,13 @@ impl DataStore {
     }
 
     /// What the reconciler goes by: the facts, and the instance's unfinished
-    /// saga. Read without a lock; whatever it then does re-checks.
+    /// saga, all of one moment. Read without a lock; whatever it then does
+    /// re-checks.
     pub async fn reconcile_facts(
         &self,
         id: InstanceId,
     ) -> Result<(Facts, Option<UnfinishedSaga>), Error> {
-        self.transaction(move |conn| {
+        self.snapshot(move |conn| {
             let (row, now): (Instance, DateTime<Utc>) = instance::table
                 .find(id)
                 .select((

@@ -2,6 +2,7 @@
 
 use crate::{DataStore, Error};
 use async_bb8_diesel::AsyncConnection;
+use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
 use std::time::Duration;
 
@@ -36,6 +37,23 @@ impl DataStore {
             reason = "this is the helper that all others must use"
         )]
         self.with_retries(move |conn| conn.transaction(|conn| f(conn))).await
+    }
+
+    /// Runs one transaction that only reads, all of it as it was at one moment.
+    /// At the default isolation each statement has a moment of its own, and
+    /// what changed in between is seen by halves.
+    pub(crate) async fn snapshot<T, F>(&self, mut f: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
+    {
+        self.transaction(move |conn| {
+            conn.batch_execute(
+                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            )?;
+            f(conn)
+        })
+        .await
     }
 
     async fn with_retries<T, F>(&self, mut f: F) -> Result<T, Error>
