@@ -1,8 +1,12 @@
 //! Starts whose sled does not answer, or not in time: what is undone, what is
 //! kept until the answer is definite, and what that holds back.
 
+use db_model::InstanceId;
+use diesel::connection::SimpleConnection;
 use harness::{Agent, Setup, TestNexus, Tuning, eventually, is};
 use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::mpsc::TryRecvError;
 
 /// More faults than a test can use up.
 const ALWAYS: u32 = 1_000_000;
@@ -313,7 +317,7 @@ async fn a_delete_while_an_update_saga_waits_is_carried_out_and_leaves_nothing()
     let never = json!({ "auto_restart_policy": "never" });
     let (id, vmm) = nexus.running("db", never).await;
     // What the saga's last node waits for.
-    agent.fault("unregister", 1, json!({ "hang": true })).await;
+    agent.fault("unregister", ALWAYS, json!({ "hang": true })).await;
     agent.guest(&vmm, "panic").await;
     nexus.wait(&id, is("failed")).await;
     let unfinished = format!(
@@ -326,8 +330,11 @@ async fn a_delete_while_an_update_saga_waits_is_carried_out_and_leaves_nothing()
 
     // The answer never comes.
     nexus.agents[0].kill().await;
+    eventually("no saga is at work on it", async || {
+        (nexus.database.count(&unfinished) == 0).then_some(())
+    })
+    .await;
     nexus.settled(&id).await;
-    assert_eq!(nexus.database.count(&unfinished), 0);
     let destroyed = format!(
         "SELECT count(*) FROM instance WHERE id = '{id}' \
          AND state = 'destroyed' AND reconcile_last_error IS NULL"
@@ -499,4 +506,48 @@ async fn a_guest_that_comes_up_after_its_start_was_given_up_may_run() {
     agent.called("list", 3).await;
     assert_eq!(nexus.vmm_of(&id).await, vmm);
     nexus.check_invariants().await;
+}
+
+/// A start of which half is seen looks like one that was given up, whose guest
+/// is to be ended.
+#[tokio::test]
+async fn what_the_reconciler_goes_by_is_all_of_one_moment() {
+    const STARTS: &str = "BEGIN; \
+        UPDATE start_attempt SET outcome = 'pending', time_ended = NULL; \
+        UPDATE vmm SET ever_ran = FALSE; \
+        UPDATE instance \
+            SET pending_start_attempt_id = latest_start_attempt_id; \
+        COMMIT";
+    const RUNS: &str = "BEGIN; \
+        UPDATE start_attempt SET outcome = 'started', time_ended = now(); \
+        UPDATE vmm SET ever_ran = TRUE; \
+        UPDATE instance SET pending_start_attempt_id = NULL; \
+        COMMIT";
+    let mut nexus = TestNexus::with(Setup::one_sled()).await;
+    let (id, _) = nexus.running("db", json!({})).await;
+    nexus.settled(&id).await;
+    nexus.kill_nexus().await;
+    let datastore = nexus.database.datastore();
+    let id = InstanceId(id.parse().unwrap());
+
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let mut writer = nexus.database.connect();
+    let writing = tokio::task::spawn_blocking(move || {
+        while stopped.try_recv() == Err(TryRecvError::Empty) {
+            writer.batch_execute(STARTS).unwrap();
+            writer.batch_execute(RUNS).unwrap();
+        }
+    });
+    let mut seen = HashMap::new();
+    for _ in 0..300 {
+        let (facts, _) = datastore.reconcile_facts(id).await.unwrap();
+        let pending = facts.attempt.is_some();
+        let ran = facts.active_vmm().unwrap().ever_ran;
+        *seen.entry((pending, ran)).or_insert(0) += 1;
+    }
+    drop(stop);
+    writing.await.unwrap();
+    let halves: Vec<_> = seen.iter().filter(|((p, r), _)| p == r).collect();
+    assert!(halves.is_empty(), "{seen:?}");
+    assert_eq!(seen.len(), 2, "both were seen: {seen:?}");
 }
