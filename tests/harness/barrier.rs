@@ -25,20 +25,36 @@ impl Database {
 
     /// From here on sagas of the kind `S` halt as they are about to record
     /// `event` (`started`, `succeeded`, `undo_started`, …) of `node`: they have
-    /// done all that comes before that, and nothing that comes after. One such
-    /// gate in a database at a time; a new one replaces the old.
+    /// done all that comes before that, and nothing that comes after. The gates
+    /// of a database are those that were asked for last.
     pub fn gate<S: Saga>(&self, node: &str, event: &str) -> Barrier {
-        let index = S::nodes()
-            .iter()
-            .position(|n| n.name == node)
-            .unwrap_or_else(|| panic!("{} has no node {node}", S::NAME));
-        let saga = S::NAME;
+        self.set_gates(&gate_sql::<S>(node, event))
+    }
+
+    /// As [`Database::gate`], for many at once: the next saga of the kind `S`
+    /// halts at the first of these records, the one after it at the second.
+    pub fn gates<S: Saga>(&self, points: &[(&str, &str)]) -> Barrier {
+        let name = S::NAME;
+        let before = self
+            .count(&format!("SELECT count(*) FROM saga WHERE name = '{name}'"));
+        let before = usize::try_from(before).unwrap();
+        let sql = points.iter().enumerate().map(|(n, (node, event))| {
+            format!(
+                "{} AND (SELECT count(*) FROM saga WHERE name = '{name}' \
+                 AND time_created < s.time_created) = {}",
+                gate_sql::<S>(node, event),
+                before + n,
+            )
+        });
+        self.set_gates(&sql.collect::<Vec<_>>().join(" OR "))
+    }
+
+    fn set_gates(&self, halts: &str) -> Barrier {
         self.try_sql(&format!(
             "CREATE OR REPLACE FUNCTION test_gate() RETURNS trigger \
              LANGUAGE plpgsql AS $$ BEGIN \
-                 IF NEW.node_id = {index} AND NEW.event_type = '{event}' \
-                     AND EXISTS (SELECT 1 FROM saga \
-                         WHERE id = NEW.saga_id AND name = '{saga}') \
+                 IF EXISTS (SELECT 1 FROM saga s \
+                     WHERE s.id = NEW.saga_id AND ({halts})) \
                  THEN PERFORM pg_advisory_xact_lock_shared(1); END IF; \
                  RETURN NEW; \
              END $$; \
@@ -49,6 +65,19 @@ impl Database {
         .unwrap();
         self.hold("SELECT pg_advisory_xact_lock(1)")
     }
+}
+
+/// Is the new record this event of this node of a saga `s` of this kind?
+fn gate_sql<S: Saga>(node: &str, event: &str) -> String {
+    let saga = S::NAME;
+    let index = S::nodes()
+        .iter()
+        .position(|n| n.name == node)
+        .unwrap_or_else(|| panic!("{saga} has no node {node}"));
+    format!(
+        "s.name = '{saga}' AND NEW.node_id = {index} \
+         AND NEW.event_type = '{event}'"
+    )
 }
 
 impl Barrier {

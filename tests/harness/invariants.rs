@@ -1,8 +1,7 @@
 //! What must hold in any test once all is done: the record and the sleds agree,
 //! and nothing outlives its cause.
 
-use crate::wait::DEADLINE;
-use crate::{Agent, Database, TestNexus};
+use crate::{Agent, DEADLINE, Database, TestNexus, eventually};
 use diesel::sql_types::Text;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 use serde_json::Value;
@@ -16,7 +15,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// the list of sleds whose agents are not there to answer.
 const WRONG_ROWS: &[&str] = &[
     // Unsettled: somebody is at work, or means to be soon. A failed start may
-    // wait for its retry, and a VMM may be abandoned while its sled is silent.
+    // wait for its retry or for a change, and a VMM may be abandoned while its
+    // sled is silent.
     "SELECT 'unfinished saga ' || name || ' of instance ' || instance_id \
      FROM saga WHERE time_ended IS NULL",
     "SELECT 'unsettled instance ' || i.id || ', ' || i.state || ', meant to \
@@ -24,7 +24,8 @@ const WRONG_ROWS: &[&str] = &[
      FROM instance i \
      WHERE reconcile_at IS NOT NULL \
        AND NOT (state = 'failed' AND reconcile_at > now() \
-           AND reconcile_at >= COALESCE(next_retry_at, reconcile_at)) \
+           AND reconcile_at >= COALESCE(next_retry_at, \
+               now() + INTERVAL '1 minute')) \
        AND NOT EXISTS (SELECT 1 FROM vmm v WHERE v.instance_id = i.id \
            AND v.state = 'abandoned' AND v.sled_id::TEXT IN ({down}))",
     // Attempts.
@@ -118,6 +119,22 @@ impl TestNexus {
             assert!(began.elapsed() < DEADLINE, "wrong: {wrong:#?}");
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Waits until the instance rests in `failed`, with no retry planned, and
+    /// whatever the system had to do about it is done.
+    pub async fn rests_failed(&self, instance: &str) {
+        let rests = format!(
+            "SELECT count(*) FROM instance \
+             WHERE id = '{instance}' AND state = 'failed' \
+               AND next_retry_at IS NULL \
+               AND (reconcile_at IS NULL \
+                   OR reconcile_at > now() + INTERVAL '1 minute')"
+        );
+        eventually("the instance rests in failed", async || {
+            (self.database.count(&rests) == 1).then_some(())
+        })
+        .await;
     }
 
     /// Checks that no instance runs twice at this moment.

@@ -5,16 +5,24 @@
 
 mod access;
 mod auto_restart;
+mod constraints;
 mod expunge;
 mod guest;
 mod instance_api;
 mod instance_update;
 mod instance_walk;
+mod nexus_killed;
 mod pagination;
+mod placement;
 mod project;
+mod query_plans;
 mod recovery;
 mod saga_proofs;
+mod schema;
 mod sled;
 mod sled_failure;
+mod sql_rules;
+mod start_attempt;
+mod start_failure;
 mod supersede;
 mod unreachable;
