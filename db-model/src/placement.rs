@@ -143,7 +143,10 @@ pub fn choose(
         excluded,
         best_sled: open
             .iter()
-            .min_by_key(|s| (missing_ppm(demand, s), s.id))
+            // One on which it never fits is near only in numbers.
+            .min_by_key(|s| {
+                (!fits_when_empty(demand, s), missing_ppm(demand, s), s.id)
+            })
             .map(|s| BestSled {
                 free_vcpus: count(free_vcpus(s)),
                 free_memory: bytes(free_memory(s)),
@@ -151,9 +154,7 @@ pub fn choose(
                 short_memory: bytes(demand.memory.to_i64() - free_memory(s)),
             }),
         fits_an_empty_sled: sleds.iter().any(|s| {
-            s.policy == SledPolicy::InService
-                && s.vcpus >= demand.vcpus
-                && s.memory_bytes >= demand.memory
+            s.policy == SledPolicy::InService && fits_when_empty(demand, s)
         }),
     }))
 }
@@ -164,6 +165,10 @@ fn fullness_ppm(demand: Demand, sled: &Sled) -> i64 {
         sled.reserved_memory_bytes.to_i64() + demand.memory.to_i64(),
         sled.memory_bytes.to_i64(),
     ))
+}
+
+fn fits_when_empty(demand: Demand, sled: &Sled) -> bool {
+    sled.vcpus >= demand.vcpus && sled.memory_bytes >= demand.memory
 }
 
 /// The share of `demand` that a sled lacks, by the scarcer resource.
@@ -193,9 +198,12 @@ impl Shortfall {
         let Some(best) = self.best_sled.clone() else {
             return StartFailure {
                 kind: StartFailureKind::NoSledInService,
-                message: "There is no host in service that takes new \
-                          instances."
-                    .to_string(),
+                message: if self.excluded.unreachable > 0 {
+                    "No host that takes new instances can be reached."
+                } else {
+                    "There is no host in service that takes new instances."
+                }
+                .to_string(),
                 transient: true,
                 details: StartFailureDetails::Placement(self),
             };

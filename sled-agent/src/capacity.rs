@@ -31,10 +31,10 @@ struct Share {
 pub(crate) enum NoRoom {
     #[error("a VMM needs at least one vCPU and some memory")]
     Nothing,
-    #[error("the host has {free} vCPUs left and the VMM needs {needed}")]
+    #[error("the host has {free} vCPUs left, and {needed} are needed.")]
     Vcpus { needed: u64, free: u64 },
     #[error(
-        "the host has {free} bytes of memory left and the VMM needs {needed}"
+        "the host has {free} bytes of memory left, and {needed} are needed."
     )]
     Memory { needed: u64, free: u64 },
 }

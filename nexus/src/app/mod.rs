@@ -96,8 +96,7 @@ impl From<db_queries::Error> for Error {
             return Error::internal(error);
         };
         Error::Unavailable {
-            message: "The database cannot be reached; nothing was changed as \
-                      far as is known. Ask again."
+            message: "The database cannot be reached at the moment. Ask again."
                 .to_string(),
             retry_after_secs: RETRY_AFTER_SECS,
             source: Some(source),

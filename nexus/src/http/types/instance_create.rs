@@ -143,7 +143,8 @@ pub(super) fn refuse_if(
     if wished {
         return Err(Error::invalid_value(
             field,
-            "this is not possible yet: leave it out",
+            "this is not possible yet: leave it out or empty, or null where it \
+             must be there",
         ));
     }
     Ok(())
