@@ -3,4 +3,5 @@
 //! and once all is calm, everything is as it was wanted.
 
 mod product;
+mod table;
 mod walk;
