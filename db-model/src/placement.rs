@@ -567,7 +567,12 @@ mod tests {
                     memory + short_memory - 1
                 ));
             }
-            // No sled that takes instances comes nearer.
+            // No sled that takes instances comes nearer, of those on which it
+            // fits when they are empty, if there are any.
+            let open = |s: &&Sled| takes_instances(s);
+            let large = |s: &Sled| fits_when_empty(demand, s);
+            let any_large = sleds.iter().filter(open).any(large);
+            let near = |s: &&Sled| open(s) && (large(s) || !any_large);
             let missing = |vcpus: i64, memory: i64| {
                 let vcpus = (i128::from(vcpus), i128::from(demand.vcpus));
                 let memory =
@@ -579,7 +584,7 @@ mod tests {
                 }
             };
             let (part, whole) = missing(short_vcpus, short_memory);
-            for other in sleds.iter().filter(|s| takes_instances(s)) {
+            for other in sleds.iter().filter(near) {
                 let lacks = (demand.vcpus - other.vcpus + other.reserved_vcpus)
                     .max(0);
                 let lacks_memory = (demand.memory.to_i64()
