@@ -1,0 +1,1 @@
+//! The queries that run all the time reach their rows through an index.
