@@ -105,6 +105,24 @@ impl NexusProcess {
         }
     }
 
+    /// Starts one that is not to serve: how it exits (`None`: by a signal), and
+    /// all that it says to operators.
+    pub async fn refused(
+        dir: &Path,
+        database_url: &str,
+    ) -> (Option<i32>, String) {
+        std::fs::write(dir.join("sled-secret"), SLED_SECRET).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let tuning = Tuning::default();
+        let (mut child, addresses) =
+            spawn(dir, database_url, &tuning, any, any);
+        let code = tokio::time::timeout(crate::DEADLINE, child.exited())
+            .await
+            .expect("it neither serves nor exits");
+        assert!(!addresses.exists(), "it served");
+        (code, child.log())
+    }
+
     /// Starts a new one where the old one was, which must be dead.
     pub async fn restart(&mut self) {
         let (child, ..) = launch(
@@ -170,6 +188,25 @@ async fn launch(
     external: SocketAddr,
     internal: SocketAddr,
 ) -> (Child, SocketAddr, SocketAddr) {
+    let (child, addresses) =
+        spawn(dir, database_url, tuning, external, internal);
+    let bound = eventually("Nexus serves", async || {
+        let text = std::fs::read_to_string(&addresses).ok()?;
+        serde_json::from_str::<Value>(&text).ok()
+    })
+    .await;
+    let address = |key: &str| bound[key].as_str().unwrap().parse().unwrap();
+    (child, address("external"), address("internal"))
+}
+
+/// The process, and the file in which it says where it serves.
+fn spawn(
+    dir: &Path,
+    database_url: &str,
+    tuning: &Tuning,
+    external: SocketAddr,
+    internal: SocketAddr,
+) -> (Child, PathBuf) {
     let addresses = dir.join("nexus-addresses.json");
     let _ = std::fs::remove_file(&addresses);
     let config = format!(
@@ -190,12 +227,5 @@ async fn launch(
         "--config".to_string(),
         config_path(dir).to_str().unwrap().to_string(),
     ];
-    let child = Child::start("nexus", &args, &dir.join("nexus.log"));
-    let bound = eventually("Nexus serves", async || {
-        let text = std::fs::read_to_string(&addresses).ok()?;
-        serde_json::from_str::<Value>(&text).ok()
-    })
-    .await;
-    let address = |key: &str| bound[key].as_str().unwrap().parse().unwrap();
-    (child, address("external"), address("internal"))
+    (Child::start("nexus", &args, &dir.join("nexus.log")), addresses)
 }

@@ -1,0 +1,571 @@
+//! Each constraint of the schema: that it holds out what it is there for, and
+//! that it is this one which does.
+
+use diesel::connection::SimpleConnection;
+use diesel::result::Error as DieselError;
+use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
+use harness::Database;
+use std::collections::BTreeSet;
+
+/// One row of each table, at the least, all valid: "rest" is an instance that
+/// is stopped, "busy" one that runs, "soon" one that is being started.
+const ROWS: &str = "
+INSERT INTO silo VALUES
+    ('00000000-0000-0000-0000-000000000001', 'silo', '', now(), now(), NULL);
+INSERT INTO silo_user VALUES
+    ('00000000-0000-0000-0000-000000000002',
+     '00000000-0000-0000-0000-000000000001', 'user', TRUE, now(), now(), NULL);
+INSERT INTO api_token VALUES
+    ('00000000-0000-0000-0000-000000000003',
+     '00000000-0000-0000-0000-000000000002', repeat('a', 64), now(), NULL);
+INSERT INTO project VALUES
+    ('00000000-0000-0000-0000-000000000004',
+     '00000000-0000-0000-0000-000000000001', 'project', '', now(), now(),
+     NULL);
+INSERT INTO sled VALUES
+    ('00000000-0000-0000-0000-000000000005', '127.0.0.1:1', 'S1', 'P', 1,
+     'in_service', 'provisionable', gen_random_uuid(), 8, 1024, 1, 2, 256,
+     now(), now(), now());
+INSERT INTO instance (id, project_id, name, description, time_created,
+    time_modified, hostname, ncpus, memory_bytes, user_data,
+    network_interfaces, state, state_gen, time_state_updated, active_vmm_id,
+    pending_start_attempt_id, latest_start_attempt_id, failed_starts,
+    reconcile_errors, view_gen, intended_state)
+VALUES
+    ('00000000-0000-0000-0000-000000000010',
+     '00000000-0000-0000-0000-000000000004', 'rest', '', now(), now(), 'rest',
+     2, 256, '', '[]', 'no_vmm', 1, now(), NULL, NULL, NULL, 0, 0, 1,
+     'stopped'),
+    ('00000000-0000-0000-0000-000000000011',
+     '00000000-0000-0000-0000-000000000004', 'busy', '', now(), now(), 'busy',
+     2, 256, '', '[]', 'vmm', 1, now(),
+     '00000000-0000-0000-0000-000000000021', NULL,
+     '00000000-0000-0000-0000-000000000031', 0, 0, 1, 'running'),
+    ('00000000-0000-0000-0000-000000000012',
+     '00000000-0000-0000-0000-000000000004', 'soon', '', now(), now(), 'soon',
+     2, 256, '', '[]', 'no_vmm', 1, now(), NULL,
+     '00000000-0000-0000-0000-000000000032',
+     '00000000-0000-0000-0000-000000000032', 0, 0, 1, 'running');
+INSERT INTO start_attempt (id, instance_id, reason, vmm_id, time_started,
+    time_ended, outcome, held_back)
+VALUES
+    ('00000000-0000-0000-0000-000000000031',
+     '00000000-0000-0000-0000-000000000011', 'user',
+     '00000000-0000-0000-0000-000000000021', now(), now(), 'started', 0),
+    ('00000000-0000-0000-0000-000000000032',
+     '00000000-0000-0000-0000-000000000012', 'user', NULL, now(), NULL,
+     'pending', 0);
+INSERT INTO vmm (id, instance_id, sled_id, start_attempt_id, state,
+    generation, may_run, ever_ran, unanswered, time_created,
+    time_state_updated)
+VALUES
+    ('00000000-0000-0000-0000-000000000021',
+     '00000000-0000-0000-0000-000000000011',
+     '00000000-0000-0000-0000-000000000005',
+     '00000000-0000-0000-0000-000000000031', 'running', 3, TRUE, TRUE, 0,
+     now(), now()),
+    ('00000000-0000-0000-0000-000000000022',
+     '00000000-0000-0000-0000-000000000010',
+     '00000000-0000-0000-0000-000000000005',
+     gen_random_uuid(), 'abandoned', 3, TRUE, FALSE, 0, now(), now());
+INSERT INTO sled_reservation VALUES
+    ('00000000-0000-0000-0000-000000000021',
+     '00000000-0000-0000-0000-000000000011',
+     '00000000-0000-0000-0000-000000000005', 'active', 2, 256, now());
+INSERT INTO saga VALUES
+    ('00000000-0000-0000-0000-000000000041', 'instance-start',
+     '00000000-0000-0000-0000-000000000012', 'running', '{}',
+     gen_random_uuid(), gen_random_uuid(), 1, now(), now(), NULL);
+INSERT INTO saga_node_event VALUES
+    ('00000000-0000-0000-0000-000000000041', 1, 'started', NULL,
+     gen_random_uuid(), now());
+INSERT INTO nexus_lease VALUES
+    (gen_random_uuid(), '127.0.0.1:2', now(), now(), now(), NULL, NULL);
+";
+
+/// A constraint, and what it must hold out. Each statement would be taken if
+/// it were not for that one constraint.
+const ATTEMPTS: &[(&str, &str)] = &[
+    // One row of metadata.
+    (
+        "db_metadata_one_row",
+        "INSERT INTO db_metadata (singleton, version) VALUES (FALSE, 3)",
+    ),
+    // Silos and who is in them.
+    (
+        "silo_live_name",
+        "INSERT INTO silo SELECT gen_random_uuid(), name, '', now(), now(), \
+             NULL FROM silo",
+    ),
+    (
+        "silo_user_silo_id_fkey",
+        "UPDATE silo_user SET silo_id = gen_random_uuid()",
+    ),
+    (
+        "silo_user_live_external_id",
+        "INSERT INTO silo_user SELECT gen_random_uuid(), silo_id, \
+             external_id, FALSE, now(), now(), NULL FROM silo_user",
+    ),
+    (
+        "api_token_silo_user_id_fkey",
+        "UPDATE api_token SET silo_user_id = gen_random_uuid()",
+    ),
+    ("api_token_is_hashed", "UPDATE api_token SET token_hash = 'clear text'"),
+    (
+        "api_token_hash",
+        "INSERT INTO api_token SELECT gen_random_uuid(), silo_user_id, \
+             token_hash, now(), NULL FROM api_token",
+    ),
+    ("project_silo_id_fkey", "UPDATE project SET silo_id = gen_random_uuid()"),
+    (
+        "project_live_name",
+        "INSERT INTO project SELECT gen_random_uuid(), silo_id, name, '', \
+             now(), now(), NULL FROM project",
+    ),
+    // Sleds.
+    ("sled_vcpus_not_overcommitted", "UPDATE sled SET reserved_vcpus = 9"),
+    ("sled_vcpus_not_overcommitted", "UPDATE sled SET reserved_vcpus = -1"),
+    ("sled_vcpus_not_overcommitted", "UPDATE sled SET vcpus = 1"),
+    (
+        "sled_memory_not_overcommitted",
+        "UPDATE sled SET reserved_memory_bytes = 1025",
+    ),
+    (
+        "sled_memory_not_overcommitted",
+        "UPDATE sled SET reserved_memory_bytes = -1",
+    ),
+    ("sled_memory_not_overcommitted", "UPDATE sled SET memory_bytes = 255"),
+    // Instances.
+    (
+        "instance_project_id_fkey",
+        "UPDATE instance SET project_id = gen_random_uuid() \
+             WHERE name = 'rest'",
+    ),
+    (
+        "instance_live_name",
+        "UPDATE instance SET name = 'busy' WHERE name = 'rest'",
+    ),
+    (
+        "instance_has_a_size",
+        "UPDATE instance SET ncpus = 0 WHERE name = 'rest'",
+    ),
+    (
+        "instance_has_a_size",
+        "UPDATE instance SET memory_bytes = 0 WHERE name = 'rest'",
+    ),
+    (
+        "instance_vmm_iff_linked",
+        "UPDATE instance SET state = 'vmm' WHERE name = 'rest'",
+    ),
+    (
+        "instance_vmm_iff_linked",
+        "UPDATE instance SET active_vmm_id = NULL WHERE name = 'busy'",
+    ),
+    (
+        "instance_vmm_iff_linked",
+        "UPDATE instance SET state = 'failed' WHERE name = 'busy'",
+    ),
+    (
+        "instance_vmm_iff_linked",
+        "UPDATE instance SET active_vmm_id = gen_random_uuid() \
+             WHERE name = 'rest'",
+    ),
+    (
+        "instance_target_needs_active",
+        "UPDATE instance SET target_vmm_id = gen_random_uuid() \
+             WHERE name = 'rest'",
+    ),
+    (
+        "instance_last_failure_whole",
+        "UPDATE instance SET last_failure_kind = 'panic' WHERE name = 'rest'",
+    ),
+    (
+        "instance_last_failure_whole",
+        "UPDATE instance SET last_failure_message = 'It broke.' \
+             WHERE name = 'rest'",
+    ),
+    (
+        "instance_last_failure_whole",
+        "UPDATE instance SET time_last_failure = now() WHERE name = 'rest'",
+    ),
+    (
+        "instance_last_failure_whole",
+        "UPDATE instance SET last_failure_kind = 'panic', \
+             last_failure_message = 'It broke.' WHERE name = 'rest'",
+    ),
+    (
+        "instance_last_failure_whole",
+        "UPDATE instance SET last_failure_kind = 'panic', \
+             time_last_failure = now() WHERE name = 'rest'",
+    ),
+    (
+        "instance_destroyed_is_deleted",
+        "UPDATE instance SET state = 'destroyed' WHERE name = 'rest'",
+    ),
+    // What omicron#9177 was.
+    (
+        "instance_wanted_is_pending",
+        "UPDATE instance SET intended_state = 'running' WHERE name = 'rest'",
+    ),
+    (
+        "instance_wanted_is_pending",
+        "UPDATE instance SET pending_start_attempt_id = NULL \
+             WHERE name = 'soon'",
+    ),
+    (
+        "instance_wanted_is_pending",
+        "UPDATE instance SET state = 'no_vmm', active_vmm_id = NULL \
+             WHERE name = 'busy'",
+    ),
+    (
+        "instance_pending_is_wanted",
+        "UPDATE instance SET intended_state = 'stopped' WHERE name = 'soon'",
+    ),
+    (
+        "instance_pending_is_wanted",
+        "UPDATE instance SET intended_state = 'destroyed', \
+             time_deleted = now() WHERE name = 'soon'",
+    ),
+    (
+        "instance_pending_is_wanted",
+        "UPDATE instance SET pending_start_attempt_id = gen_random_uuid() \
+             WHERE name = 'rest'",
+    ),
+    (
+        "instance_failed_is_wanted",
+        "UPDATE instance SET state = 'failed' WHERE name = 'rest'",
+    ),
+    (
+        "instance_failed_is_wanted",
+        "UPDATE instance SET state = 'failed' WHERE name = 'soon'",
+    ),
+    (
+        "instance_deleted_iff_unwanted",
+        "UPDATE instance SET time_deleted = now() WHERE name = 'rest'",
+    ),
+    (
+        "instance_deleted_iff_unwanted",
+        "UPDATE instance SET intended_state = 'destroyed' WHERE name = 'rest'",
+    ),
+    // VMMs.
+    ("vmm_instance_id_fkey", "UPDATE vmm SET instance_id = gen_random_uuid()"),
+    ("vmm_sled_id_fkey", "UPDATE vmm SET sled_id = gen_random_uuid()"),
+    (
+        "vmm_failure_iff_failed",
+        "UPDATE vmm SET state = 'failed', end_reason = 'panic', \
+             time_ended = now() WHERE state = 'running'",
+    ),
+    (
+        "vmm_failure_iff_failed",
+        "UPDATE vmm SET failure_reason = 'It broke.' WHERE state = 'running'",
+    ),
+    (
+        "vmm_failure_iff_failed",
+        "UPDATE vmm SET state = 'destroyed', failure_reason = 'It broke.', \
+             end_reason = 'panic', time_ended = now() \
+             WHERE state = 'running'",
+    ),
+    (
+        "vmm_end_reason_iff_ended",
+        "UPDATE vmm SET state = 'destroyed' WHERE state = 'running'",
+    ),
+    (
+        "vmm_end_reason_iff_ended",
+        "UPDATE vmm SET state = 'failed', failure_reason = 'It broke.' \
+             WHERE state = 'running'",
+    ),
+    (
+        "vmm_end_reason_iff_ended",
+        "UPDATE vmm SET end_reason = 'panic', time_ended = now() \
+             WHERE state = 'running'",
+    ),
+    // To be abandoned is no end.
+    (
+        "vmm_end_reason_iff_ended",
+        "UPDATE vmm SET end_reason = 'gone', time_ended = now() \
+             WHERE state = 'abandoned'",
+    ),
+    (
+        "vmm_end_time_iff_ended",
+        "UPDATE vmm SET state = 'destroyed', end_reason = 'requested' \
+             WHERE state = 'running'",
+    ),
+    (
+        "vmm_end_time_iff_ended",
+        "UPDATE vmm SET time_ended = now() WHERE state = 'running'",
+    ),
+    (
+        "vmm_ran_was_allowed",
+        "UPDATE vmm SET may_run = FALSE WHERE state = 'running'",
+    ),
+    // What they hold.
+    (
+        "sled_reservation_vmm_id_fkey",
+        "UPDATE sled_reservation SET vmm_id = gen_random_uuid()",
+    ),
+    (
+        "sled_reservation_instance_id_fkey",
+        "UPDATE sled_reservation SET instance_id = gen_random_uuid()",
+    ),
+    (
+        "sled_reservation_sled_id_fkey",
+        "UPDATE sled_reservation SET sled_id = gen_random_uuid()",
+    ),
+    ("sled_reservation_has_a_size", "UPDATE sled_reservation SET vcpus = 0"),
+    (
+        "sled_reservation_has_a_size",
+        "UPDATE sled_reservation SET memory_bytes = 0",
+    ),
+    (
+        "sled_reservation_one_per_role",
+        "INSERT INTO sled_reservation \
+             SELECT vmm.id, r.instance_id, r.sled_id, r.role, 1, 1, now() \
+             FROM sled_reservation r, vmm WHERE vmm.state = 'abandoned'",
+    ),
+    // Attempts.
+    (
+        "start_attempt_instance_id_fkey",
+        "UPDATE start_attempt SET instance_id = gen_random_uuid()",
+    ),
+    (
+        "start_attempt_kind_iff_failed",
+        "UPDATE start_attempt SET outcome = 'failed' \
+             WHERE outcome = 'started'",
+    ),
+    (
+        "start_attempt_kind_iff_failed",
+        "UPDATE start_attempt SET failure_kind = 'internal', \
+             failure_message = 'It broke.', failure_transient = FALSE, \
+             failure_details = '{}' WHERE outcome = 'started'",
+    ),
+    (
+        "start_attempt_kind_iff_failed",
+        "UPDATE start_attempt SET failure_kind = 'internal', \
+             failure_message = 'It broke.', failure_transient = FALSE, \
+             failure_details = '{}' WHERE outcome = 'pending'",
+    ),
+    (
+        "start_attempt_failure_whole",
+        "UPDATE start_attempt SET outcome = 'failed', \
+             failure_kind = 'internal', failure_transient = FALSE, \
+             failure_details = '{}' WHERE outcome = 'started'",
+    ),
+    (
+        "start_attempt_failure_whole",
+        "UPDATE start_attempt SET outcome = 'failed', \
+             failure_kind = 'internal', failure_message = 'It broke.', \
+             failure_details = '{}' WHERE outcome = 'started'",
+    ),
+    (
+        "start_attempt_failure_whole",
+        "UPDATE start_attempt SET outcome = 'failed', \
+             failure_kind = 'internal', failure_message = 'It broke.', \
+             failure_transient = FALSE WHERE outcome = 'started'",
+    ),
+    (
+        "start_attempt_failure_whole",
+        "UPDATE start_attempt SET failure_message = 'It broke.' \
+             WHERE outcome = 'started'",
+    ),
+    (
+        "start_attempt_ended_iff_not_pending",
+        "UPDATE start_attempt SET time_ended = now() \
+             WHERE outcome = 'pending'",
+    ),
+    (
+        "start_attempt_ended_iff_not_pending",
+        "UPDATE start_attempt SET outcome = 'superseded' \
+             WHERE outcome = 'pending'",
+    ),
+    (
+        "start_attempt_ended_iff_not_pending",
+        "UPDATE start_attempt SET time_ended = NULL WHERE outcome = 'started'",
+    ),
+    (
+        "start_attempt_one_pending",
+        "INSERT INTO start_attempt (id, instance_id, reason, time_started, \
+             outcome, held_back) \
+         SELECT gen_random_uuid(), instance_id, 'user', now(), 'pending', 0 \
+             FROM start_attempt WHERE outcome = 'pending'",
+    ),
+    // Sagas.
+    ("saga_ended_iff_over", "UPDATE saga SET state = 'done'"),
+    ("saga_ended_iff_over", "UPDATE saga SET state = 'abandoned'"),
+    ("saga_ended_iff_over", "UPDATE saga SET time_ended = now()"),
+    (
+        "saga_ended_iff_over",
+        "UPDATE saga SET state = 'unwinding', time_ended = now()",
+    ),
+    (
+        "saga_one_unfinished",
+        "INSERT INTO saga SELECT gen_random_uuid(), name, instance_id, \
+             'unwinding', dag, creator_sec, current_sec, 1, now(), now(), \
+             NULL FROM saga",
+    ),
+    (
+        "saga_node_event_saga_id_fkey",
+        "UPDATE saga_node_event SET saga_id = gen_random_uuid()",
+    ),
+    (
+        "nexus_lease_taken_whole",
+        "UPDATE nexus_lease SET taken_by = gen_random_uuid()",
+    ),
+    ("nexus_lease_taken_whole", "UPDATE nexus_lease SET time_taken = now()"),
+];
+
+/// What a constraint must let by, since it speaks of the living, or of one
+/// side only.
+const TAKEN: &[(&str, &str)] = &[
+    (
+        "a name whose owner is deleted is free",
+        "UPDATE instance SET time_deleted = now(), \
+             intended_state = 'destroyed' WHERE name = 'rest'; \
+         UPDATE instance SET name = 'rest' WHERE name = 'soon'",
+    ),
+    (
+        "a deleted project's name is free",
+        "UPDATE project SET time_deleted = now(); \
+         INSERT INTO project SELECT gen_random_uuid(), silo_id, name, '', \
+             now(), now(), NULL FROM project",
+    ),
+    (
+        "a deleted silo's name is free",
+        "UPDATE silo SET time_deleted = now(); \
+         INSERT INTO silo SELECT gen_random_uuid(), name, '', now(), now(), \
+             NULL FROM silo",
+    ),
+    (
+        "a deleted user's name is free",
+        "UPDATE silo_user SET time_deleted = now(); \
+         INSERT INTO silo_user SELECT gen_random_uuid(), silo_id, \
+             external_id, FALSE, now(), now(), NULL FROM silo_user",
+    ),
+    (
+        "what is abandoned is outside of one reservation for each role",
+        "UPDATE sled_reservation SET role = 'abandoned'; \
+         INSERT INTO sled_reservation \
+             SELECT vmm.id, r.instance_id, r.sled_id, r.role, 1, 1, now() \
+             FROM sled_reservation r, vmm WHERE vmm.state = 'abandoned'",
+    ),
+    (
+        "an attempt follows one that ended",
+        "INSERT INTO start_attempt (id, instance_id, reason, time_started, \
+             outcome, held_back) \
+         SELECT gen_random_uuid(), instance_id, 'user', now(), 'pending', 0 \
+             FROM start_attempt WHERE outcome = 'started'",
+    ),
+    (
+        "a saga follows one that is over",
+        "UPDATE saga SET state = 'done', time_ended = now(); \
+         INSERT INTO saga SELECT gen_random_uuid(), name, instance_id, \
+             'running', dag, creator_sec, current_sec, 1, now(), now(), \
+             NULL FROM saga",
+    ),
+    (
+        "a sled may be full",
+        "UPDATE sled SET reserved_vcpus = vcpus, \
+             reserved_memory_bytes = memory_bytes",
+    ),
+    (
+        "wanted and failed, nobody starts it",
+        "UPDATE instance SET state = 'failed', active_vmm_id = NULL \
+             WHERE name = 'busy'",
+    ),
+];
+
+async fn database() -> Database {
+    let database = Database::create().await;
+    database.try_sql(ROWS).unwrap();
+    database
+}
+
+/// The name of the constraint that refused, or what else came of it.
+fn refused_by(result: Result<(), DieselError>) -> String {
+    match result {
+        Ok(()) => "nothing".to_string(),
+        Err(DieselError::DatabaseError(_, info)) => info
+            .constraint_name()
+            .map_or_else(|| info.message().to_string(), str::to_string),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn each_constraint_holds_out_what_it_is_there_for() {
+    let database = database().await;
+    let mut conn = database.connect();
+    for (constraint, sql) in ATTEMPTS {
+        assert_eq!(
+            refused_by(conn.batch_execute(sql)),
+            *constraint,
+            "what refuses: {sql}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_other_constraint_would_hold_that_out() {
+    let database = database().await;
+    let mut conn = database.connect();
+    let all = constraints(&mut conn);
+    for (constraint, sql) in ATTEMPTS {
+        let drop = &all.iter().find(|c| c.name == *constraint).unwrap().drop;
+        conn.batch_execute(&format!("BEGIN; {drop}")).unwrap();
+        let refused = refused_by(conn.batch_execute(sql));
+        conn.batch_execute("ROLLBACK").unwrap();
+        assert_eq!(refused, "nothing", "without {constraint}: {sql}");
+    }
+}
+
+#[tokio::test]
+async fn the_constraints_let_by_what_is_right() {
+    let database = database().await;
+    let mut conn = database.connect();
+    for (what, sql) in TAKEN {
+        conn.batch_execute("BEGIN").unwrap();
+        let refused = refused_by(conn.batch_execute(sql));
+        conn.batch_execute("ROLLBACK").unwrap();
+        assert_eq!(refused, "nothing", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn no_constraint_is_untried() {
+    let database = Database::create().await;
+    let catalog: BTreeSet<String> = constraints(&mut database.connect())
+        .into_iter()
+        .map(|constraint| constraint.name)
+        .collect();
+    let tried: BTreeSet<String> =
+        ATTEMPTS.iter().map(|(name, _)| (*name).to_string()).collect();
+    assert_eq!(catalog, tried, "left: in the database; right: tried here");
+}
+
+#[derive(QueryableByName)]
+struct Constraint {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    name: String,
+    /// The statement that drops it.
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    drop: String,
+}
+
+/// The CHECKs, the foreign keys and the unique indexes; primary keys are
+/// random ids.
+fn constraints(conn: &mut PgConnection) -> Vec<Constraint> {
+    sql_query(
+        "SELECT c.conname::TEXT AS name, \
+             concat('ALTER TABLE ', r.relname, ' DROP CONSTRAINT ', \
+                 c.conname) AS drop \
+         FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid \
+         WHERE c.contype IN ('c', 'f') \
+             AND c.connamespace = 'public'::regnamespace \
+         UNION ALL \
+         SELECT x.relname::TEXT, concat('DROP INDEX ', x.relname) \
+         FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid \
+         WHERE i.indisunique AND NOT i.indisprimary \
+             AND x.relnamespace = 'public'::regnamespace",
+    )
+    .load(conn)
+    .unwrap()
+}
