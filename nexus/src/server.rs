@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::background::reconciler::{Looks, Reconciler, VISIBILITY};
 use crate::background::recovery::Recovery;
+use crate::background::retention::Retention;
 use crate::background::watcher::Watcher;
 use crate::background::{self, Activators};
 use crate::config::Config;
@@ -151,6 +152,16 @@ impl Server {
                     log: log.new(o!("component" => "reconciler")),
                 },
                 activators.reconcile_wake_up(),
+                stopped.clone(),
+                log.clone(),
+            ),
+            background::spawn(
+                Retention {
+                    datastore: datastore.clone(),
+                    lease: lease.clone(),
+                    log: log.clone(),
+                },
+                Arc::new(Notify::new()),
                 stopped.clone(),
                 log.clone(),
             ),

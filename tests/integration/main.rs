@@ -17,6 +17,7 @@ mod placement;
 mod project;
 mod query_plans;
 mod recovery;
+mod retention;
 mod saga_proofs;
 mod schema;
 mod sled;

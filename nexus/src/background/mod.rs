@@ -6,6 +6,7 @@
 //!
 //! - [`reconciler`]: brings each unsettled instance nearer to its intent;
 //! - [`watcher`]: asks each sled for all its VMMs;
+//! - [`retention`]: forgets what is older than its time;
 //! - [`recovery`]: takes over sagas that nobody runs.
 
 mod activators;
@@ -13,6 +14,7 @@ mod driver;
 pub mod plan;
 pub mod reconciler;
 pub mod recovery;
+pub mod retention;
 pub mod watcher;
 
 pub use activators::Activators;
