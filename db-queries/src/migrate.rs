@@ -34,6 +34,8 @@ const MIGRATIONS: &[(i64, &[&str])] = &[
             include_str!("../../schema/002-intended-state/up07.sql"),
             include_str!("../../schema/002-intended-state/up08.sql"),
             include_str!("../../schema/002-intended-state/up09.sql"),
+            include_str!("../../schema/002-intended-state/up10.sql"),
+            include_str!("../../schema/002-intended-state/up11.sql"),
         ],
     ),
     (3, &[include_str!("../../schema/003-nexus-lease/up01.sql")]),

@@ -1,4 +1,5 @@
--- 'failed' now says that it should run, which nothing here does.
-UPDATE instance
-SET state = 'no_vmm', state_gen = state_gen + 1, view_gen = view_gen + 1
-WHERE state = 'failed' AND intended_state = 'stopped';
+-- A start that a deletion overtook is over; nobody would end it any more.
+UPDATE start_attempt
+SET outcome = 'superseded', time_ended = now()
+WHERE outcome = 'pending' AND instance_id IN (
+    SELECT id FROM instance WHERE intended_state = 'destroyed');

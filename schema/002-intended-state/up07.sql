@@ -1,2 +1,1 @@
-ALTER TABLE instance ADD CONSTRAINT instance_pending_is_wanted CHECK (
-    pending_start_attempt_id IS NULL OR intended_state = 'running');
+ALTER TABLE instance ALTER COLUMN intended_state SET NOT NULL;

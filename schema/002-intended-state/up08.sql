@@ -1,3 +1,3 @@
-ALTER TABLE instance ADD CONSTRAINT instance_failed_is_wanted CHECK (
-    state <> 'failed' OR (intended_state = 'running'
+ALTER TABLE instance ADD CONSTRAINT instance_wanted_is_pending CHECK (
+    NOT (intended_state = 'running' AND state = 'no_vmm'
         AND pending_start_attempt_id IS NULL));

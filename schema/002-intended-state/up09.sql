@@ -1,2 +1,2 @@
-ALTER TABLE instance ADD CONSTRAINT instance_deleted_iff_unwanted CHECK (
-    (intended_state = 'destroyed') = (time_deleted IS NOT NULL));
+ALTER TABLE instance ADD CONSTRAINT instance_pending_is_wanted CHECK (
+    pending_start_attempt_id IS NULL OR intended_state = 'running');

@@ -1,0 +1,3 @@
+ALTER TABLE instance ADD CONSTRAINT instance_failed_is_wanted CHECK (
+    state <> 'failed' OR (intended_state = 'running'
+        AND pending_start_attempt_id IS NULL));
