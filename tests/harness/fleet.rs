@@ -55,6 +55,17 @@ impl TestNexus {
         operator.request(reqwest::Method::POST, &path, None).await
     }
 
+    /// Has a sled, whose agent must be down, be one that has been silent for a
+    /// minute in which Nexus listened.
+    pub fn silent_for_a_minute(&self, sled: &str) {
+        self.sql(&format!(
+            "UPDATE nexus_lease \
+                 SET steady_since = steady_since - INTERVAL '1 minute'; \
+             UPDATE sled SET time_last_heartbeat = now() - INTERVAL '1 minute' \
+                 WHERE id = '{sled}'"
+        ));
+    }
+
     /// A user of the admin's own silo who may not see what is the fleet's.
     pub async fn plain_user(&self) -> Client {
         let token = self.process.bootstrap("main", "plain", false).await;

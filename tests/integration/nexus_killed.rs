@@ -269,6 +269,7 @@ async fn a_sled_that_dies_during_a_start_holds_it_up_and_does_not_lose_it() {
     nexus.check_invariants().await;
 }
 
+/// A fleet that holds all of a test's instances.
 fn roomy() -> Setup {
     let agent = AgentSettings { vcpus: 250, memory_gib: 250 };
     Setup { agent, ..Setup::default() }
@@ -309,7 +310,7 @@ async fn create_until_killed(
 
 #[tokio::test]
 async fn whatever_moment_nexus_is_killed_at_what_was_created_runs() {
-    const ROUNDS: u32 = 12;
+    const ROUNDS: u32 = 8;
     let mut nexus = TestNexus::with(roomy()).await;
     let names = |round| (0..6).map(move |n| format!("r{round}-{n}"));
     // How long it takes here when nobody is killed: the kills come at all

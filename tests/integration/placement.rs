@@ -151,10 +151,7 @@ async fn sleds_closed_expunged_or_silent_are_never_chosen() {
     nexus.set_provision_policy(&closed, "non_provisionable").await;
     nexus.expunge(&expunged).await.expect(204);
     nexus.agents[2].kill().await;
-    nexus.sql(&format!(
-        "UPDATE sled SET time_last_heartbeat = now() - INTERVAL '1 minute' \
-         WHERE id = '{silent}'"
-    ));
+    nexus.silent_for_a_minute(&silent);
     let made = (0..6).map(|n| make(&nexus, format!("fits-{n}"), 1, 1));
     let made = futures::future::join_all(made).await;
     let starts = made.iter().map(|id| nexus.ask(id, "start"));

@@ -288,9 +288,7 @@ async fn a_sled_that_takes_instances_again_is_used_at_once() {
 async fn a_sled_that_is_back_is_used_at_once() {
     let mut nexus = TestNexus::with(Setup::one_sled()).await;
     nexus.agents[0].kill().await;
-    nexus.sql(
-        "UPDATE sled SET time_last_heartbeat = now() - INTERVAL '1 minute'",
-    );
+    nexus.silent_for_a_minute(&nexus.agents[0].id);
     let id = nexus.create("waiter", true).await;
     let failed = failure(&nexus, &id, "no_sled_in_service").await;
     assert_eq!(failed["details"]["excluded"]["unreachable"], 1);

@@ -10,8 +10,9 @@ use slog::{Logger, info, warn};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two looks for sagas that nobody runs.
-const PERIOD: Duration = Duration::from_secs(1);
+/// Looks for sagas that nobody runs, in the time of a lease: what a process
+/// leaves waits little longer than its lease.
+const LOOKS_PER_LEASE: i32 = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -45,7 +46,8 @@ impl Task for Recovery {
     }
 
     async fn pause(&self) -> Duration {
-        PERIOD
+        let period = self.lease.time() / LOOKS_PER_LEASE;
+        period.to_std().unwrap_or_default()
     }
 }
 
