@@ -171,7 +171,9 @@ impl DataStore {
                 .filter(saga::time_ended.is_null())
                 .filter(saga::current_sec.ne(sec))
                 .filter(not(exists(leased)))
-                .order(saga::id.asc())
+                // The order of the index of unfinished sagas: by id alone, the
+                // primary key would do, and all that ever ran be read.
+                .order((saga::current_sec.asc(), saga::id.asc()))
                 .limit(limit)
                 .select(saga::id)
                 .for_update()
