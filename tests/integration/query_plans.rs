@@ -1,1 +1,442 @@
-//! The queries that run all the time reach their rows through an index.
+//! The queries that run all the time reach their rows through an index,
+//! however much there is beside them: the real methods are called on a database
+//! that has been in use for long, and the server's own counters say what they
+//! read.
+
+use chrono::TimeDelta;
+use db_model::{
+    Fence, InstanceId, ProjectId, SagaId, SecId, SiloId, SledId,
+    StartAttemptId, VmmId,
+};
+use db_queries::{ById, ByNameOrId, ByTime, DataStore, Page, PoolSettings};
+use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
+use harness::{Database, eventually, name};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What grows with use. A sled, a silo and a Nexus are few, and are scanned.
+const GROWING: [&str; 9] = [
+    "api_token",
+    "instance",
+    "project",
+    "saga",
+    "saga_node_event",
+    "silo_user",
+    "sled_reservation",
+    "start_attempt",
+    "vmm",
+];
+
+/// How often each method is called, on one connection: from the sixth time on,
+/// PostgreSQL may take a plan that fits any parameters.
+const CALLS: usize = 10;
+
+/// A page. It is to these tables as the API's page, of 100, is to larger ones:
+/// where a page is a good part of a table, to scan that is right.
+const LIMIT: i64 = 25;
+
+/// What one call may read of one table. Each table has many times as many rows,
+/// and no project, silo or sled has more of anything that lives.
+const ROWS_A_CALL: i64 = 250;
+
+/// What reads more, and how much, since no index has just what it asks for. Here
+/// 1000 instances have failed to start, and 7000 VMMs hold something.
+const READS_MORE: [(&str, i64); 3] = [
+    // All that have failed, of whichever project.
+    ("start_failure_list", 1250),
+    // All that have failed, to find which of them wait for room, and how long.
+    ("vmm_unlink", 1250),
+    // Other sleds' VMMs in passing, for want of the sled's own in order.
+    ("sled_instance_list", 3500),
+];
+
+/// A database in use: 10 000 instances in 50 projects (of 2500), on 100 sleds;
+/// of ten, seven run, one is stopped, one has failed to start, one is deleted.
+const FILL: &str = "
+INSERT INTO silo
+SELECT md5('silo-' || n)::UUID, 'silo-' || n, '', now(), now(), NULL
+FROM generate_series(0, 9) n;
+
+INSERT INTO silo_user
+SELECT md5('user-' || n)::UUID, md5('silo-' || n % 10)::UUID, 'user-' || n,
+    FALSE, now(), now(), NULL
+FROM generate_series(0, 4999) n;
+
+INSERT INTO api_token
+SELECT md5('token-' || n)::UUID, md5('user-' || n % 5000)::UUID,
+    md5('a-' || n) || md5('b-' || n), now(), NULL
+FROM generate_series(0, 9999) n;
+
+INSERT INTO project
+SELECT md5('project-' || n)::UUID, md5('silo-' || n % 10)::UUID,
+    'project-' || n, '', now(), now(), NULL
+FROM generate_series(0, 2499) n;
+
+INSERT INTO sled
+SELECT md5('sled-' || n)::UUID, '[::1]:' || n, 'serial-' || n, 'part', 1,
+    'in_service', 'provisionable', md5('agent-' || n)::UUID, 1024, 1 << 42,
+    1 << 42, 512, 1 << 41, now(), now(), now()
+FROM generate_series(0, 99) n;
+
+INSERT INTO instance (id, project_id, name, description, time_created,
+    time_modified, time_deleted, hostname, ncpus, memory_bytes, user_data,
+    network_interfaces, state, state_gen, time_state_updated, active_vmm_id,
+    latest_start_attempt_id, failed_starts, reconcile_at, reconcile_errors,
+    view_gen, intended_state)
+SELECT md5('instance-' || n)::UUID, md5('project-' || n / 200)::UUID,
+    'instance-' || n, '', now(), now(),
+    CASE WHEN n % 10 = 9 THEN now() END, 'host', 2, 1 << 30, '',
+    '{\"type\": \"none\"}',
+    CASE n % 10 WHEN 7 THEN 'no_vmm'::instance_state WHEN 8 THEN 'failed'
+        WHEN 9 THEN 'destroyed' ELSE 'vmm' END,
+    1, now() - n * INTERVAL '1 second',
+    CASE WHEN n % 10 < 7 THEN md5('vmm-' || n)::UUID END,
+    md5('attempt-' || n)::UUID, CASE WHEN n % 10 = 8 THEN 1 ELSE 0 END,
+    CASE n % 100 WHEN 0 THEN now() - INTERVAL '1 minute'
+        WHEN 1 THEN now() + INTERVAL '1 hour' END,
+    0, 1,
+    CASE n % 10 WHEN 7 THEN 'stopped'::intended_state
+        WHEN 9 THEN 'destroyed' ELSE 'running' END
+FROM generate_series(0, 9999) n;
+
+INSERT INTO start_attempt (id, instance_id, reason, vmm_id, time_started,
+    time_ended, outcome, failure_kind, failure_message, failure_transient,
+    failure_details, held_back)
+SELECT md5('attempt-' || n)::UUID, md5('instance-' || n % 10000)::UUID, 'user',
+    NULL, now() - n * INTERVAL '1 second', now(),
+    CASE n % 10 WHEN 8 THEN 'failed'::start_outcome ELSE 'started' END,
+    CASE n % 10 WHEN 8 THEN 'insufficient_capacity'::start_failure_kind END,
+    CASE n % 10 WHEN 8 THEN 'no room' END,
+    CASE n % 10 WHEN 8 THEN TRUE END,
+    CASE n % 10 WHEN 8 THEN '{}'::JSONB END, 0
+FROM generate_series(0, 19999) n;
+
+-- The second ten thousand are over.
+INSERT INTO vmm (id, instance_id, sled_id, start_attempt_id, state, generation,
+    may_run, ever_ran, end_reason, unanswered, time_created,
+    time_state_updated, time_ended)
+SELECT md5('vmm-' || n)::UUID, md5('instance-' || n % 10000)::UUID,
+    md5('sled-' || n / 10 % 100)::UUID, md5('attempt-' || n)::UUID,
+    CASE WHEN n < 10000 THEN 'running'::vmm_state ELSE 'destroyed' END, 3,
+    TRUE, TRUE,
+    CASE WHEN n < 10000 THEN NULL ELSE 'requested'::vmm_end_reason END, 0,
+    now(), now(), CASE WHEN n < 10000 THEN NULL ELSE now() END
+FROM generate_series(0, 19999) n
+WHERE n >= 10000 OR n % 10 < 7;
+
+INSERT INTO sled_reservation
+SELECT id, instance_id, sled_id, 'active', 2, 1 << 30, now()
+FROM vmm WHERE time_ended IS NULL;
+
+-- One in a hundred is not over: of each such two, one is run by a process that
+-- lives and one by one that does not.
+INSERT INTO nexus_lease (id, internal_address, time_started, lease_expires,
+    steady_since)
+SELECT md5('sec-1')::UUID, '[::1]:1', now(), now() + INTERVAL '1 hour', now();
+
+INSERT INTO saga
+SELECT md5('saga-' || n)::UUID, 'instance-start',
+    md5('instance-' || n)::UUID,
+    CASE WHEN n % 100 IN (2, 3) THEN 'running'::saga_state ELSE 'done' END,
+    '{}', md5('sec-0')::UUID,
+    CASE n % 100 WHEN 2 THEN md5('sec-1')::UUID ELSE md5('sec-0')::UUID END,
+    1, now(), now(),
+    CASE WHEN n % 100 IN (2, 3) THEN NULL ELSE now() END
+FROM generate_series(0, 9999) n;
+
+INSERT INTO saga_node_event
+SELECT md5('saga-' || n)::UUID, e, 'succeeded', '{}', md5('sec-0')::UUID, now()
+FROM generate_series(0, 9999) n, generate_series(0, 1) e;
+
+ANALYZE;
+";
+
+#[tokio::test]
+#[expect(clippy::print_stderr, reason = "who skips a test must say so")]
+async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
+    let database = Database::create().await;
+    let version = database.row("SELECT version() AS version");
+    if version["version"].as_str().unwrap().contains("CockroachDB") {
+        eprintln!("skipped: CockroachDB does not count what PostgreSQL does");
+        return;
+    }
+    database.try_sql(&FILL.replace("1 <<", "1::INT8 <<")).unwrap();
+    let mut counters = Counters::of(&database);
+
+    // It is seen when a method scans: this one does, and may.
+    let seen = counters
+        .reads(async |db, _| {
+            db.sled_all().await.unwrap();
+        })
+        .await;
+    assert_eq!(seen["sled"].scans, i64::try_from(CALLS).unwrap());
+
+    let instances: Vec<InstanceId> = ids(&database, "instance", 2);
+    let projects: Vec<ProjectId> = ids(&database, "project", 0);
+    let silos: Vec<SiloId> = ids(&database, "silo", 0);
+    let vmms: Vec<VmmId> = ids(&database, "vmm", 2);
+    let sagas: Vec<SagaId> = ids(&database, "saga", 2);
+    let attempts: Vec<StartAttemptId> = ids(&database, "attempt", 2);
+    let sleds: Vec<SledId> = ids(&database, "sled", 0);
+    let secs: Vec<SecId> = ids(&database, "sec", 0);
+    let (project, silo, sled) = (projects[0], silos[0], sleds[0]);
+    let living = secs[1];
+    let middle = Uuid::from_u128(u128::MAX / 2);
+    let token = database.row("SELECT token_hash FROM api_token LIMIT 1");
+    let token = token["token_hash"].as_str().unwrap().to_string();
+    let by_id = |after| Page { by: ByNameOrId::Id { after }, limit: LIMIT };
+    let by_name = |after: Option<&str>, descending| Page {
+        by: ByNameOrId::Name { after: after.map(name), descending },
+        limit: LIMIT,
+    };
+
+    let mut faults = Vec::new();
+    macro_rules! probe {
+        ($what:literal, |$db:ident, $n:ident| $call:expr) => {
+            let reads = counters.reads(async |$db, $n| $call).await;
+            faults.extend(faults_of($what, &reads));
+        };
+    }
+
+    probe!("authenticate", |db, _n| {
+        db.authenticate(token.clone()).await.unwrap();
+    });
+    probe!("project_list by name", |db, _n| {
+        let page = by_name(None, false);
+        assert_eq!(db.project_list(silo, page).await.unwrap().len(), 25);
+    });
+    probe!("project_list by name, from the middle back", |db, _n| {
+        let page = by_name(Some("project-2000"), true);
+        assert_eq!(db.project_list(silo, page).await.unwrap().len(), 25);
+    });
+    probe!("project_list by id", |db, _n| {
+        let page = by_id(None);
+        assert_eq!(db.project_list(silo, page).await.unwrap().len(), 25);
+    });
+    probe!("project_view by name", |db, _n| {
+        let which = db_model::NameOrId::Name(name("project-10"));
+        db.project_view(silo, which).await.unwrap();
+    });
+    probe!("instance_list by name", |db, _n| {
+        let page = by_name(None, false);
+        assert_eq!(db.instance_list(project, page).await.unwrap().len(), 25);
+    });
+    probe!("instance_list by name, from the middle back", |db, _n| {
+        let page = by_name(Some("instance-50"), true);
+        assert_eq!(db.instance_list(project, page).await.unwrap().len(), 25);
+    });
+    probe!("instance_list by id", |db, _n| {
+        let page = by_id(None);
+        assert_eq!(db.instance_list(project, page).await.unwrap().len(), 25);
+    });
+    probe!("instance_list by id, from the middle on", |db, _n| {
+        let page = by_id(Some(middle));
+        let list = db.instance_list(project, page).await.unwrap();
+        assert_eq!(list.len(), 25);
+    });
+    probe!("instance_id_by_name", |db, _n| {
+        let name = name("instance-2");
+        db.instance_id_by_name(project, name).await.unwrap();
+    });
+    probe!("instance_view", |db, n| {
+        assert!(db.instance_view(instances[n]).await.unwrap().vmm.is_some());
+    });
+    probe!("start_failure_list", |db, _n| {
+        let page = Page { by: ById { after: None }, limit: LIMIT };
+        let list = db.start_failure_list(project, page).await.unwrap();
+        assert_eq!(list.len(), 20);
+    });
+    probe!("start_attempt_list", |db, n| {
+        let page = Page { by: ByTime { before: None }, limit: LIMIT };
+        let list = db.start_attempt_list(instances[n], page).await.unwrap();
+        assert_eq!(list.len(), 2);
+        let before = Some((list[0].time_started, list[0].id.0));
+        let page = Page { by: ByTime { before }, limit: LIMIT };
+        let list = db.start_attempt_list(instances[n], page).await.unwrap();
+        assert_eq!(list.len(), 1);
+    });
+    probe!("start_attempt_view", |db, n| {
+        db.start_attempt_view(instances[n], attempts[n]).await.unwrap();
+    });
+    probe!("sled_instance_list", |db, _n| {
+        let page = Page { by: ById { after: None }, limit: LIMIT };
+        let list = db.sled_instance_list(sled, page).await.unwrap();
+        assert_eq!(list.len(), 25);
+    });
+    probe!("vmm_live_on_sled", |db, _n| {
+        let live = db.vmm_live_on_sled(sled, None, LIMIT).await.unwrap();
+        assert_eq!(live.len(), 25);
+        let after = Some(live[20].id);
+        let live = db.vmm_live_on_sled(sled, after, LIMIT).await.unwrap();
+        assert_eq!(live.len(), 25);
+    });
+    probe!("vmm_ended_or_unknown", |db, _n| {
+        let known = db.vmm_ended_or_unknown(vmms.clone()).await.unwrap();
+        assert_eq!(known, (Vec::new(), Vec::new()));
+    });
+    probe!("reconcile_next_due", |db, _n| {
+        assert!(db.reconcile_next_due().await.unwrap().is_some());
+    });
+    probe!("reconcile_facts", |db, n| {
+        let (facts, saga) = db.reconcile_facts(instances[n]).await.unwrap();
+        assert!(facts.vmms.len() == 1 && saga.is_some());
+    });
+    probe!("reconcile_claim", |db, n| {
+        let time = TimeDelta::hours(1);
+        let claimed = db.reconcile_claim(10, time).await.unwrap();
+        assert_eq!(claimed.len(), 10);
+        if n % 2 == 0 {
+            db.reconcile_give_back(claimed[0], None, None).await.unwrap();
+        }
+    });
+    probe!("saga_unfinished_of", |db, _n| {
+        let unfinished = db.saga_unfinished_of(living).await.unwrap();
+        assert_eq!(unfinished.len(), 100);
+    });
+    probe!("saga_log", |db, n| {
+        assert_eq!(db.saga_log(sagas[n]).await.unwrap().len(), 2);
+    });
+    probe!("saga_adopt", |db, _n| {
+        assert_eq!(db.saga_adopt(living, 5).await.unwrap(), 5);
+    });
+    probe!("lease_forget_old", |db, _n| {
+        db.lease_forget_old().await.unwrap();
+    });
+    // Who waits for room is woken in the same transaction.
+    let waiting = "SELECT count(*) FROM instance \
+         WHERE state = 'failed' AND reconcile_at IS NOT NULL";
+    assert_eq!(database.count(waiting), 0);
+    probe!("vmm_unlink", |db, n| {
+        let fence =
+            Fence { saga_id: sagas[n], sec_id: living, adopt_generation: 1 };
+        db.vmm_unlink(fence, instances[n], vmms[n]).await.unwrap();
+    });
+    assert!(database.count(waiting) > 0, "nobody was woken");
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// What [`CALLS`] calls have read of a table.
+#[derive(Clone, Copy, Debug)]
+struct Reads {
+    scans: i64,
+    rows: i64,
+}
+
+fn faults_of(what: &str, reads: &BTreeMap<String, Reads>) -> Vec<String> {
+    let calls = i64::try_from(CALLS).unwrap();
+    let mut faults = Vec::new();
+    for table in GROWING {
+        let Reads { scans, rows } = reads[table];
+        let more = READS_MORE.iter().find(|(method, _)| *method == what);
+        let most = more.map_or(ROWS_A_CALL, |(_, rows)| *rows);
+        if scans > 0 {
+            faults.push(format!("{what}: {scans} scans of {table}"));
+        } else if rows > most * calls {
+            let rows = rows / calls;
+            faults.push(format!("{what}: reads {rows} rows of {table}"));
+        }
+    }
+    faults
+}
+
+/// The server's counters of what is read of each table.
+struct Counters<'a> {
+    database: &'a Database,
+    conn: PgConnection,
+}
+
+#[derive(QueryableByName)]
+struct Counter {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    name: String,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    scans: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    rows: i64,
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    n: i64,
+}
+
+impl Counters<'_> {
+    fn of(database: &Database) -> Counters<'_> {
+        Counters { database, conn: database.connect() }
+    }
+
+    /// What the calls read: all of them on one connection of their own.
+    async fn reads(
+        &mut self,
+        call: impl AsyncFn(&DataStore, usize),
+    ) -> BTreeMap<String, Reads> {
+        self.all_counted().await;
+        let before = self.now();
+        let settings = PoolSettings {
+            max_connections: 1,
+            acquire_timeout: Duration::from_secs(30),
+        };
+        let datastore = DataStore::new(&self.database.url, settings);
+        for n in 0..CALLS {
+            call(&datastore, n).await;
+        }
+        drop(datastore);
+        self.all_counted().await;
+        let mut reads = self.now();
+        for (table, reads) in &mut reads {
+            reads.scans -= before[table].scans;
+            reads.rows -= before[table].rows;
+        }
+        reads
+    }
+
+    /// A connection's counts are in once it has ended, and maybe not before:
+    /// waits until there is none but this one.
+    async fn all_counted(&mut self) {
+        eventually("the connections have ended", async || {
+            let others: Number = sql_query(
+                "SELECT count(*) AS n FROM pg_stat_activity \
+                 WHERE datname = current_database() \
+                   AND backend_type = 'client backend' \
+                   AND pid <> pg_backend_pid()",
+            )
+            .get_result(&mut self.conn)
+            .unwrap();
+            (others.n == 0).then_some(())
+        })
+        .await;
+    }
+
+    fn now(&mut self) -> BTreeMap<String, Reads> {
+        let counters: Vec<Counter> = sql_query(
+            "SELECT t.relname::TEXT AS name, t.seq_scan AS scans, \
+                 (t.seq_tup_read + coalesce(( \
+                     SELECT sum(i.idx_tup_read) \
+                     FROM pg_stat_user_indexes i \
+                     WHERE i.relid = t.relid), 0))::INT8 AS rows \
+             FROM pg_stat_user_tables t",
+        )
+        .load(&mut self.conn)
+        .unwrap();
+        let reads =
+            |c: Counter| (c.name, Reads { scans: c.scans, rows: c.rows });
+        counters.into_iter().map(reads).collect()
+    }
+}
+
+/// The ids of some of what was filled in: the `first`, and then each hundredth,
+/// but of the few things each.
+fn ids<T: From<Uuid>>(database: &Database, what: &str, first: usize) -> Vec<T> {
+    let step = if first == 0 { 1 } else { 100 };
+    let last = first + (CALLS - 1) * step;
+    let ids = database.row(&format!(
+        "SELECT json_agg(md5('{what}-' || n)::UUID ORDER BY n) AS ids \
+         FROM generate_series({first}, {last}, {step}) n"
+    ));
+    let ids = ids["ids"].as_array().unwrap();
+    ids.iter()
+        .map(|id| id.as_str().unwrap().parse::<Uuid>().unwrap().into())
+        .collect()
+}
