@@ -109,16 +109,24 @@ impl TestNexus {
     pub async fn check_invariants(&self) {
         let began = Instant::now();
         loop {
-            let mut wrong = self.wrong_rows();
-            if wrong.is_empty() {
-                wrong = self.wrong_vmms().await;
-            }
+            let wrong = self.what_is_wrong().await;
             if wrong.is_empty() {
                 return;
             }
             assert!(began.elapsed() < DEADLINE, "wrong: {wrong:#?}");
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// What of the invariants does not hold at this moment, in words. While
+    /// something is under way, much does not.
+    ///
+    /// # Panics
+    ///
+    /// An instance runs twice.
+    pub async fn what_is_wrong(&self) -> Vec<String> {
+        let wrong = self.wrong_rows();
+        if wrong.is_empty() { self.wrong_vmms().await } else { wrong }
     }
 
     /// Waits until the instance rests in `failed`, with no retry planned, and

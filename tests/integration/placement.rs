@@ -1,7 +1,7 @@
 //! Where instances go: never where there is no room or no service.
 
 use harness::{AgentSettings, Client, GIB, Setup, TestNexus, eventually, is};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How many start at once.
 const STORM: usize = 64;
@@ -165,7 +165,7 @@ async fn sleds_closed_expunged_or_silent_are_never_chosen() {
     assert_eq!(details["sleds_considered"], 4);
     assert_eq!(
         details["excluded"],
-        serde_json::json!({
+        json!({
             "not_in_service": 1,
             "not_provisionable": 1,
             "unreachable": 1,
@@ -179,13 +179,13 @@ async fn sleds_closed_expunged_or_silent_are_never_chosen() {
 #[tokio::test]
 async fn closing_a_sled_does_not_disturb_what_runs_there() {
     let nexus = TestNexus::start().await;
-    let (id, vmm) = nexus.running("settled", serde_json::json!({})).await;
+    let (id, vmm) = nexus.running("settled", json!({})).await;
     let before = nexus.instance_view(&id).await;
     let sled = nexus.agent_of(&vmm).await.id.clone();
     nexus.set_provision_policy(&sled, "non_provisionable").await;
 
     // What is started from now on goes elsewhere, also what ran here.
-    let (_, other) = nexus.running("newcomer", serde_json::json!({})).await;
+    let (_, other) = nexus.running("newcomer", json!({})).await;
     assert_ne!(nexus.agent_of(&other).await.id, sled);
     assert_eq!(nexus.instance_view(&id).await, before);
     nexus.ask(&id, "reboot").await.expect(202);
@@ -254,4 +254,56 @@ async fn nothing_is_placed_on_a_sled_once_it_is_expunged() {
         nexus.agents[0].id,
     );
     assert_eq!(nexus.database.count(&held), 0);
+}
+
+#[tokio::test]
+async fn what_no_test_may_leave_behind_is_seen() {
+    let mut nexus = TestNexus::with(Setup::one_sled()).await;
+    let (_, vmm) = nexus.running("healthy", json!({})).await;
+    nexus.check_invariants().await;
+    // So that nobody mends what is broken here.
+    nexus.kill_nexus().await;
+    for (wrong, broken, mended) in [
+        (
+            "does not add up",
+            "UPDATE sled SET reserved_vcpus = reserved_vcpus + 1",
+            "UPDATE sled SET reserved_vcpus = reserved_vcpus - 1",
+        ),
+        (
+            "holds nothing of its sled",
+            "UPDATE sled_reservation SET role = 'abandoned'",
+            "UPDATE sled_reservation SET role = 'active'",
+        ),
+        (
+            "unsettled instance",
+            "UPDATE instance SET reconcile_at = now() + INTERVAL '1 hour'",
+            "UPDATE instance SET reconcile_at = NULL",
+        ),
+        (
+            "is pending, and not its instance's",
+            "UPDATE start_attempt SET outcome = 'pending', time_ended = NULL",
+            "UPDATE start_attempt SET outcome = 'started', time_ended = now()",
+        ),
+    ] {
+        nexus.sql(broken);
+        let seen = nexus.what_is_wrong().await;
+        assert!(seen.iter().any(|w| w.contains(wrong)), "{wrong}: {seen:?}");
+        nexus.sql(mended);
+        assert_eq!(nexus.what_is_wrong().await, Vec::<String>::new());
+    }
+    let agent = &nexus.agents[0];
+    agent.guest(&vmm, "forget").await;
+    let seen = nexus.what_is_wrong().await;
+    assert_eq!(seen, [format!("VMM {vmm} has a row, and is on no sled")]);
+    let stray = uuid::Uuid::new_v4();
+    let body = json!({
+        "instance_id": uuid::Uuid::new_v4(),
+        "hostname": "stray",
+        "vcpus": 1,
+        "memory_bytes": GIB,
+    });
+    agent.api().put(&format!("/vmms/{stray}"), body).await.expect(200);
+    let seen = nexus.what_is_wrong().await;
+    let astray = format!("VMM {stray} is on a sled, without a row");
+    assert!(seen.contains(&astray), "{seen:?}");
 }
