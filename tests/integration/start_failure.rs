@@ -447,10 +447,14 @@ async fn a_request_that_fails_inside_is_answered_with_an_incident_alone() {
         let message = answer.error(500, "Internal");
         let incident = message.strip_prefix("internal error; incident ");
         let incident: uuid::Uuid = incident.unwrap().parse().unwrap();
-        // By which the log leads to the cause.
-        let log = nexus.process.child.log();
-        let mut about =
-            log.lines().filter(|line| line.contains(&incident.to_string()));
-        assert!(about.any(|line| line.contains("view_gen")), "{incident}");
+        // By which the log, which is written a little later, leads to the
+        // cause.
+        let incident = incident.to_string();
+        eventually("the log explains the incident", async || {
+            let log = nexus.process.child.log();
+            let mut about = log.lines().filter(|l| l.contains(&incident));
+            about.any(|line| line.contains("view_gen")).then_some(())
+        })
+        .await;
     }
 }
