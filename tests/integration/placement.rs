@@ -207,7 +207,7 @@ async fn taken_out_during_a_storm(
 ) -> TestNexus {
     let nexus = TestNexus::with(fleet(3, 64, 64)).await;
     let sled = nexus.agents[0].id.clone();
-    let made = (0..48).map(|n| make(&nexus, format!("other-{n}"), 1, 1));
+    let made = (0..24).map(|n| make(&nexus, format!("other-{n}"), 1, 1));
     let made = futures::future::join_all(made).await;
     let placed_here = || {
         nexus.database.texts(&format!(
@@ -228,7 +228,7 @@ async fn taken_out_during_a_storm(
     for answer in answers {
         answer.expect(202);
     }
-    run_exactly(&nexus, "other", 48).await;
+    run_exactly(&nexus, "other", 24).await;
     assert_eq!(placed_here(), before);
     nexus
 }
