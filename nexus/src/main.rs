@@ -66,6 +66,8 @@ async fn main() -> ExitCode {
     };
     done.unwrap_or_else(|text| {
         error!(log, "cannot go on"; "error" => &text);
+        // Waits for what is on its way to the log, which goes to stderr, too.
+        drop(log);
         fail(&text)
     })
 }
