@@ -105,6 +105,14 @@ impl NexusProcess {
         }
     }
 
+    /// Starts one and does not wait for it, for tests that end it before it
+    /// serves.
+    pub fn begin(dir: &Path, database_url: &str) -> Child {
+        std::fs::write(dir.join("sled-secret"), SLED_SECRET).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        spawn(dir, database_url, &Tuning::default(), any, any).0
+    }
+
     /// Starts one that is not to serve: how it exits (`None`: by a signal), and
     /// all that it says to operators.
     pub async fn refused(

@@ -5,7 +5,7 @@ use db_model::schema::SCHEMA_VERSION;
 use db_queries::{MigrateError, Migrated, migrate, migrations};
 use diesel::connection::SimpleConnection;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
-use harness::{Client, Database, NexusProcess, Tuning};
+use harness::{Client, Database, NexusProcess, Tuning, eventually};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -193,6 +193,45 @@ async fn diesel_sees_the_tables_as_they_are() {
     let in_rust: Vec<String> =
         tables.into_iter().flat_map(|t| t.columns).collect();
     assert_eq!(in_rust, columns, "left: in Rust; right: in the database");
+}
+
+/// A value that SQL has and Rust has not would be read by no Nexus, and the
+/// other way round it would be written by none.
+#[tokio::test]
+async fn the_enums_of_rust_are_those_of_sql_value_by_value() {
+    macro_rules! enums {
+        ($($name:ident),+ $(,)?) => {
+            [$((
+                sql_name(stringify!($name)),
+                db_model::$name::ALL.iter().map(|v| v.as_str()).collect(),
+            )),+]
+        };
+    }
+    let mut in_rust: Vec<(String, Vec<&str>)> = enums![
+        AutoRestartPolicy,
+        InstanceState,
+        IntendedState,
+        ReservationRole,
+        SagaState,
+        SledPolicy,
+        SledProvisionPolicy,
+        StartFailureKind,
+        StartOutcome,
+        StartReason,
+        VmmEndReason,
+        VmmState,
+    ]
+    .into();
+    in_rust.sort();
+    let in_rust: Vec<String> = in_rust
+        .into_iter()
+        .map(|(name, values)| format!("enum {name} {}", values.join(" ")))
+        .collect();
+    let in_sql: Vec<String> = catalog(&Database::create().await)
+        .into_iter()
+        .filter(|line| line.starts_with("enum "))
+        .collect();
+    assert_eq!(in_rust, in_sql, "left: in Rust; right: in the database");
 }
 
 /// A table as the text of db-model/src/schema.rs has it, in the database's
@@ -571,6 +610,61 @@ async fn nexus_upgrades_an_old_database_when_it_starts_and_serves_it() {
         .get("/v1/instances/deleted?project=demo")
         .await
         .error(404, "ObjectNotFound");
+    assert_same_catalog(&database, &Database::create().await);
+}
+
+/// The step that it was at goes on in the database without it, as after any
+/// death of a client, and nobody hears how it ends.
+#[tokio::test]
+async fn what_a_nexus_that_was_killed_left_half_migrated_the_next_one_finishes()
+{
+    let database = database_at_version_1().await;
+    let mut holder = database.connect();
+    let hold = "BEGIN; LOCK TABLE instance IN ACCESS SHARE MODE";
+    holder.batch_execute(hold).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut dies = NexusProcess::begin(dir.path(), &database.url);
+    eventually("a step waits for the table", async || {
+        let waiting = "SELECT count(*) FROM pg_locks \
+             WHERE NOT granted AND relation = 'instance'::regclass";
+        (database.count(waiting) > 0).then_some(())
+    })
+    .await;
+    dies.kill().await;
+    holder.batch_execute("COMMIT").unwrap();
+    eventually("the step is over", async || {
+        let others = "SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = current_database() \
+               AND application_name = '' AND query LIKE 'ALTER TABLE%' \
+               AND state = 'active'";
+        (database.count(others) == 0).then_some(())
+    })
+    .await;
+    let left = database.row("SELECT version, target_version FROM db_metadata");
+    assert_eq!(left, json!({ "version": 1, "target_version": 2 }));
+
+    // As if the dead one's lease had run out.
+    let expire = "UPDATE db_metadata SET migrator_lease_expires = now()";
+    database.try_sql(expire).unwrap();
+    let tuning = Tuning::default();
+    NexusProcess::start(dir.path(), &database.url, &tuning).await;
+    assert_same_catalog(&database, &Database::create().await);
+    assert_migrated(&database);
+}
+
+#[tokio::test]
+async fn two_nexuses_that_start_on_an_old_database_at_once_both_serve_it() {
+    let database = database_at_version_1().await;
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let tuning = Tuning::default();
+    let start =
+        |n: usize| NexusProcess::start(dirs[n].path(), &database.url, &tuning);
+    let (a, b) = tokio::join!(start(0), start(1));
+    let token = a.bootstrap("main", "admin", true).await;
+    for nexus in [&a, &b] {
+        let client = Client::new(nexus.external(), &token);
+        client.get("/v1/projects/demo").await.expect(200);
+    }
     assert_same_catalog(&database, &Database::create().await);
 }
 
