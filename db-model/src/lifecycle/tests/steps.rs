@@ -373,6 +373,20 @@ fn an_instance_that_is_parted_from_its_vmm_rests_where_its_intent_says() {
 }
 
 #[test]
+fn a_guest_that_shut_down_before_it_ever_ran_is_a_start_that_failed() {
+    let mut world = Booting.world();
+    let vmm = world.linked_id();
+    let end = Some(VmmEndReason::GuestShutdown);
+    let down = world.report(VmmState::Destroyed, false, end);
+    world.observe(vmm, &down);
+    world.apply(&steps::unlink(&world.facts(), vmm));
+    assert_eq!(world.instance.intended_state, IntendedState::Running);
+    assert_eq!(world.view().run_state(), RunState::Failed);
+    let failure = world.view().start_failure().map(|(_, f)| f.kind);
+    assert_eq!(failure, Some(StartFailureKind::BootFailed));
+}
+
+#[test]
 fn an_instance_that_ran_and_failed_waits_for_its_cooldown() {
     let mut world = Crashed.world();
     let restarted = world.now - chrono::TimeDelta::seconds(100);
