@@ -23,7 +23,12 @@ impl Database {
     pub async fn create() -> Database {
         let template =
             tokio::task::spawn_blocking(ensure_template).await.unwrap();
-        Database::copy(template).await
+        let is_copy = template.is_some();
+        let database = Database::copy(template).await;
+        if !is_copy {
+            db_queries::migrate(&database.datastore()).await.unwrap();
+        }
+        database
     }
 
     /// A database with nothing in it.
@@ -47,9 +52,6 @@ impl Database {
         })
         .await
         .unwrap();
-        if !supports_templates(&database.server) {
-            db_queries::migrate(&database.datastore()).await.unwrap();
-        }
         database
     }
 
