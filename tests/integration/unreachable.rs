@@ -399,6 +399,27 @@ async fn a_sled_that_never_takes_the_order_to_run_fails_the_start() {
 }
 
 #[tokio::test]
+async fn a_vmm_that_is_lost_before_the_order_to_run_arrives_fails_the_start() {
+    // Patience enough that it is not the silence which ends the attempt.
+    let tuning = Tuning { patience: 20, ..Tuning::default() };
+    let nexus = TestNexus::with(one_sled(tuning)).await;
+    let agent = &nexus.agents[0];
+    agent.fault("state", ALWAYS, json!({ "error": 500 })).await;
+    let id = nexus.create("db", true).await;
+    eventually("the saga has left it to the reconciler", async || {
+        (agent.calls("state").await > 3).then_some(())
+    })
+    .await;
+    agent.guest(&nexus.vmm_of(&id).await, "forget").await;
+    agent.clear_faults().await;
+    failed(&nexus, &id, "host_unreachable").await;
+
+    nexus.make_due(&id);
+    runs_alone(&nexus, &id).await;
+    nexus.check_invariants().await;
+}
+
+#[tokio::test]
 async fn a_guest_that_is_not_up_by_its_boot_deadline_timed_out() {
     let tuning = Tuning { boot_allowance_ms: 1_000, ..Tuning::default() };
     let nexus = TestNexus::with(one_sled(tuning)).await;
