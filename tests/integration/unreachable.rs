@@ -83,7 +83,9 @@ async fn a_register_that_took_effect_without_an_answer_is_undone() {
     agent.fault("register", ALWAYS, lost).await;
     let id = nexus.create("db", true).await;
     failed(&nexus, &id, "host_unreachable").await;
-    assert_eq!(agent.calls("unregister").await, 1);
+    // Once by the undo; the watcher may have seen it listed just before, and
+    // ask again.
+    assert!(agent.calls("unregister").await >= 1);
     rid_of_all(agent).await;
     assert_eq!(reserved(&nexus, "active"), 0);
     assert_eq!(reserved(&nexus, "abandoned"), 0);
