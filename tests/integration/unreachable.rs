@@ -345,7 +345,9 @@ async fn a_delete_while_an_update_saga_waits_is_carried_out_and_leaves_nothing()
     nexus.agents[0].restart().await;
     let agent = &nexus.agents[0];
     rid_of_all(agent).await;
-    // The sled is still asked for its VMMs, and nothing more.
+    // The sled is still asked for its VMMs, and nothing more, once the round
+    // of the watcher that may have seen it listed is over.
+    agent.called("list", 2).await;
     let asked = agent.calls("unregister").await;
     agent.called("list", 3).await;
     assert_eq!(agent.calls("unregister").await, asked);
