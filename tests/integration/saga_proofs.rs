@@ -5,7 +5,13 @@
 //! - each action may run twice;
 //! - it fails before each of its nodes, and after each of them, and leaves a
 //!   clean slate; with each undo run twice, too;
-//! - its log is cut after each record, and another process recovers it.
+//! - its log is cut after each record, though it went on, and another process
+//!   recovers it;
+//! - its process is killed after each record, of a run that succeeds and of
+//!   runs that fail before or after any node, in the middle of their undoing
+//!   too, and another process recovers it. What was done by then stays: so
+//!   this is also to die inside an action, with its effect there and no record
+//!   of it.
 //!
 //! A clean slate is one from which it can be done again. So that a leftover
 //! shows, the instance fills its sled, and after each failure the saga is run
@@ -20,12 +26,12 @@ mod update;
 
 use db_model::{SagaId, SagaState};
 use fixture::GUEST;
-use harness::{DEADLINE, SagaBench};
+use harness::{DEADLINE, Died, SagaBench};
 use nexus::saga::instance_create::InstanceCreate;
 use nexus::saga::instance_delete::InstanceDelete;
 use nexus::saga::instance_start::InstanceStart;
 use nexus::saga::instance_update::InstanceUpdate;
-use nexus::saga::{Fault, Recovered, SAGAS, Saga, SagaFailure, Wrap, registry};
+use nexus::saga::{Fault, Recovered, SAGAS, Saga, SagaFailure, Wrap};
 use slate::nothing_is_left;
 
 /// What the proofs must know of a saga.
@@ -58,15 +64,13 @@ enum Proof {
     Succeeds,
     ActionsTwice,
     Fails { fault: Fault, undos_twice: bool },
-    CutWhileItSucceeds,
-    CutWhileItIsUndone,
+    Cut,
+    Killed { fail: Option<(&'static str, Fault)> },
 }
 
 /// Proves one thing of one saga, in all the ways that its nodes give.
 async fn prove_saga<S: Proved>(proof: Proof) {
     let bench = SagaBench::start(GUEST).await;
-    let count = S::nodes().len();
-    let nodes = 0..count;
     match proof {
         Proof::Succeeds => to_the_end::<S>(&bench, Wrap::default()).await,
         Proof::ActionsTwice => {
@@ -74,26 +78,23 @@ async fn prove_saga<S: Proved>(proof: Proof) {
             to_the_end::<S>(&bench, twice).await;
         }
         Proof::Fails { fault, undos_twice } => {
-            for node in nodes {
+            for node in 0..S::nodes().len() {
                 let fail = Some((node, fault));
                 let wrap = Wrap { undos_twice, fail, ..Wrap::default() };
                 to_the_end::<S>(&bench, wrap).await;
             }
         }
-        Proof::CutWhileItSucceeds => {
-            cut::<S>(&bench, Wrap::default(), Cuts::All).await;
-        }
-        Proof::CutWhileItIsUndone => {
-            for node in nodes {
-                let fail = Some((node, Fault::After));
-                let wrap = Wrap { fail, ..Wrap::default() };
-                // The last node's undoing holds that of all others.
-                let last = node + 1 == count;
-                let cuts = if last { Cuts::All } else { Cuts::First };
-                cut::<S>(&bench, wrap, cuts).await;
-            }
+        Proof::Cut => cut::<S>(&bench).await,
+        Proof::Killed { fail } => {
+            let fail = fail.map(|(name, fault)| (index::<S>(name), fault));
+            killed::<S>(&bench, Wrap { fail, ..Wrap::default() }).await;
         }
     }
+}
+
+/// Where a node stands in its saga.
+fn index<S: Saga>(node: &str) -> usize {
+    S::nodes().iter().position(|n| n.name == node).unwrap()
 }
 
 /// Runs the saga once, as `wrap` says, and checks what came of it.
@@ -103,40 +104,53 @@ async fn to_the_end<S: Proved>(bench: &SagaBench, wrap: Wrap) {
     settle::<S>(bench, wrap, id, params).await;
 }
 
-/// After which records of its log a saga is cut.
-#[derive(Clone, Copy, PartialEq)]
-enum Cuts {
-    All,
-    First,
-}
-
 /// Runs the saga, once for each record of its log; cuts the log after that
-/// record, as if the process had died there; and has another process recover
-/// it. What is undone is cut only from its failure on: no process dies with
-/// things undone and nothing written of why.
-async fn cut<S: Proved>(bench: &SagaBench, wrap: Wrap, cuts: Cuts) {
-    let mut keep = 0;
-    loop {
+/// record; and has another process recover it. What it did goes on meanwhile;
+/// that must not disturb whoever recovers it.
+async fn cut<S: Proved>(bench: &SagaBench) {
+    for keep in 0.. {
         let params = S::set_up(bench).await;
-        let id = run::<S>(bench, wrap, &params).await;
-        if wrap.fail.is_none() {
-            // What it did goes on; that must not disturb whoever recovers it.
-            S::check_success(bench, &params).await;
-        }
-        let log = Log::read::<S>(bench, id).await;
-        keep = keep.max(log.failure().map_or(0, |i| i + 1));
-        let last = keep == log.0.len() || cuts == Cuts::First;
+        let id = run::<S>(bench, Wrap::default(), &params).await;
+        S::check_success(bench, &params).await;
+        let last = keep == Log::read::<S>(bench, id).await.0.len();
         cut_log(bench, id, keep);
-        let other = bench.executor(registry());
-        let recovered = other.sagas.recover().await.unwrap();
-        assert_eq!(recovered, Recovered { resumed: 1, failed: 0 });
-        assert!(other.sagas.close(DEADLINE).await, "cut after {keep}: hangs");
-        settle::<S>(bench, wrap, id, params).await;
+        recovered_by_another::<S>(bench, Wrap::default()).await;
+        settle::<S>(bench, Wrap::default(), id, params).await;
         if last {
             return;
         }
-        keep += 1;
     }
+}
+
+/// Runs the saga, once for each record of its log, in a process that is killed
+/// right after that record; and has another process recover it.
+async fn killed<S: Proved>(bench: &SagaBench, wrap: Wrap) {
+    for records in 0.. {
+        let params = S::set_up(bench).await;
+        bench.heartbeat().await;
+        let dying = bench.executor(wrap.registry::<S>());
+        bench.database.dies_after(dying.sec_id, records);
+        let id = dying.sagas.start::<S>(&params).await.unwrap().id;
+        let died = bench.database.died(id).await;
+        if died == Died::Midway {
+            let log = Log::read::<S>(bench, id).await;
+            assert_eq!(log.0.len(), records);
+            recovered_by_another::<S>(bench, wrap).await;
+        }
+        settle::<S>(bench, wrap, id, params).await;
+        if died == Died::TooLate {
+            return;
+        }
+    }
+}
+
+/// Another process, in which the same goes wrong, finishes the one saga that
+/// there is.
+async fn recovered_by_another<S: Proved>(bench: &SagaBench, wrap: Wrap) {
+    let other = bench.executor(wrap.registry::<S>());
+    let recovered = other.sagas.recover().await.unwrap();
+    assert_eq!(recovered, Recovered { resumed: 1, failed: 0 });
+    assert!(other.sagas.close(DEADLINE).await, "it hangs");
 }
 
 /// Runs the saga to its end.
@@ -198,11 +212,6 @@ impl Log {
         Log(events.collect())
     }
 
-    /// Where the failure stands.
-    fn failure(&self) -> Option<usize> {
-        self.0.iter().position(|(_, event)| event == "failed")
-    }
-
     fn nodes(&self, event: &str) -> Vec<&str> {
         let hits = self.0.iter().filter(|(n, e)| n != "steno's" && e == event);
         hits.map(|(node, _)| node.as_str()).collect()
@@ -211,7 +220,7 @@ impl Log {
     fn check_success<S: Saga>(&self) {
         let nodes: Vec<_> = S::nodes().iter().map(|n| n.name).collect();
         assert_eq!(self.nodes("succeeded"), nodes, "{self:?}");
-        assert_eq!(self.failure(), None, "{self:?}");
+        assert!(self.nodes("failed").is_empty(), "{self:?}");
     }
 
     /// The node that failed is that one, and all before it are undone.
@@ -239,7 +248,7 @@ fn cut_log(bench: &SagaBench, id: SagaId, keep: usize) {
 
 /// The tests of each saga, and the list of those that have them.
 macro_rules! prove {
-    ($($name:ident: $saga:ty),+ $(,)?) => {
+    ($($name:ident: $saga:ty { $($node:ident),+ }),+ $(,)?) => {
         $(mod $name {
             use super::*;
 
@@ -279,12 +288,43 @@ macro_rules! prove {
 
             #[tokio::test]
             async fn cut_after_any_record_it_is_finished_by_another() {
-                prove_saga::<$saga>(Proof::CutWhileItSucceeds).await;
+                prove_saga::<$saga>(Proof::Cut).await;
             }
 
             #[tokio::test]
-            async fn cut_after_any_record_it_is_undone_by_another() {
-                prove_saga::<$saga>(Proof::CutWhileItIsUndone).await;
+            async fn killed_after_any_record_it_is_finished_by_another() {
+                prove_saga::<$saga>(Proof::Killed { fail: None }).await;
+            }
+
+            #[test]
+            fn each_of_its_nodes_is_proved() {
+                let nodes: Vec<_> =
+                    <$saga>::nodes().iter().map(|n| n.name).collect();
+                assert_eq!(nodes, [$(stringify!($node)),+]);
+            }
+
+            mod killed_after_any_record_it_is_undone_by_another {
+                use super::*;
+
+                mod failing_before {
+                    use super::*;
+
+                    $(#[tokio::test]
+                    async fn $node() {
+                        let fail = Some((stringify!($node), Fault::Before));
+                        prove_saga::<$saga>(Proof::Killed { fail }).await;
+                    })+
+                }
+
+                mod failing_after {
+                    use super::*;
+
+                    $(#[tokio::test]
+                    async fn $node() {
+                        let fail = Some((stringify!($node), Fault::After));
+                        prove_saga::<$saga>(Proof::Killed { fail }).await;
+                    })+
+                }
             }
         })+
 
@@ -293,10 +333,12 @@ macro_rules! prove {
 }
 
 prove! {
-    instance_create: InstanceCreate,
-    instance_start: InstanceStart,
-    instance_update: InstanceUpdate,
-    instance_delete: InstanceDelete,
+    instance_create: InstanceCreate { will_insert, insert, finish },
+    instance_start: InstanceStart {
+        claim, place, will_register, register, run
+    },
+    instance_update: InstanceUpdate { unlink, unregister },
+    instance_delete: InstanceDelete { destroy },
 }
 
 #[test]
