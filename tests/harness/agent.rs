@@ -39,19 +39,21 @@ pub struct Agent {
 }
 
 impl Agent {
-    pub(crate) async fn start(
+    /// The `n`th sled in `dir`, where the secret is, too. It tells these
+    /// Nexuses of itself: that it is found at `advertise`, or else where it
+    /// listens.
+    pub async fn start(
         dir: &Path,
         n: usize,
-        nexus: SocketAddr,
+        nexus: &[SocketAddr],
+        advertise: Option<SocketAddr>,
         settings: &AgentSettings,
     ) -> Agent {
         let data = dir.join(format!("sled-{n}"));
         let path = |p: &Path| p.to_str().unwrap().to_string();
-        let args: Vec<String> = [
+        let mut args: Vec<String> = [
             "--data-dir".to_string(),
             path(&data),
-            "--nexus".to_string(),
-            format!("http://{nexus}"),
             "--secret-file".to_string(),
             path(&dir.join("sled-secret")),
             "--vcpus".to_string(),
@@ -68,6 +70,12 @@ impl Agent {
             "5".to_string(),
         ]
         .into();
+        for nexus in nexus {
+            args.extend(["--nexus".to_string(), format!("http://{nexus}")]);
+        }
+        if let Some(address) = advertise {
+            args.extend(["--advertise".to_string(), address.to_string()]);
+        }
         let any = "127.0.0.1:0".to_string();
         let (child, said) = launch(&data, &args, &any, &any).await;
         let text = |key: &str| said[key].as_str().unwrap().to_string();
@@ -182,12 +190,26 @@ impl Agent {
         self.control(reqwest::Method::DELETE, "/faults", None).await;
     }
 
+    /// Where it keeps its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Something happens to a guest: `booted`, `halted`, `shutdown`, `panic`,
     /// `hypervisor_died`, `forget`, or `{"boot_failed": {"message": …}}`.
     pub async fn guest(&self, vmm: &str, event: impl Into<Value>) {
         let path = format!("/vmms/{vmm}/guest");
         let event = json!({ "event": event.into() });
         self.control(reqwest::Method::POST, &path, Some(event)).await;
+    }
+
+    /// As [`Agent::guest`], of a guest that may be in no state to: says whether
+    /// it did so.
+    pub async fn try_guest(&self, vmm: &str, event: impl Into<Value>) -> bool {
+        let url = format!("http://{}/vmms/{vmm}/guest", self.control);
+        let event = json!({ "event": event.into() });
+        let answer = self.http.post(url).json(&event).send().await;
+        answer.is_ok_and(|a| a.status().is_success())
     }
 
     /// How often each operation was called, and what its hypervisor did.

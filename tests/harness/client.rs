@@ -4,7 +4,7 @@ use crate::wait::DEADLINE;
 use crate::{GIB, PROJECT, Token};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What was answered.
 #[derive(Clone, Debug)]
@@ -74,13 +74,37 @@ impl Client {
         Client { token: Some(token.to_string()), ..self.clone() }
     }
 
+    /// The same, who takes a request for lost after so long.
+    pub fn patient_for(&self, time: Duration) -> Client {
+        let http = reqwest::Client::builder().no_proxy().timeout(time);
+        Client { http: http.build().unwrap(), ..self.clone() }
+    }
+
     /// A request as it is.
+    ///
+    /// # Panics
+    ///
+    /// There is no answer.
     pub async fn request(
         &self,
         method: Method,
         path: &str,
         body: Option<Value>,
     ) -> Answer {
+        self.try_request(method, path, body).await.unwrap()
+    }
+
+    /// A request as it is, of which it is not certain that it is answered.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer.
+    pub async fn try_request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Answer, reqwest::Error> {
         let mut request =
             self.http.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
@@ -107,23 +131,25 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        Client::answer(request).await
+        Client::answer(request).await.unwrap()
     }
 
-    async fn answer(request: reqwest::RequestBuilder) -> Answer {
-        let answer = request.send().await.unwrap();
+    async fn answer(
+        request: reqwest::RequestBuilder,
+    ) -> Result<Answer, reqwest::Error> {
+        let answer = request.send().await?;
         let status = answer.status().as_u16();
         let retry_after = answer
             .headers()
             .get("retry-after")
             .map(|v| v.to_str().unwrap().to_string());
-        let text = answer.text().await.unwrap();
+        let text = answer.text().await?;
         let body = if text.is_empty() {
             Value::Null
         } else {
             serde_json::from_str(&text).unwrap_or(Value::String(text))
         };
-        Answer { status, body, retry_after }
+        Ok(Answer { status, body, retry_after })
     }
 
     /// GET.

@@ -3,6 +3,7 @@
 use db_queries::{DataStore, PoolSettings};
 use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
 use std::fs::File;
+use std::net::SocketAddr;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -53,6 +54,25 @@ impl Database {
         .await
         .unwrap();
         database
+    }
+
+    /// host:port of its server.
+    pub fn address(&self) -> String {
+        self.url_parts().1.to_string()
+    }
+
+    /// Its URL for who goes by way of `address`, from where it leads to its
+    /// server.
+    pub fn url_by_way_of(&self, address: SocketAddr) -> String {
+        let (before, _, after) = self.url_parts();
+        format!("{before}{address}{after}")
+    }
+
+    /// What stands before its server's address, that, and what stands after.
+    fn url_parts(&self) -> (&str, &str, &str) {
+        let begin = self.url.rfind('@').unwrap() + 1;
+        let end = begin + self.url[begin..].find('/').unwrap();
+        (&self.url[..begin], &self.url[begin..end], &self.url[end..])
     }
 
     /// The product's own way into it.

@@ -21,13 +21,10 @@ pub struct DatabaseProxy {
 impl Database {
     /// A way to this database on which answers can be lost.
     pub async fn proxy(&self) -> DatabaseProxy {
-        let (scheme, rest) = self.url.split_once("://").unwrap();
-        let (authority, path) = rest.split_once('/').unwrap();
-        let (user, address) = authority.rsplit_once('@').unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let here = listener.local_addr().unwrap();
         let to_lose = Arc::new(AtomicUsize::new(0));
-        let (database, losing) = (address.to_string(), Arc::clone(&to_lose));
+        let (database, losing) = (self.address(), Arc::clone(&to_lose));
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (database, losing) = (database.clone(), losing.clone());
@@ -37,8 +34,7 @@ impl Database {
                 });
             }
         });
-        let url = format!("{scheme}://{user}@{here}/{path}");
-        DatabaseProxy { url, to_lose, task }
+        DatabaseProxy { url: self.url_by_way_of(here), to_lose, task }
     }
 }
 

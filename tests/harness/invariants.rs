@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// Between two looks at what is not settled yet.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// What is said of an instance that runs twice.
+const RUNS_TWICE: &str = "runs as";
+
 /// What is wrong in the database, each as a query of one `TEXT`. `{down}` is
 /// the list of sleds whose agents are not there to answer.
 const WRONG_ROWS: &[&str] = &[
@@ -118,15 +121,16 @@ impl TestNexus {
         }
     }
 
-    /// What of the invariants does not hold at this moment, in words. While
-    /// something is under way, much does not.
+    /// See [`what_is_wrong`].
     ///
     /// # Panics
     ///
     /// An instance runs twice.
     pub async fn what_is_wrong(&self) -> Vec<String> {
-        let wrong = self.wrong_rows();
-        if wrong.is_empty() { self.wrong_vmms().await } else { wrong }
+        let wrong = what_is_wrong(&self.database, &self.agents).await;
+        let twice = wrong.iter().find(|what| what.contains(RUNS_TWICE));
+        assert!(twice.is_none(), "{twice:?}");
+        wrong
     }
 
     /// Waits until the instance rests in `failed`, with no retry planned, and
@@ -151,71 +155,91 @@ impl TestNexus {
     ///
     /// One does.
     pub async fn check_nothing_runs_twice(&self) {
-        // The sleds are asked one after the other. Two VMMs that are both there
-        // in two rounds were there together between them.
-        let first = listed(&self.up()).await;
-        let second = listed(&self.up()).await;
-        let mut runs: HashMap<String, HashSet<&String>> = HashMap::new();
-        for (vmm, there) in &first {
-            if second.get(vmm).is_some_and(|t| t.alive) {
-                runs.entry(there.instance.clone()).or_default().insert(vmm);
-            }
+        let twice = runs_twice(&up(&self.agents)).await;
+        assert!(twice.is_empty(), "{twice:?}");
+    }
+}
+
+/// What of the invariants does not hold at this moment, in words. While
+/// something is under way, much does not. Sleds whose agents are down are not
+/// asked.
+pub async fn what_is_wrong(
+    database: &Database,
+    agents: &[Agent],
+) -> Vec<String> {
+    let up = up(agents);
+    let twice = runs_twice(&up).await;
+    if !twice.is_empty() {
+        return twice;
+    }
+    let wrong = wrong_rows(database, agents);
+    if wrong.is_empty() { wrong_vmms(database, &up).await } else { wrong }
+}
+
+fn up(agents: &[Agent]) -> Vec<&Agent> {
+    agents.iter().filter(|a| a.is_up()).collect()
+}
+
+/// The instances that run twice at this moment.
+async fn runs_twice(up: &[&Agent]) -> Vec<String> {
+    // The sleds are asked one after the other. Two VMMs that are both there
+    // in two rounds were there together between them.
+    let first = listed(up).await;
+    let second = listed(up).await;
+    let mut runs: HashMap<String, HashSet<&String>> = HashMap::new();
+    for (vmm, there) in &first {
+        if second.get(vmm).is_some_and(|t| t.alive) {
+            runs.entry(there.instance.clone()).or_default().insert(vmm);
         }
-        for (instance, vmms) in runs {
-            assert!(vmms.len() < 2, "instance {instance} runs as {vmms:?}");
-        }
     }
+    runs.into_iter()
+        .filter(|(_, vmms)| vmms.len() > 1)
+        .map(|(instance, vmms)| {
+            format!("instance {instance} {RUNS_TWICE} {vmms:?}")
+        })
+        .collect()
+}
 
-    fn wrong_rows(&self) -> Vec<String> {
-        let down: Vec<String> = self
-            .agents
-            .iter()
-            .filter(|a| !a.is_up())
-            .map(|a| format!("'{}'", a.id))
-            .chain(["''".to_string()])
-            .collect();
-        WRONG_ROWS
-            .iter()
-            .map(|sql| sql.replace("{down}", &down.join(",")))
-            .flat_map(|sql| self.database.texts(&sql))
-            .collect()
-    }
+fn wrong_rows(database: &Database, agents: &[Agent]) -> Vec<String> {
+    let down: Vec<String> = agents
+        .iter()
+        .filter(|a| !a.is_up())
+        .map(|a| format!("'{}'", a.id))
+        .chain(["''".to_string()])
+        .collect();
+    WRONG_ROWS
+        .iter()
+        .map(|sql| sql.replace("{down}", &down.join(",")))
+        .flat_map(|sql| database.texts(&sql))
+        .collect()
+}
 
-    async fn wrong_vmms(&self) -> Vec<String> {
-        self.check_nothing_runs_twice().await;
-        let up = self.up();
-        let there = listed(&up).await;
-        let rows: HashMap<String, String> = self
-            .database
-            .texts(
-                "SELECT id || ' ' || sled_id FROM vmm \
-                 WHERE time_ended IS NULL AND state <> 'abandoned'",
-            )
-            .iter()
-            .filter_map(|row| row.split_once(' '))
-            .map(|(vmm, sled)| (vmm.to_string(), sled.to_string()))
-            .collect();
-        // Nobody asks an expunged sled to forget what it has stopped.
-        let expunged = self
-            .database
-            .texts("SELECT id::TEXT FROM sled WHERE policy = 'expunged'");
-        let astray = there
-            .iter()
-            .filter(|(vmm, there)| rows.get(*vmm) != Some(&there.sled))
-            .filter(|(_, t)| t.alive || !expunged.contains(&t.sled))
-            .map(|(vmm, _)| format!("VMM {vmm} is on a sled, without a row"));
-        let lost = rows
-            .iter()
-            .filter(|(vmm, sled)| {
-                up.iter().any(|a| a.id == **sled) && !there.contains_key(*vmm)
-            })
-            .map(|(vmm, _)| format!("VMM {vmm} has a row, and is on no sled"));
-        astray.chain(lost).collect()
-    }
-
-    fn up(&self) -> Vec<&Agent> {
-        self.agents.iter().filter(|a| a.is_up()).collect()
-    }
+async fn wrong_vmms(database: &Database, up: &[&Agent]) -> Vec<String> {
+    let there = listed(up).await;
+    let rows: HashMap<String, String> = database
+        .texts(
+            "SELECT id || ' ' || sled_id FROM vmm \
+             WHERE time_ended IS NULL AND state <> 'abandoned'",
+        )
+        .iter()
+        .filter_map(|row| row.split_once(' '))
+        .map(|(vmm, sled)| (vmm.to_string(), sled.to_string()))
+        .collect();
+    // Nobody asks an expunged sled to forget what it has stopped.
+    let expunged =
+        database.texts("SELECT id::TEXT FROM sled WHERE policy = 'expunged'");
+    let astray = there
+        .iter()
+        .filter(|(vmm, there)| rows.get(*vmm) != Some(&there.sled))
+        .filter(|(_, t)| t.alive || !expunged.contains(&t.sled))
+        .map(|(vmm, _)| format!("VMM {vmm} is on a sled, without a row"));
+    let lost = rows
+        .iter()
+        .filter(|(vmm, sled)| {
+            up.iter().any(|a| a.id == **sled) && !there.contains_key(*vmm)
+        })
+        .map(|(vmm, _)| format!("VMM {vmm} has a row, and is on no sled"));
+    astray.chain(lost).collect()
 }
 
 struct There {

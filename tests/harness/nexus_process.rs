@@ -181,7 +181,7 @@ impl NexusProcess {
 
     /// Starts the `n`th sled of this Nexus.
     pub async fn agent(&self, n: usize, settings: &AgentSettings) -> Agent {
-        Agent::start(&self.dir, n, self.internal, settings).await
+        Agent::start(&self.dir, n, &[self.internal], None, settings).await
     }
 }
 

@@ -49,6 +49,11 @@ impl Child {
         self.child.wait().await.unwrap().code()
     }
 
+    /// Its exit, if it has exited: the code (`None`: by a signal).
+    pub fn has_exited(&mut self) -> Option<Option<i32>> {
+        Some(self.child.try_wait().unwrap()?.code())
+    }
+
     /// SIGSTOP.
     pub fn pause(&self) {
         self.signal(rustix::process::Signal::STOP);

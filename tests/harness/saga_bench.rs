@@ -67,7 +67,8 @@ impl SagaBench {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         nowhere.bind(any).unwrap();
         let closed = nowhere.local_addr().unwrap();
-        let agent = Agent::start(dir.path(), 0, closed, &settings).await;
+        let agent =
+            Agent::start(dir.path(), 0, &[closed], None, &settings).await;
         let datastore = database.datastore();
         let (user, silo) = user(&datastore).await;
         let project = datastore
