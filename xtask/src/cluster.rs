@@ -38,6 +38,8 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum Durability {
     /// Survives a crash of the machine.
     Kept,
+    /// Survives the death of any process, and is thrown away at the end.
+    Processes,
     /// Thrown away at the end: no waiting for the disk.
     Scratch,
 }
@@ -88,6 +90,11 @@ impl Cluster {
 
     fn data(&self) -> Utf8PathBuf {
         self.root.join("data")
+    }
+
+    /// Where the server keeps its pid while it runs.
+    pub(crate) fn pid_file(&self) -> Utf8PathBuf {
+        self.data().join("postmaster.pid")
     }
 
     /// Makes the cluster, with a database in it, unless it is there. Says
@@ -163,7 +170,7 @@ impl Cluster {
         initdb.args(["--username", NAME, "--auth", "scram-sha-256"]);
         initdb.args(["--encoding", "UTF8", "--locale", "C"]);
         initdb.args(["--data-checksums", "--no-instructions"]);
-        if self.durability == Durability::Scratch {
+        if self.durability != Durability::Kept {
             initdb.arg("--no-sync");
         }
         self.run_step("initdb", initdb, "")
@@ -244,11 +251,15 @@ impl Cluster {
             ("log_timezone", String::from("UTC")),
             ("log_line_prefix", String::from("%m [%p] ")),
         ];
-        if self.durability == Durability::Scratch {
-            for name in ["fsync", "synchronous_commit", "full_page_writes"] {
-                settings.push((name, String::from("off")));
+        // What is with the system's kernel outlives every process.
+        let off: &[&str] = match self.durability {
+            Durability::Kept => &[],
+            Durability::Processes => &["fsync", "full_page_writes"],
+            Durability::Scratch => {
+                &["fsync", "full_page_writes", "synchronous_commit"]
             }
-        }
+        };
+        settings.extend(off.iter().map(|name| (*name, String::from("off"))));
         settings
     }
 
@@ -256,7 +267,7 @@ impl Cluster {
     /// now, which PostgreSQL takes for a running server. The file also guards
     /// against backends that outlived their postmaster, so they come first.
     fn clear_stale_pid_file(&self, interrupt: &Interrupt) -> Result<()> {
-        let file = self.data().join("postmaster.pid");
+        let file = self.pid_file();
         if !file.exists() {
             return Ok(());
         }
@@ -282,7 +293,7 @@ impl Cluster {
         interrupt: &Interrupt,
     ) -> Result<()> {
         let end = Instant::now() + READY_TIMEOUT;
-        let file = self.data().join("postmaster.pid");
+        let file = self.pid_file();
         loop {
             // A file that a predecessor left names another pid.
             let text = std::fs::read_to_string(&file).unwrap_or_default();

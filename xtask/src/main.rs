@@ -1,4 +1,4 @@
-//! `cargo xtask up | down | test`: Nexus and all that it needs, on one machine.
+//! `cargo xtask up | down | test | chaos`: Nexus and all that it needs, on one machine.
 //!
 //! Everything here must compile on a machine that has only Rust and a
 //! linker: it is this program that installs the rest. So few dependencies,
@@ -8,6 +8,7 @@
 
 mod account;
 mod cargo;
+mod chaos;
 mod cluster;
 mod cockroach;
 mod down;
@@ -24,6 +25,7 @@ mod ports;
 mod process;
 mod ready;
 mod say;
+mod scratch;
 mod screen;
 mod secret;
 mod settings;
@@ -52,6 +54,8 @@ enum Command {
     Down(down::Args),
     /// Run all tests on a database of their own
     Test(test::Args),
+    /// Attack a fleet of its own, and see whether it loses anything
+    Chaos(chaos::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Command::Up(args) => up::run(args),
         Command::Down(args) => down::run(args),
         Command::Test(args) => test::run(args),
+        Command::Chaos(args) => chaos::run(&args),
     };
     match result {
         Ok(code) => code,

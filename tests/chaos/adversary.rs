@@ -1,0 +1,310 @@
+//! The adversary: a task for each thing that can be hurt, which waits, hurts
+//! it for a while, and heals it. Each by its own stream of chance.
+
+use crate::postgres::Postgres;
+use crate::record::Record;
+use crate::world::World;
+use fastrand::Rng;
+use harness::{Agent, Link, NexusProcess, Weather};
+use serde_json::json;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_local};
+
+/// What a Nexus exits with that found its lease taken, or a saga adopted.
+const ZOMBIE: Option<i32> = Some(3);
+
+/// How long a Nexus may take from SIGTERM to its exit, and then some.
+const CLOSES: Duration = Duration::from_secs(45);
+
+/// Between two looks at whether a process is still there.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// As many calls as none of these faults outlasts.
+const MANY: u32 = 1_000_000;
+
+/// All that goes on, until it is called back.
+pub(crate) struct Adversary {
+    world: World,
+    nexuses: Vec<JoinHandle<NexusProcess>>,
+    agents: Vec<JoinHandle<Agent>>,
+    links: Vec<JoinHandle<(String, Link)>>,
+    sled_links: Vec<JoinHandle<(String, Link)>>,
+    postgres: JoinHandle<()>,
+}
+
+/// What each of its tasks has.
+struct Torment {
+    chance: Rng,
+    stop: watch::Receiver<bool>,
+    record: Arc<Record>,
+}
+
+impl Torment {
+    /// Waits for a time from `range`, in milliseconds; less if it is over.
+    async fn wait(&mut self, range: Range<u64>) {
+        let time = Duration::from_millis(self.chance.u64(range));
+        let mut stop = self.stop.clone();
+        let _ =
+            tokio::time::timeout(time, stop.wait_for(|stopped| *stopped)).await;
+    }
+
+    fn goes_on(&self) -> bool {
+        !*self.stop.borrow()
+    }
+}
+
+/// Begins to hurt all of the world. On one thread, as what waits for processes
+/// in the harness is not made to change it.
+pub(crate) fn unleash(
+    mut world: World,
+    postgres: Postgres,
+    record: &Arc<Record>,
+    stop: watch::Receiver<bool>,
+) -> Adversary {
+    let torment = |whom: &str| Torment {
+        chance: record.chance(whom),
+        stop: stop.clone(),
+        record: Arc::clone(record),
+    };
+    let nexuses = std::mem::take(&mut world.nexuses)
+        .into_iter()
+        .enumerate()
+        .map(|(n, nexus)| {
+            spawn_local(hurt_nexus(nexus, torment(&format!("nexus-{n}"))))
+        })
+        .collect();
+    let agents = std::mem::take(&mut world.agents)
+        .into_iter()
+        .enumerate()
+        .map(|(n, agent)| {
+            spawn_local(hurt_agent(agent, torment(&format!("sled-{n}"))))
+        })
+        .collect();
+    let hurt = |(name, link): (String, Link)| {
+        let torment = torment(&name);
+        spawn_local(hurt_link(name, link, torment))
+    };
+    let links = std::mem::take(&mut world.links).into_iter().map(hurt);
+    let links = links.collect();
+    let sled_links = std::mem::take(&mut world.sled_links)
+        .into_iter()
+        .enumerate()
+        .map(|(n, link)| hurt((format!("nexus-sled-{n}"), link)))
+        .collect();
+    let postgres = spawn_local(hurt_postgres(postgres, torment("postgres")));
+    Adversary { world, nexuses, agents, links, sled_links, postgres }
+}
+
+impl Adversary {
+    /// Waits until all is healed, once it was told to stop.
+    pub(crate) async fn retreat(mut self) -> World {
+        self.postgres.await.unwrap();
+        for link in self.links {
+            self.world.links.push(link.await.unwrap());
+        }
+        for link in self.sled_links {
+            self.world.sled_links.push(link.await.unwrap().1);
+        }
+        for agent in self.agents {
+            self.world.agents.push(agent.await.unwrap());
+        }
+        for nexus in self.nexuses {
+            self.world.nexuses.push(nexus.await.unwrap());
+        }
+        self.world
+    }
+}
+
+async fn hurt_nexus(mut nexus: NexusProcess, mut t: Torment) -> NexusProcess {
+    while t.goes_on() {
+        keep_alive(&mut nexus, &mut t, 3_000..15_000).await;
+        match t.chance.u8(0..10) {
+            0..=3 => {
+                t.record.fault("nexus killed");
+                nexus.child.kill().await;
+                t.wait(0..6_000).await;
+                nexus.restart().await;
+            }
+            4..=7 => {
+                // Up to well past its lease.
+                t.record.fault("nexus paused");
+                nexus.child.pause();
+                t.wait(100..6_000).await;
+                nexus.child.resume();
+            }
+            _ => {
+                t.record.fault("nexus ended in order");
+                let closed =
+                    tokio::time::timeout(CLOSES, nexus.child.terminate()).await;
+                match closed {
+                    Ok(Some(0) | ZOMBIE) => (),
+                    other => t.record.violation(format!(
+                        "a Nexus that was to end in order did not: {other:?}"
+                    )),
+                }
+                t.wait(0..3_000).await;
+                nexus.restart().await;
+            }
+        }
+    }
+    // Long enough for one that was paused to find that it is a zombie.
+    t.stop = watch::channel(false).1;
+    keep_alive(&mut nexus, &mut t, 5_000..5_001).await;
+    nexus
+}
+
+/// For a time from `range`, starts the Nexus again when it has exited, which
+/// it may for one reason alone.
+async fn keep_alive(
+    nexus: &mut NexusProcess,
+    t: &mut Torment,
+    range: Range<u64>,
+) {
+    let mut left = Duration::from_millis(t.chance.u64(range));
+    while !left.is_zero() && t.goes_on() {
+        if let Some(code) = nexus.child.has_exited() {
+            if code == ZOMBIE {
+                t.record.fault("nexus exited as a zombie");
+            } else {
+                t.record.violation(format!("a Nexus exited with {code:?}"));
+            }
+            nexus.restart().await;
+        }
+        tokio::time::sleep(LOOK.min(left)).await;
+        left = left.saturating_sub(LOOK);
+    }
+}
+
+async fn hurt_agent(mut agent: Agent, mut t: Torment) -> Agent {
+    while t.goes_on() {
+        t.wait(1_000..8_000).await;
+        match t.chance.u8(0..12) {
+            0..=1 => {
+                t.record.fault("agent killed");
+                agent.kill().await;
+                t.wait(0..5_000).await;
+                agent.restart().await;
+            }
+            2..=3 => {
+                t.record.fault("agent paused");
+                agent.child.pause();
+                t.wait(100..6_000).await;
+                agent.child.resume();
+            }
+            4 => break_calls(&agent, &mut t, json!({ "error": 500 })).await,
+            5 => {
+                let lost = json!({ "drop_answer_after_effect": true });
+                break_calls(&agent, &mut t, lost).await;
+            }
+            6 => {
+                let late = json!({ "delay_ms": t.chance.u64(200..4_000) });
+                break_calls(&agent, &mut t, late).await;
+            }
+            7 => {
+                t.record.fault("boots fail");
+                agent.set(json!({ "failure_share": 0.5 })).await;
+                t.wait(500..4_000).await;
+                agent.set(json!({ "failure_share": 0.0 })).await;
+            }
+            8 => {
+                // Some of them past the boot deadline.
+                t.record.fault("boots are slow");
+                let boot_ms = t.chance.u64(1_000..9_000);
+                agent.set(json!({ "boot_ms": boot_ms })).await;
+                t.wait(500..4_000).await;
+                agent.set(json!({ "boot_ms": 5 })).await;
+            }
+            _ => strike_guest(&agent, &mut t).await,
+        }
+    }
+    agent
+}
+
+async fn break_calls(
+    agent: &Agent,
+    t: &mut Torment,
+    effect: serde_json::Value,
+) {
+    let operations = ["register", "unregister", "state", "get", "list", "any"];
+    let operation = operations[t.chance.usize(..operations.len())];
+    let kind = effect.as_object().and_then(|o| o.keys().next()).unwrap();
+    t.record.fault(&format!("agent's {operation}: {kind}"));
+    agent.fault(operation, MANY, effect).await;
+    t.wait(500..5_000).await;
+    agent.clear_faults().await;
+}
+
+async fn strike_guest(agent: &Agent, t: &mut Torment) {
+    let vmms = agent.vmms().await;
+    let running: Vec<&str> = vmms
+        .iter()
+        .filter(|v| v["state"] == "running")
+        .filter_map(|v| v["vmm_id"].as_str())
+        .collect();
+    if running.is_empty() {
+        return;
+    }
+    let vmm = running[t.chance.usize(..running.len())];
+    let events = ["panic", "shutdown", "hypervisor_died", "forget"];
+    let event = events[t.chance.usize(..events.len())];
+    if agent.try_guest(vmm, event).await {
+        t.record.fault(&format!("guest: {event}"));
+    }
+}
+
+async fn hurt_link(name: String, link: Link, mut t: Torment) -> (String, Link) {
+    let kind = name.replace(|c: char| c.is_ascii_digit(), "");
+    let kind = kind.replace("--", "-");
+    let kind = kind.trim_end_matches('-');
+    while t.goes_on() {
+        t.wait(5_000..60_000).await;
+        if !t.goes_on() {
+            break;
+        }
+        let (what, weather) = match t.chance.u8(0..5) {
+            0 => ("cut", Weather::Cut),
+            1 => ("silent", Weather::Silent),
+            2 => {
+                let by = Duration::from_millis(t.chance.u64(20..1_500));
+                ("slow", Weather::Slow(by))
+            }
+            3 => ("answers lost", Weather::AnswersLost),
+            _ => {
+                let later = Duration::from_millis(t.chance.u64(50..5_000));
+                ("sent again", Weather::Again(later))
+            }
+        };
+        // To send a transaction's statements again, over a connection without
+        // a session, is no fault of any network.
+        if kind == "nexus-postgres" && matches!(weather, Weather::Again(_)) {
+            continue;
+        }
+        t.record.fault(&format!("link {kind}: {what}"));
+        link.set(weather);
+        t.wait(200..5_000).await;
+        link.set(Weather::Clear);
+    }
+    (name, link)
+}
+
+async fn hurt_postgres(postgres: Postgres, mut t: Torment) {
+    while t.goes_on() {
+        t.wait(10_000..40_000).await;
+        if !t.goes_on() {
+            break;
+        }
+        if t.chance.bool() {
+            if postgres.kill() {
+                t.record.fault("postgres killed");
+            }
+        } else {
+            t.record.fault("postgres paused");
+            let paused = postgres.pause();
+            t.wait(100..5_000).await;
+            postgres.resume(&paused);
+        }
+    }
+}
