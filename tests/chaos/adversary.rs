@@ -5,7 +5,8 @@ use crate::postgres::Postgres;
 use crate::record::Record;
 use crate::world::World;
 use fastrand::Rng;
-use harness::{Agent, Link, NexusProcess, Weather};
+use harness::{Agent, Client, Link, NexusProcess, Weather};
+use reqwest::Method;
 use serde_json::json;
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ const CLOSES: Duration = Duration::from_secs(45);
 /// Between two looks at whether a process is still there.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Added to a sled's number for the one that takes its place.
+const ANOTHER: usize = 100;
+
 /// As many calls as none of these faults outlasts.
 const MANY: u32 = 1_000_000;
 
@@ -30,8 +34,7 @@ pub(crate) struct Adversary {
     world: World,
     nexuses: Vec<JoinHandle<NexusProcess>>,
     agents: Vec<JoinHandle<Agent>>,
-    links: Vec<JoinHandle<(String, Link)>>,
-    sled_links: Vec<JoinHandle<(String, Link)>>,
+    links: Vec<JoinHandle<()>>,
     postgres: JoinHandle<()>,
 }
 
@@ -69,33 +72,42 @@ pub(crate) fn unleash(
         stop: stop.clone(),
         record: Arc::clone(record),
     };
+    let operator = Operator::of(&world.nexuses);
+    let mut links = Vec::new();
+    for (name, link) in &world.links {
+        let (torment, link) = (torment(name), Arc::clone(link));
+        links.push(spawn_local(hurt_link(kind(name), link, torment)));
+    }
+    for (n, link) in world.sled_links.iter().enumerate() {
+        let torment = torment(&format!("nexus-sled-{n}"));
+        let link = Arc::clone(link);
+        let kind = "nexus-sled".to_string();
+        links.push(spawn_local(hurt_link(kind, link, torment)));
+    }
     let nexuses = std::mem::take(&mut world.nexuses)
         .into_iter()
         .enumerate()
         .map(|(n, nexus)| {
-            spawn_local(hurt_nexus(nexus, torment(&format!("nexus-{n}"))))
+            let torment = torment(&format!("nexus-{n}"));
+            spawn_local(hurt_nexus(nexus, torment))
         })
         .collect();
     let agents = std::mem::take(&mut world.agents)
         .into_iter()
+        .zip(&world.sled_links)
         .enumerate()
-        .map(|(n, agent)| {
-            spawn_local(hurt_agent(agent, torment(&format!("sled-{n}"))))
+        .map(|(n, (agent, link))| {
+            let sled = Sled {
+                n,
+                agent,
+                link: Arc::clone(link),
+                operator: operator.clone(),
+            };
+            spawn_local(hurt_sled(sled, torment(&format!("sled-{n}"))))
         })
         .collect();
-    let hurt = |(name, link): (String, Link)| {
-        let torment = torment(&name);
-        spawn_local(hurt_link(name, link, torment))
-    };
-    let links = std::mem::take(&mut world.links).into_iter().map(hurt);
-    let links = links.collect();
-    let sled_links = std::mem::take(&mut world.sled_links)
-        .into_iter()
-        .enumerate()
-        .map(|(n, link)| hurt((format!("nexus-sled-{n}"), link)))
-        .collect();
     let postgres = spawn_local(hurt_postgres(postgres, torment("postgres")));
-    Adversary { world, nexuses, agents, links, sled_links, postgres }
+    Adversary { world, nexuses, agents, links, postgres }
 }
 
 impl Adversary {
@@ -103,10 +115,7 @@ impl Adversary {
     pub(crate) async fn retreat(mut self) -> World {
         self.postgres.await.unwrap();
         for link in self.links {
-            self.world.links.push(link.await.unwrap());
-        }
-        for link in self.sled_links {
-            self.world.sled_links.push(link.await.unwrap().1);
+            link.await.unwrap();
         }
         for agent in self.agents {
             self.world.agents.push(agent.await.unwrap());
@@ -116,6 +125,34 @@ impl Adversary {
         }
         self.world
     }
+}
+
+/// Who takes lost hosts out of the fleet.
+#[derive(Clone)]
+struct Operator(Vec<Client>);
+
+impl Operator {
+    fn of(nexuses: &[NexusProcess]) -> Operator {
+        Operator(nexuses.iter().map(NexusProcess::internal_client).collect())
+    }
+
+    /// Asks one Nexus after the other until it is done.
+    async fn expunge(&self, sled: &str) {
+        let path = format!("/sleds/{sled}/expunge");
+        for nexus in self.0.iter().cycle() {
+            let answer = nexus.try_request(Method::POST, &path, None);
+            if answer.await.is_ok_and(|answer| answer.status == 204) {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// Between what is it? As the names of links have it, without the numbers.
+fn kind(link: &str) -> String {
+    let words = link.split('-').filter(|word| word.parse::<u8>().is_err());
+    words.collect::<Vec<_>>().join("-")
 }
 
 async fn hurt_nexus(mut nexus: NexusProcess, mut t: Torment) -> NexusProcess {
@@ -178,9 +215,34 @@ async fn keep_alive(
     }
 }
 
-async fn hurt_agent(mut agent: Agent, mut t: Torment) -> Agent {
+/// A sled, and what it takes to have another one in its place.
+struct Sled {
+    n: usize,
+    agent: Agent,
+    link: Arc<Link>,
+    operator: Operator,
+}
+
+impl Sled {
+    /// Its host is lost for good, which an operator says some time later.
+    async fn is_lost(&mut self, t: &mut Torment) {
+        t.record.fault("host lost");
+        self.agent.lose_host().await;
+        t.wait(0..6_000).await;
+        self.operator.expunge(&self.agent.id).await;
+        self.n += ANOTHER;
+        self.agent.replace(self.n).await;
+        self.link.lead_to(self.agent.address());
+    }
+}
+
+async fn hurt_sled(mut sled: Sled, mut t: Torment) -> Agent {
     while t.goes_on() {
         t.wait(1_000..8_000).await;
+        if t.chance.u8(0..25) == 0 {
+            sled.is_lost(&mut t).await;
+        }
+        let agent = &mut sled.agent;
         match t.chance.u8(0..12) {
             0..=1 => {
                 t.record.fault("agent killed");
@@ -194,14 +256,14 @@ async fn hurt_agent(mut agent: Agent, mut t: Torment) -> Agent {
                 t.wait(100..6_000).await;
                 agent.child.resume();
             }
-            4 => break_calls(&agent, &mut t, json!({ "error": 500 })).await,
+            4 => break_calls(agent, &mut t, json!({ "error": 500 })).await,
             5 => {
                 let lost = json!({ "drop_answer_after_effect": true });
-                break_calls(&agent, &mut t, lost).await;
+                break_calls(agent, &mut t, lost).await;
             }
             6 => {
                 let late = json!({ "delay_ms": t.chance.u64(200..4_000) });
-                break_calls(&agent, &mut t, late).await;
+                break_calls(agent, &mut t, late).await;
             }
             7 => {
                 t.record.fault("boots fail");
@@ -217,10 +279,10 @@ async fn hurt_agent(mut agent: Agent, mut t: Torment) -> Agent {
                 t.wait(500..4_000).await;
                 agent.set(json!({ "boot_ms": 5 })).await;
             }
-            _ => strike_guest(&agent, &mut t).await,
+            _ => strike_guest(agent, &mut t).await,
         }
     }
-    agent
+    sled.agent
 }
 
 async fn break_calls(
@@ -255,10 +317,7 @@ async fn strike_guest(agent: &Agent, t: &mut Torment) {
     }
 }
 
-async fn hurt_link(name: String, link: Link, mut t: Torment) -> (String, Link) {
-    let kind = name.replace(|c: char| c.is_ascii_digit(), "");
-    let kind = kind.replace("--", "-");
-    let kind = kind.trim_end_matches('-');
+async fn hurt_link(kind: String, link: Arc<Link>, mut t: Torment) {
     while t.goes_on() {
         t.wait(5_000..60_000).await;
         if !t.goes_on() {
@@ -287,7 +346,6 @@ async fn hurt_link(name: String, link: Link, mut t: Torment) -> (String, Link) {
         t.wait(200..5_000).await;
         link.set(Weather::Clear);
     }
-    (name, link)
 }
 
 async fn hurt_postgres(postgres: Postgres, mut t: Torment) {

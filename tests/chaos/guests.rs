@@ -15,9 +15,9 @@ use tokio::sync::watch;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Looks until `stop`, and takes down each instance of which two guests are
-/// there at the same time.
+/// there at the same time. `dir` has a folder for each sled.
 pub(crate) async fn watch(
-    sleds: Vec<PathBuf>,
+    dir: PathBuf,
     record: Arc<Record>,
     stop: watch::Receiver<bool>,
 ) {
@@ -26,9 +26,9 @@ pub(crate) async fn watch(
     while !*stop.borrow() {
         // The sleds are read one after the other. Two guests that are both
         // there in two rounds were there together between them.
-        let first = alive(&sleds, &mut known);
+        let first = alive(&dir, &mut known);
         let second: HashSet<String> =
-            alive(&sleds, &mut known).into_keys().collect();
+            alive(&dir, &mut known).into_keys().collect();
         let mut runs: HashMap<String, Vec<String>> = HashMap::new();
         for (vmm, instance) in first {
             if second.contains(&vmm) {
@@ -50,12 +50,13 @@ pub(crate) async fn watch(
 /// The guests that have not ended, each with its instance. `known` remembers
 /// whose each is.
 fn alive(
-    sleds: &[PathBuf],
+    dir: &Path,
     known: &mut HashMap<String, String>,
 ) -> HashMap<String, String> {
     let now = Utc::now();
     let mut alive = HashMap::new();
-    for sled in sleds {
+    let Ok(sleds) = std::fs::read_dir(dir) else { return alive };
+    for sled in sleds.flatten().map(|sled| sled.path()) {
         for (vmm, guest) in files(&sled.join("guests")) {
             if ended(&guest["phase"], now) {
                 continue;

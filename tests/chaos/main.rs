@@ -103,7 +103,7 @@ async fn run(args: &Args, seed: u64) -> Arc<Record> {
         World::start(usize::from(args.nexus), usize::from(args.sleds)).await;
     let (stop, stopped) = watch::channel(false);
     let watching = tokio::spawn(guests::watch(
-        world.dirs(),
+        world.dir(),
         Arc::clone(&record),
         stopped.clone(),
     ));

@@ -7,6 +7,7 @@ use harness::{
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a user waits for an answer: less than a process is paused at most,
@@ -39,8 +40,9 @@ pub(crate) struct World {
     // Dropped in this order: processes before what they stand on.
     pub(crate) nexuses: Vec<NexusProcess>,
     pub(crate) agents: Vec<Agent>,
-    pub(crate) links: Vec<(String, Link)>,
-    pub(crate) sled_links: Vec<Link>,
+    pub(crate) links: Vec<(String, Arc<Link>)>,
+    /// The ways to the sleds, in their order.
+    pub(crate) sled_links: Vec<Arc<Link>>,
     /// The same user, at each of the Nexuses, by way of a link.
     pub(crate) clients: Vec<Client>,
     pub(crate) database: Database,
@@ -108,14 +110,14 @@ impl World {
         )
         .await;
         here.lead_to(agent.address());
-        self.sled_links.push(here);
+        self.sled_links.push(Arc::new(here));
         self.agents.push(agent);
     }
 
     async fn link(&mut self, name: String, target: SocketAddr) -> SocketAddr {
         let link = Link::to(target).await;
         let address = link.address();
-        self.links.push((name, link));
+        self.links.push((name, Arc::new(link)));
         address
     }
 
@@ -128,9 +130,9 @@ impl World {
         .await;
     }
 
-    /// Where the sleds keep their files.
-    pub(crate) fn dirs(&self) -> Vec<PathBuf> {
-        self.agents.iter().map(|a| a.dir().to_path_buf()).collect()
+    /// Where the sleds keep their files, each in a folder.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.dir.path().to_path_buf()
     }
 
     /// Where everything is, which stays there.

@@ -32,10 +32,20 @@ pub struct Agent {
     /// The process.
     pub child: Child,
     args: Vec<String>,
+    place: Place,
     dir: PathBuf,
     address: SocketAddr,
     control: String,
     http: reqwest::Client,
+}
+
+/// A host's place in the fleet.
+#[derive(Clone, Debug)]
+struct Place {
+    dir: PathBuf,
+    nexus: Vec<SocketAddr>,
+    advertise: Option<SocketAddr>,
+    settings: AgentSettings,
 }
 
 impl Agent {
@@ -79,10 +89,17 @@ impl Agent {
         let any = "127.0.0.1:0".to_string();
         let (child, said) = launch(&data, &args, &any, &any).await;
         let text = |key: &str| said[key].as_str().unwrap().to_string();
+        let place = Place {
+            dir: dir.to_path_buf(),
+            nexus: nexus.to_vec(),
+            advertise,
+            settings: *settings,
+        };
         Agent {
             id: text("sled_id"),
             child,
             args,
+            place,
             address: text("address").parse().unwrap(),
             control: text("test_control"),
             dir: data,
@@ -101,6 +118,18 @@ impl Agent {
         let (child, _) =
             launch(&self.dir, &self.args, &address, &self.control).await;
         self.child = child;
+    }
+
+    /// The host is lost, with its guests and all that it kept.
+    pub async fn lose_host(&mut self) {
+        self.kill().await;
+        std::fs::remove_dir_all(&self.dir).unwrap();
+    }
+
+    /// The `n`th sled, of another id, takes its place.
+    pub async fn replace(&mut self, n: usize) {
+        let Place { dir, nexus, advertise, settings } = self.place.clone();
+        *self = Agent::start(&dir, n, &nexus, advertise, &settings).await;
     }
 
     /// Starts it again, where it was, and keeps it from finding its VMMs: it
@@ -188,11 +217,6 @@ impl Agent {
     /// No more faults.
     pub async fn clear_faults(&self) {
         self.control(reqwest::Method::DELETE, "/faults", None).await;
-    }
-
-    /// Where it keeps its files.
-    pub fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// Something happens to a guest: `booted`, `halted`, `shutdown`, `panic`,
