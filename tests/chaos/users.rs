@@ -233,9 +233,9 @@ impl User {
             let ask = |n: usize| {
                 self.nexuses[n].try_request(Method::POST, &path, None)
             };
+            let sent = Utc::now();
             let (one, two) = tokio::join!(ask(first), ask(second));
             for (n, answer) in [(first, one), (second, two)] {
-                let sent = Utc::now();
                 let answer =
                     self.heard(&mut owned.asked, "start", n, sent, answer);
                 self.started(owned, answer);

@@ -18,11 +18,7 @@ const SETTLES: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Waits until all is settled, and then looks at everything.
-pub(crate) async fn judge(
-    world: &mut World,
-    users: Vec<User>,
-    record: &Record,
-) {
+pub(crate) async fn judge(world: &World, users: Vec<User>, record: &Record) {
     let began = Instant::now();
     let mut wrong = what_is_wrong(&world.database, &world.agents).await;
     while !wrong.is_empty() && began.elapsed() < SETTLES {

@@ -6,7 +6,7 @@ use harness::{
 };
 use serde_json::json;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,12 +46,15 @@ pub(crate) struct World {
     /// The same user, at each of the Nexuses, by way of a link.
     pub(crate) clients: Vec<Client>,
     pub(crate) database: Database,
-    dir: tempfile::TempDir,
+    dir: PathBuf,
 }
 
 impl World {
-    pub(crate) async fn start(nexuses: usize, sleds: usize) -> World {
-        let dir = tempfile::tempdir().unwrap();
+    pub(crate) async fn start(
+        nexuses: usize,
+        sleds: usize,
+        dir: PathBuf,
+    ) -> World {
         let database = Database::create().await;
         let mut world = World {
             nexuses: Vec::new(),
@@ -82,7 +85,7 @@ impl World {
     }
 
     async fn add_nexus(&mut self, n: usize) {
-        let dir = self.dir.path().join(format!("nexus-{n}"));
+        let dir = self.dir.join(format!("nexus-{n}"));
         std::fs::create_dir(&dir).unwrap();
         let server = self.database.address().parse().unwrap();
         let way = self.link(format!("nexus-{n}-postgres"), server).await;
@@ -92,7 +95,7 @@ impl World {
     }
 
     async fn add_sled(&mut self, n: usize) {
-        let secret = self.dir.path().join("sled-secret");
+        let secret = self.dir.join("sled-secret");
         std::fs::write(secret, harness::SLED_SECRET).unwrap();
         let here = Link::open().await;
         let mut ways = Vec::new();
@@ -101,14 +104,9 @@ impl World {
             let internal = self.nexuses[m].internal();
             ways.push(self.link(name, internal).await);
         }
-        let agent = Agent::start(
-            self.dir.path(),
-            n,
-            &ways,
-            Some(here.address()),
-            &SLED,
-        )
-        .await;
+        let agent =
+            Agent::start(&self.dir, n, &ways, Some(here.address()), &SLED)
+                .await;
         here.lead_to(agent.address());
         self.sled_links.push(Arc::new(here));
         self.agents.push(agent);
@@ -128,16 +126,5 @@ impl World {
             (listed["items"].as_array()?.len() >= sleds).then_some(())
         })
         .await;
-    }
-
-    /// Where the sleds keep their files, each in a folder.
-    pub(crate) fn dir(&self) -> PathBuf {
-        self.dir.path().to_path_buf()
-    }
-
-    /// Where everything is, which stays there.
-    pub(crate) fn keep(&mut self) -> &Path {
-        self.dir.disable_cleanup(true);
-        self.dir.path()
     }
 }

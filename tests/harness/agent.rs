@@ -3,6 +3,7 @@
 
 use crate::client::{Client, http};
 use crate::nexus_process::{SLED_SECRET, Token};
+use crate::ports;
 use crate::process::Child;
 use crate::wait::eventually;
 use serde_json::{Value, json};
@@ -86,8 +87,10 @@ impl Agent {
         if let Some(address) = advertise {
             args.extend(["--advertise".to_string(), address.to_string()]);
         }
-        let any = "127.0.0.1:0".to_string();
-        let (child, said) = launch(&data, &args, &any, &any).await;
+        let (address, control) = (ports::lasting(), ports::lasting());
+        let control = control.to_string();
+        let (child, said) =
+            launch(&data, &args, &address.to_string(), &control).await;
         let text = |key: &str| said[key].as_str().unwrap().to_string();
         let place = Place {
             dir: dir.to_path_buf(),
@@ -100,8 +103,8 @@ impl Agent {
             child,
             args,
             place,
-            address: text("address").parse().unwrap(),
-            control: text("test_control"),
+            address,
+            control,
             dir: data,
             http: http(),
         }

@@ -24,6 +24,7 @@ mod fleet;
 mod invariants;
 mod link;
 mod nexus_process;
+mod ports;
 mod process;
 mod saga_bench;
 mod wait;

@@ -1,6 +1,7 @@
 //! A Nexus, as a process.
 
 use crate::agent::{Agent, AgentSettings};
+use crate::ports;
 use crate::process::{Child, program};
 use crate::wait::eventually;
 use serde_json::Value;
@@ -92,9 +93,9 @@ impl NexusProcess {
         tuning: &Tuning,
     ) -> NexusProcess {
         std::fs::write(dir.join("sled-secret"), SLED_SECRET).unwrap();
-        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let (child, external, internal) =
-            launch(dir, database_url, tuning, any, any).await;
+        let (external, internal) = (ports::lasting(), ports::lasting());
+        let (child, ..) =
+            launch(dir, database_url, tuning, external, internal).await;
         NexusProcess {
             child,
             external,
