@@ -84,22 +84,26 @@ impl Server {
         let secret = Secret::from_file(config.sled_secret_file.as_std_path())?;
         let datastore = datastore(config);
         prepare(&datastore, &log).await?;
-        let rack_id = datastore.rack_id().await?;
-        datastore.reconcile_claimed_is_due(VISIBILITY).await?;
+        let rack_id = once_there(&log, || datastore.rack_id()).await?;
+        once_there(&log, || datastore.reconcile_claimed_is_due(VISIBILITY))
+            .await?;
         let tuning = config.tuning;
         let activators = Activators::default();
         let zombie = Zombie::default();
         let (stop, stopped) = watch::channel(false);
         let (stop_lease, lease_stopped) = watch::channel(false);
-        let (lease, renewing) = Lease::begin(
-            sec_id,
-            config.internal_address.to_string(),
-            tuning.lease(),
-            lease_datastore(config),
-            zombie.clone(),
-            lease_stopped,
-            log.clone(),
-        )
+        let lease_datastore = lease_datastore(config);
+        let (lease, renewing) = once_there(&log, || {
+            Lease::begin(
+                sec_id,
+                config.internal_address.to_string(),
+                tuning.lease(),
+                lease_datastore.clone(),
+                zombie.clone(),
+                lease_stopped.clone(),
+                log.clone(),
+            )
+        })
         .await?;
         let sleds = Sleds::new(
             datastore.clone(),
@@ -299,26 +303,52 @@ fn lease_datastore(config: &Config) -> DataStore {
 }
 
 /// Waits for the database, and brings its schema up to date.
+///
+/// # Errors
+///
+/// The schema is not this program's, or the database refuses something.
 pub async fn prepare(
     datastore: &DataStore,
     log: &Logger,
 ) -> Result<(), MigrateError> {
+    let migrated = once_there(log, || migrate(datastore)).await?;
+    info!(log, "the schema is up to date"; "migrated" => ?migrated);
+    Ok(())
+}
+
+/// What `ask` answers, once the database is there to answer. It may go away
+/// again between any two questions.
+async fn once_there<T, E, F>(log: &Logger, ask: impl Fn() -> F) -> Result<T, E>
+where
+    E: IsAway + std::error::Error + 'static,
+    F: Future<Output = Result<T, E>>,
+{
     loop {
-        match migrate(datastore).await {
-            Ok(migrated) => {
-                info!(log, "the schema is up to date";
-                    "migrated" => ?migrated);
-                return Ok(());
-            }
-            Err(MigrateError::Database(
-                error @ db_queries::Error::Unavailable(_),
-            )) => {
+        match ask().await {
+            Err(error) if error.is_away() => {
                 warn!(log, "waiting for the database";
                     "error" => chain(&error));
                 tokio::time::sleep(DATABASE_RETRY).await;
             }
-            Err(error) => return Err(error),
+            answer => return answer,
         }
+    }
+}
+
+/// An error that says that the database is away, or something else.
+trait IsAway {
+    fn is_away(&self) -> bool;
+}
+
+impl IsAway for db_queries::Error {
+    fn is_away(&self) -> bool {
+        matches!(self, db_queries::Error::Unavailable(_))
+    }
+}
+
+impl IsAway for MigrateError {
+    fn is_away(&self) -> bool {
+        matches!(self, MigrateError::Database(error) if error.is_away())
     }
 }
 
