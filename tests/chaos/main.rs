@@ -39,6 +39,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinError;
 use world::World;
@@ -85,9 +86,22 @@ fn main() -> ExitCode {
     let tasks = tokio::task::LocalSet::new();
     let record = Arc::new(Record::new(seed));
     let dir = tempfile::tempdir().unwrap().keep();
-    let done = run(&args, dir.clone(), &record);
-    if let Err(died) = tasks.block_on(&runtime, done) {
-        record.violation(format!("what was hurt could not be healed: {died}"));
+    let done = async {
+        tokio::select! {
+            done = run(&args, dir.clone(), &record) => Some(done),
+            // What was started is killed as it is dropped.
+            () = interrupted() => None,
+        }
+    };
+    match tasks.block_on(&runtime, done) {
+        Some(Ok(())) => (),
+        Some(Err(died)) => record
+            .violation(format!("what was hurt could not be healed: {died}")),
+        None => {
+            drop((tasks, runtime));
+            let _ = std::fs::remove_dir_all(dir);
+            return ExitCode::FAILURE;
+        }
     }
     println!("{}", record.summary());
     if record.is_clean() {
@@ -102,6 +116,16 @@ fn main() -> ExitCode {
         args.nexus, args.sleds, args.users,
     );
     ExitCode::FAILURE
+}
+
+/// Answers when somebody wants it to end.
+async fn interrupted() {
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    let mut interrupt = signal(SignalKind::interrupt()).unwrap();
+    tokio::select! {
+        _ = terminate.recv() => (),
+        _ = interrupt.recv() => (),
+    }
 }
 
 async fn run(

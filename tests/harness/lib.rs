@@ -60,6 +60,8 @@ pub struct Setup {
     pub agent: AgentSettings,
     /// What to change of Nexus's times and bounds.
     pub tuning: Tuning,
+    /// Put a [`Link`] between Nexus and the database.
+    pub database_link: bool,
 }
 
 impl Default for Setup {
@@ -68,6 +70,7 @@ impl Default for Setup {
             sleds: 2,
             agent: AgentSettings::default(),
             tuning: Tuning::default(),
+            database_link: false,
         }
     }
 }
@@ -94,6 +97,8 @@ pub struct TestNexus {
     pub agents: Vec<Agent>,
     /// The fleet admin, of the silo "main".
     pub admin: Client,
+    /// The way to the database, if it was asked for.
+    pub database_link: Option<Link>,
     /// The database.
     pub database: Database,
     /// Where all of it keeps its files.
@@ -128,15 +133,23 @@ impl TestNexus {
     pub async fn with(setup: Setup) -> TestNexus {
         let database = Database::create().await;
         let dir = tempfile::tempdir().unwrap();
+        let mut url = database.url.clone();
+        let mut database_link = None;
+        if setup.database_link {
+            let link = Link::to(database.address().parse().unwrap()).await;
+            url = database.url_by_way_of(link.address());
+            database_link = Some(link);
+        }
         let process =
-            NexusProcess::start(dir.path(), &database.url, &setup.tuning).await;
+            NexusProcess::start(dir.path(), &url, &setup.tuning).await;
         let token = process.bootstrap("main", "admin", true).await;
         let admin = Client::new(process.external(), &token);
         let mut agents = Vec::new();
         for n in 0..setup.sleds {
             agents.push(process.agent(n, &setup.agent).await);
         }
-        let nexus = TestNexus { process, agents, admin, database, dir };
+        let nexus =
+            TestNexus { process, agents, admin, database_link, database, dir };
         nexus.sleds_registered(setup.sleds).await;
         nexus
             .post("/v1/projects", json!({ "name": PROJECT, "description": "" }))

@@ -70,6 +70,16 @@ impl Child {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// How much memory it has, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let pid = self.child.id().unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        let kib = line.split_whitespace().nth(1).unwrap();
+        kib.parse::<u64>().unwrap() * 1024
+    }
+
     /// Has it not been waited for or killed yet?
     pub fn is_up(&self) -> bool {
         self.child.id().is_some()

@@ -12,6 +12,7 @@ mod instance_api;
 mod instance_update;
 mod instance_walk;
 mod nexus_killed;
+mod outage;
 mod pagination;
 mod placement;
 mod project;

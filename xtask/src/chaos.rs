@@ -59,7 +59,10 @@ fn attack(
         .context(|| "cannot start chaos")?;
     let ended = watch(&mut chaos, server, interrupt);
     if ended.is_err() {
-        let _ = chaos.kill();
+        // It ends what it has started.
+        let pid = rustix::process::Pid::from_child(&chaos);
+        let term = rustix::process::Signal::TERM;
+        let _ = rustix::process::kill_process(pid, term);
         let _ = chaos.wait();
     }
     ended
