@@ -49,6 +49,23 @@ impl Default for Tuning {
 }
 
 impl Tuning {
+    /// As it is where nobody says otherwise.
+    pub fn production() -> Tuning {
+        let it = nexus::config::Tuning::default();
+        Tuning {
+            lease_ms: it.lease_ms,
+            boot_allowance_ms: it.boot_allowance_ms,
+            sled_timeout_ms: it.sled_timeout_ms,
+            sled_tries: it.sled_tries,
+            sled_retry_ms: it.sled_retry_ms,
+            patience: it.patience,
+            look_period_ms: it.look_period_ms,
+            reconcile_poll_ms: it.reconcile_poll_ms,
+            watch_period_ms: it.watch_period_ms,
+            heartbeat_period_ms: it.heartbeat_period_ms,
+        }
+    }
+
     fn toml(&self) -> String {
         format!(
             "[tuning]\n\

@@ -1,4 +1,4 @@
-//! `cargo xtask up | down | test | chaos`: Nexus and all that it needs, on one machine.
+//! `cargo xtask up | down | test | bench | chaos`: Nexus and all that it needs, on one machine.
 //!
 //! Everything here must compile on a machine that has only Rust and a
 //! linker: it is this program that installs the rest. So few dependencies,
@@ -7,6 +7,7 @@
 //! command lines (`process.rs`), so it keeps no state that could be wrong.
 
 mod account;
+mod bench;
 mod cargo;
 mod chaos;
 mod cluster;
@@ -54,6 +55,8 @@ enum Command {
     Down(down::Args),
     /// Run all tests on a database of their own
     Test(test::Args),
+    /// Measure
+    Bench(bench::Args),
     /// Attack a fleet of its own, and see whether it loses anything
     Chaos(chaos::Args),
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Up(args) => up::run(args),
         Command::Down(args) => down::run(args),
         Command::Test(args) => test::run(args),
+        Command::Bench(args) => bench::run(&args),
         Command::Chaos(args) => chaos::run(&args),
     };
     match result {
