@@ -46,6 +46,12 @@ struct Torment {
 }
 
 impl Torment {
+    /// How long a sled is out of reach: mostly for seconds; at times for so long
+    /// that what is on it is given up.
+    fn silence(&mut self) -> Range<u64> {
+        if self.chance.u8(0..4) == 0 { 8_000..25_000 } else { 100..6_000 }
+    }
+
     /// Waits for a time from `range`, in milliseconds; less if it is over.
     async fn wait(&mut self, range: Range<u64>) {
         let time = Duration::from_millis(self.chance.u64(range));
@@ -247,17 +253,19 @@ async fn hurt_sled(mut sled: Sled, mut t: Torment) -> Agent {
             sled.is_lost(&mut t).await;
         }
         let agent = &mut sled.agent;
-        match t.chance.u8(0..12) {
+        match t.chance.u8(0..14) {
             0..=1 => {
                 t.record.fault("agent killed");
+                let silence = t.silence();
                 agent.kill().await;
-                t.wait(0..5_000).await;
+                t.wait(silence).await;
                 agent.restart().await;
             }
             2..=3 => {
                 t.record.fault("agent paused");
+                let silence = t.silence();
                 agent.child.pause();
-                t.wait(100..6_000).await;
+                t.wait(silence).await;
                 agent.child.resume();
             }
             4 => break_calls(agent, &mut t, json!({ "error": 500 })).await,
@@ -283,6 +291,7 @@ async fn hurt_sled(mut sled: Sled, mut t: Torment) -> Agent {
                 t.wait(500..4_000).await;
                 agent.set(json!({ "boot_ms": 5 })).await;
             }
+            9..=10 => pause_at_boot(agent, &mut t).await,
             _ => strike_guest(agent, &mut t).await,
         }
     }
@@ -301,6 +310,25 @@ async fn break_calls(
     agent.fault(operation, MANY, effect).await;
     t.wait(500..5_000).await;
     agent.clear_faults().await;
+}
+
+/// The agent is paused while a guest boots, which is up before anybody can
+/// say so.
+async fn pause_at_boot(agent: &Agent, t: &mut Torment) {
+    agent.set(json!({ "boot_ms": 400 })).await;
+    for _ in 0..100 {
+        let vmms = agent.vmms().await;
+        if vmms.iter().any(|v| v["state"] == "starting") {
+            t.record.fault("agent paused at a boot");
+            let silence = t.silence();
+            agent.child.pause();
+            t.wait(silence).await;
+            agent.child.resume();
+            break;
+        }
+        t.wait(30..31).await;
+    }
+    agent.set(json!({ "boot_ms": 5 })).await;
 }
 
 async fn strike_guest(agent: &Agent, t: &mut Torment) {
@@ -347,8 +375,12 @@ async fn hurt_link(kind: String, link: Arc<Link>, mut t: Torment) {
             continue;
         }
         t.record.fault(&format!("link {kind}: {what}"));
+        let lasts = match kind.as_str() {
+            "nexus-sled" => t.silence(),
+            _ => 200..5_000,
+        };
         link.set(weather);
-        t.wait(200..5_000).await;
+        t.wait(lasts).await;
         link.set(Weather::Clear);
     }
 }
