@@ -77,6 +77,11 @@ impl From<DieselError> for Error {
         ) {
             return Error::Unavailable(Box::new(error));
         }
+        if let DieselError::SerializationError(why) = &error
+            && why.to_string().starts_with(TYPE_NOT_FOUND)
+        {
+            return Error::Unavailable(Box::new(error));
+        }
         let DieselError::DatabaseError(kind, info) = &error else {
             return Error::Internal(error);
         };
@@ -105,6 +110,11 @@ impl From<DieselError> for Error {
     }
 }
 
+/// What diesel makes of any error, a lost connection too, that it meets as it
+/// asks for the number of one of our types, which it does once a connection.
+/// The types are there: they were when the schema's version was compared.
+const TYPE_NOT_FOUND: &str = "Failed to find a type oid";
+
 /// libpq and a server that goes down say it in words, with no SQLSTATE that
 /// diesel would pass on.
 fn is_outage(message: &str) -> bool {
@@ -126,4 +136,18 @@ fn is_outage(message: &str) -> bool {
         "remaining connection slots",
     ];
     SIGNS.iter().any(|sign| message.contains(sign))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_lost_while_diesel_looks_up_a_type_is_an_outage() {
+        let lost = "Failed to find a type oid for `intended_state`";
+        let error = DieselError::SerializationError(lost.into());
+        assert!(matches!(error.into(), Error::Unavailable(_)));
+        let ours = DieselError::SerializationError("no such number".into());
+        assert!(matches!(ours.into(), Error::Internal(_)));
+    }
 }
