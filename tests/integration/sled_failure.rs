@@ -227,6 +227,27 @@ async fn register(agent: &Agent, vmm: &str, instance: &str) {
     agent.api().put(&format!("/vmms/{vmm}"), body).await.expect(200);
 }
 
+/// A paused process may give an order to make a VMM long after the VMM has run.
+#[tokio::test]
+async fn a_vmm_that_was_lost_and_then_made_anew_by_a_late_order_is_lost() {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    let agent = &nexus.agents[0];
+    let (id, vmm) = nexus.running("db", never_restarted()).await;
+    // Until it is registered anew, nobody learns that it was lost.
+    agent.fault("list", 1_000_000, json!({ "error": 500 })).await;
+    agent.guest(&vmm, "forget").await;
+    register(agent, &vmm, &id).await;
+    agent.clear_faults().await;
+
+    let failed = nexus.wait(&id, is("failed")).await;
+    assert_eq!(failed["last_failure"]["kind"], "gone");
+    eventually("it is not on the sled any more", async || {
+        agent.vmms().await.is_empty().then_some(())
+    })
+    .await;
+    nexus.check_invariants().await;
+}
+
 #[tokio::test]
 async fn a_vmm_that_nexus_does_not_know_is_shown_and_left_alone() {
     let nexus = TestNexus::with(Setup::one_sled()).await;

@@ -170,27 +170,34 @@ impl Watcher {
             return Ok(());
         };
         // The rows first: a VMM that is made in between is then listed, and
-        // not taken for lost.
+        // not taken for lost; nor is one of which there is news in between.
         let rows = self.live_rows(sled).await?;
         let listed = client.vmm_list().await?.vmms;
-        let mut strangers = Vec::new();
-        for report in &listed {
-            match rows.get(&VmmId(report.vmm_id)) {
-                Some(row) if is_news(row, report) => {
-                    let id = VmmId(report.vmm_id);
-                    self.observe(sled, id, reported(report), status).await?;
+        let reports: HashMap<VmmId, &VmmReport> =
+            listed.iter().map(|r| (VmmId(r.vmm_id), r)).collect();
+        for row in rows.values() {
+            let report = reports.get(&row.id).copied();
+            match (listing(row, report.map(generation)), report) {
+                (Listing::News, Some(report)) => {
+                    let news = reported(report);
+                    self.observe(sled, row.id, news, status).await?;
                     status.news += 1;
                 }
-                Some(_) => (),
-                None => strangers.push(VmmId(report.vmm_id)),
+                (Listing::Missing, _) => {
+                    self.confirm_lost(&client, sled, row.id, status).await?;
+                }
+                (Listing::MadeAnew, _) => {
+                    // It is not to come up when it is taken for lost.
+                    client.vmm_unregister(row.id.0).await?;
+                    let lost = Observation::Unknown;
+                    self.observe(sled, row.id, lost, status).await?;
+                    status.lost += 1;
+                }
+                (Listing::News | Listing::Known, _) => (),
             }
         }
-        for row in rows.values() {
-            let listed = listed.iter().any(|r| r.vmm_id == row.id.0);
-            if !listed && is_expected(row) {
-                self.confirm_lost(&client, sled, row.id, status).await?;
-            }
-        }
+        let strangers = reports.into_keys().filter(|id| !rows.contains_key(id));
+        let strangers = strangers.collect();
         self.clear(&client, sled, strangers, status).await
     }
 
@@ -296,13 +303,66 @@ fn watched_by(sled: SledId, live: &[SecId]) -> Option<SecId> {
     })
 }
 
-/// Is there more in the report than in the row?
-fn is_news(row: &SledVmm, report: &VmmReport) -> bool {
-    i64::try_from(report.generation).unwrap_or(i64::MAX) > row.generation
+/// What a sled's list says of a VMM whose row was read before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listing {
+    /// More than the row.
+    News,
+    /// Nothing that is not known, or that means anything.
+    Known,
+    /// Nothing, of one that should be there.
+    Missing,
+    /// Less than the row: the sled has lost it, and has then got a late order
+    /// to make it. What is there is not what is known to have run.
+    MadeAnew,
 }
 
-/// Would a sled that has not lost it list it? One that is `creating` may not
-/// have got there yet; one that is abandoned is the reconciler's to ask about.
-fn is_expected(row: &SledVmm) -> bool {
-    !matches!(row.state, VmmState::Creating | VmmState::Abandoned)
+/// What a list says of a VMM: with this generation, or not at all.
+pub(super) fn listing(row: &SledVmm, generation: Option<i64>) -> Listing {
+    // One that is `creating` may not have got there yet; one that is abandoned
+    // is the reconciler's to ask about.
+    let expected =
+        !matches!(row.state, VmmState::Creating | VmmState::Abandoned);
+    match generation {
+        Some(listed) if listed > row.generation => Listing::News,
+        Some(listed) if listed < row.generation && expected => {
+            Listing::MadeAnew
+        }
+        None if expected => Listing::Missing,
+        Some(_) | None => Listing::Known,
+    }
+}
+
+fn generation(report: &VmmReport) -> i64 {
+    i64::try_from(report.generation).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use db_model::InstanceId;
+
+    #[test]
+    fn a_list_is_judged_by_the_row_that_was_read_before_it() {
+        let row = |state, generation| SledVmm {
+            id: VmmId::new_v4(),
+            instance_id: InstanceId::new_v4(),
+            state,
+            generation,
+        };
+        for state in VmmState::ALL.iter().filter(|s| !s.is_end()) {
+            let sure =
+                !matches!(state, VmmState::Creating | VmmState::Abandoned);
+            let unless_sure = |then| if sure { then } else { Listing::Known };
+            for (listed, expected) in [
+                (Some(4), Listing::News),
+                (Some(3), Listing::Known),
+                (Some(1), unless_sure(Listing::MadeAnew)),
+                (None, unless_sure(Listing::Missing)),
+            ] {
+                let is = listing(&row(*state, 3), listed);
+                assert_eq!(is, expected, "{state}, {listed:?}");
+            }
+        }
+    }
 }

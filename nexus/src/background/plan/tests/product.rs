@@ -7,6 +7,8 @@
 //! much is for the tests that go through the front door.
 
 use super::super::{Step, plan};
+use super::host::{Call, Guest, GuestEvent, Said, Sled};
+use crate::background::watcher::{Listing, listing};
 use crate::config::Tuning;
 use crate::saga::Saga as _;
 use crate::saga::instance_create::InstanceCreate;
@@ -14,20 +16,24 @@ use crate::saga::instance_delete::InstanceDelete;
 use crate::saga::instance_start::InstanceStart;
 use crate::saga::instance_update::InstanceUpdate;
 use chrono::{DateTime, TimeDelta, Utc};
-use db_model::lifecycle::reports::{Answer, Observation, VmmReport, observe};
+use db_model::lifecycle::reports::{Answer, Observation, observe};
 use db_model::lifecycle::{Changes, Facts, Refusal, requests, steps};
 use db_model::{
     AutoRestartPolicy, ByteCount, Instance, InstanceChange, InstanceId,
-    InstanceState, InstanceView, NewInstance, ProjectId, SecId, SiloUserId,
-    SledId, StagedFailure, StartAttempt, StartAttemptId, StartFailure,
-    StartOutcome, VcpuCount, Vmm, VmmEndReason, VmmId, VmmState,
+    InstanceState, InstanceView, IntendedState, NewInstance, ProjectId, SecId,
+    SiloUserId, SledId, StagedFailure, StartAttempt, StartAttemptId,
+    StartFailure, StartOutcome, VcpuCount, Vmm, VmmId, VmmState,
 };
-use db_queries::UnfinishedSaga;
-use std::collections::{BTreeMap, BTreeSet};
+use db_queries::{SledVmm, UnfinishedSaga};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;
 
 /// As long as a claim by the reconciler lasts.
 const VISIBILITY: TimeDelta = TimeDelta::seconds(30);
+
+/// In so many rounds all must be calm: each takes a look, or the time to the
+/// next one.
+pub(super) const ROUNDS: usize = 200;
 
 /// How a sled can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,70 +44,45 @@ pub(super) enum Link {
     Mute,
 }
 
-/// Something that a guest does, or that happens to it.
+/// What becomes of the next call to a sled that can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GuestEvent {
-    Boot,
-    FailToBoot,
-    Panic,
-    ShutDown,
-    Halt,
-    /// Its host forgets it.
-    BeLost,
+pub(super) enum Fate {
+    Answered,
+    /// It is done, and the answer is lost.
+    AnswerLost,
+    /// There is no answer. It arrives later, or never.
+    Late,
+    /// It is answered, and arrives once more later, or never.
+    Twice,
 }
 
-#[derive(Clone, Debug)]
-struct Guest {
-    generation: i64,
-    state: VmmState,
-    ever_ran: bool,
-    /// Why it goes down, or has gone.
-    cause: Option<VmmEndReason>,
+/// How a saga goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passage {
+    Well,
+    /// What the node does, it does, and fails all the same.
+    Breaks,
+    /// What the node does, it does, and then its process dies before that is
+    /// recorded. Another takes the saga over, and runs the node again.
+    Dies,
 }
 
-impl Guest {
-    fn report(&self) -> VmmReport {
-        VmmReport {
-            generation: self.generation,
-            state: self.state,
-            ever_ran: self.ever_ran,
-            end: self
-                .cause
-                .filter(|_| self.state.is_end())
-                .map(|cause| (cause, None)),
-        }
-    }
-
-    fn goes(&mut self, state: VmmState, cause: Option<VmmEndReason>) {
-        self.generation += 1;
-        self.state = state;
-        self.ever_ran |= state == VmmState::Running;
-        self.cause = self.cause.or(cause);
-    }
-
-    fn is_up(&self) -> bool {
-        !self.state.is_end() && self.state != VmmState::Creating
-    }
+/// What can be wrong with the world around the functions that are on trial, to
+/// show that it would be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// Sleds keep no tombstones.
+    NoTombstones,
+    /// A look is given back without a comparison with what its claim wrote.
+    GivesBackBlindly,
+    /// An attempt is opened by what was seen, not by what is.
+    OpensUnchecked,
+    /// Nobody asks for a VMM that a sled does not list.
+    MissesNobody,
 }
 
-#[derive(Clone, Debug)]
-struct Sled {
-    id: SledId,
-    link: Link,
-    expunged: bool,
-    guests: BTreeMap<VmmId, Guest>,
-    tombstones: BTreeSet<VmmId>,
-}
-
-/// What a sled says of an order.
-enum Said {
-    Report(VmmReport),
-    NoSuchVmm,
-    Refused,
-}
-
-#[derive(Clone, Debug)]
-enum Work {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Work {
     Create,
     Start { attempt: StartAttemptId, vmm: VmmId },
     Update { vmm: VmmId },
@@ -110,11 +91,25 @@ enum Work {
 
 /// The saga that is at work.
 #[derive(Clone, Debug)]
-struct Saga {
-    row: UnfinishedSaga,
-    work: Work,
-    node: usize,
-    undoing: bool,
+pub(super) struct Saga {
+    pub(super) row: UnfinishedSaga,
+    pub(super) work: Work,
+    pub(super) node: usize,
+    pub(super) undoing: bool,
+    /// All is done or undone, and it is not yet written down as over.
+    pub(super) over: bool,
+}
+
+/// A look under way: what was seen, as far as the steps go by it, and what is
+/// left to do.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    pub(super) claim: DateTime<Utc>,
+    pub(super) linked: Option<VmmId>,
+    /// The pending attempt, and whether a saga had had it.
+    pub(super) attempt: Option<(StartAttemptId, bool)>,
+    pub(super) steps: VecDeque<Step>,
+    pub(super) look_again: Option<DateTime<Utc>>,
 }
 
 /// Why a node failed: with what is staged, if anything.
@@ -131,13 +126,21 @@ pub(super) struct Product {
     pub(super) instance: Instance,
     pub(super) attempts: BTreeMap<StartAttemptId, StartAttempt>,
     pub(super) vmms: BTreeMap<VmmId, Vmm>,
-    saga: Option<Saga>,
-    sleds: [Sled; 2],
-    now: DateTime<Utc>,
-    tuning: Tuning,
+    pub(super) saga: Option<Saga>,
+    pub(super) sleds: [Sled; 2],
+    links: [Link; 2],
+    /// What becomes of the next call, if it makes a difference.
+    pub(super) fate: Fate,
+    /// Calls that have not arrived yet.
+    pub(super) calls: BTreeSet<(SledId, VmmId, Call)>,
+    /// What was seen of VMMs and has not been taken in yet.
+    pub(super) words: Vec<(VmmId, Observation)>,
+    pub(super) now: DateTime<Utc>,
+    pub(super) tuning: Tuning,
     ids: u128,
+    flaw: Option<Flaw>,
     /// The kinds of steps that the reconciler has taken.
-    pub(super) taken: BTreeSet<String>,
+    pub(super) taken: BTreeSet<&'static str>,
 }
 
 impl Product {
@@ -164,26 +167,41 @@ impl Product {
             start.then_some(attempt),
             now,
         );
-        let sled = |n| Sled {
-            id: SledId(id(n)),
-            link: Link::Up,
-            expunged: false,
-            guests: BTreeMap::new(),
-            tombstones: BTreeSet::new(),
-        };
+        let sled = |n| Sled::new(SledId(id(n)));
         let mut product = Product {
             instance,
             attempts: attempt.into_iter().map(|a| (a.id, a)).collect(),
             vmms: BTreeMap::new(),
             saga: None,
             sleds: [sled(10), sled(11)],
+            links: [Link::Up; 2],
+            fate: Fate::Answered,
+            calls: BTreeSet::new(),
+            words: Vec::new(),
             now,
             tuning: Tuning { patience: 2, ..Tuning::default() },
             ids: 100,
+            flaw: None,
             taken: BTreeSet::new(),
         };
         product.begin(Work::Create);
         product
+    }
+
+    /// The same world with something wrong.
+    pub(super) fn with(self, flaw: Option<Flaw>) -> Product {
+        Product { flaw, ..self }
+    }
+
+    /// The same world with so many questions asked in vain before a sled is
+    /// given up.
+    pub(super) fn with_patience(mut self, patience: u32) -> Product {
+        self.tuning.patience = patience;
+        self
+    }
+
+    fn has(&self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
     }
 
     fn id<T: From<Uuid>>(&mut self) -> T {
@@ -256,6 +274,22 @@ impl Product {
         self.now += time;
     }
 
+    /// The last deadline, retry or cooldown that is to come.
+    pub(super) fn last_due(&self) -> Option<DateTime<Utc>> {
+        let linked = self.instance.active_vmm_id.map(|id| &self.vmms[&id]);
+        let due = [
+            linked.and_then(|vmm| vmm.boot_deadline),
+            self.instance.next_retry_at,
+            self.instance.cooldown_expiration(),
+        ];
+        due.into_iter().flatten().max().filter(|due| *due > self.now)
+    }
+
+    /// So much time passes that every deadline, retry and cooldown is over.
+    pub(super) fn all_is_due(&mut self) {
+        self.now = self.last_due().unwrap_or(self.now);
+    }
+
     /// Takes in what is seen of a VMM.
     fn observe(&mut self, vmm: VmmId, observation: &Observation) -> Answer {
         let allowance = self.tuning.boot_allowance();
@@ -296,25 +330,92 @@ impl Product {
 
     // Sleds.
 
+    fn place(&self, id: SledId) -> usize {
+        self.sleds.iter().position(|s| s.id == id).unwrap()
+    }
+
     fn sled(&mut self, id: SledId) -> &mut Sled {
-        self.sleds.iter_mut().find(|s| s.id == id).unwrap()
+        let place = self.place(id);
+        &mut self.sleds[place]
+    }
+
+    /// Something reaches a sled.
+    fn arrives(&mut self, sled: SledId, vmm: VmmId, call: Call) -> Said {
+        let forgets = self.has(Flaw::NoTombstones);
+        let sled = self.sled(sled);
+        let said = sled.takes(vmm, call);
+        if forgets {
+            sled.tombstones.clear();
+        }
+        said
     }
 
     /// Asks a sled, which is not expunged. `None`: there is no answer.
-    fn ask<T>(
-        &mut self,
-        sled: SledId,
-        order: impl FnOnce(&mut Sled) -> T,
-    ) -> Option<T> {
-        let sled = self.sled(sled);
-        match sled.link {
-            Link::Up => Some(order(sled)),
+    fn ask(&mut self, sled: SledId, vmm: VmmId, call: Call) -> Option<Said> {
+        match self.links[self.place(sled)] {
+            Link::Up => (),
+            Link::Down => return None,
             Link::Mute => {
-                order(sled);
+                self.arrives(sled, vmm, call);
+                return None;
+            }
+        }
+        // A question that arrives late, and some orders that arrive twice, do
+        // nothing more.
+        let fate = match (self.fate, call) {
+            (Fate::Late, Call::Show)
+            | (Fate::Twice, Call::Show | Call::Stop | Call::Unregister) => {
+                Fate::Answered
+            }
+            _ => std::mem::replace(&mut self.fate, Fate::Answered),
+        };
+        if matches!(fate, Fate::Late | Fate::Twice) {
+            self.calls.insert((sled, vmm, call));
+        }
+        match fate {
+            Fate::Answered | Fate::Twice => Some(self.arrives(sled, vmm, call)),
+            Fate::AnswerLost => {
+                self.arrives(sled, vmm, call);
                 None
             }
-            Link::Down => None,
+            Fate::Late => None,
         }
+    }
+
+    /// The `n`th call that was late arrives. Whoever asked is gone.
+    pub(super) fn call_arrives(&mut self, n: usize) {
+        let Some(call) = self.calls.iter().nth(n).copied() else { return };
+        self.calls.remove(&call);
+        let (sled, vmm, call) = call;
+        self.arrives(sled, vmm, call);
+    }
+
+    /// What is to be seen of the VMM of this row at this moment is seen, and
+    /// is on its way to be taken in: pushed by its sled, or asked for.
+    pub(super) fn is_seen(&mut self, vmm: VmmId) {
+        let row = &self.vmms[&vmm];
+        let sled = &self.sleds[self.place(row.sled_id)];
+        let seen = match sled.guests.get(&vmm) {
+            _ if sled.expunged => return,
+            Some(guest) => Observation::Reported(guest.report()),
+            None if listing(&watched(row), None) != Listing::Missing => return,
+            None => Observation::Unknown,
+        };
+        self.words.push((vmm, seen));
+    }
+
+    /// The `n`th word that was late is taken in.
+    pub(super) fn word_arrives(&mut self, n: usize) {
+        if n < self.words.len() {
+            let (vmm, seen) = self.words.remove(n);
+            self.observe(vmm, &seen);
+        }
+    }
+
+    /// What is on its way gets lost.
+    pub(super) fn nothing_arrives(&mut self) {
+        self.calls.clear();
+        self.words.clear();
     }
 
     /// Unregisters a VMM. Says whether anything definite came of it.
@@ -323,28 +424,32 @@ impl Product {
             self.observe(vmm, &Observation::Fenced);
             return true;
         }
-        let answer = self.ask(sled, |sled| {
-            sled.tombstones.insert(vmm);
-            sled.guests.remove(&vmm).map(|guest| guest.report())
-        });
-        let Some(last) = answer else { return false };
-        self.observe(vmm, &Observation::Unregistered(last));
-        true
+        match self.ask(sled, vmm, Call::Unregister) {
+            Some(Said::Unregistered(last)) => {
+                self.observe(vmm, &Observation::Unregistered(last));
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Gives an order about a VMM, or asks for it: what comes of it.
+    fn told(&mut self, vmm: VmmId, sled: SledId, call: Call) -> Option<Said> {
+        match self.ask(sled, vmm, call) {
+            // Its state says why.
+            Some(Said::Refused) => self.ask(sled, vmm, Call::Show),
+            said => said,
+        }
     }
 
     /// Gives an order about a VMM, or asks for it. Says whether anything
     /// definite came of it.
-    fn order(&mut self, vmm: VmmId, sled: SledId, order: Order) -> bool {
+    fn order(&mut self, vmm: VmmId, sled: SledId, call: Call) -> bool {
         if self.sled(sled).expunged {
             self.observe(vmm, &Observation::Fenced);
             return true;
         }
-        let answer = match self.ask(sled, |s| s.put(vmm, order)) {
-            Some(Said::Refused) => self.ask(sled, |s| s.put(vmm, Order::Show)),
-            answer => answer,
-        };
-        match answer {
-            None | Some(Said::Refused) => false,
+        match self.told(vmm, sled, call) {
             Some(Said::Report(report)) => {
                 self.observe(vmm, &Observation::Reported(report));
                 true
@@ -352,6 +457,7 @@ impl Product {
             Some(Said::NoSuchVmm) => {
                 self.observe(vmm, &Observation::Unknown) != Answer::Stale
             }
+            Some(Said::Refused | Said::Unregistered(_)) | None => false,
         }
     }
 
@@ -375,7 +481,7 @@ impl Product {
     /// A sled tells of all its guests.
     pub(super) fn pushes(&mut self, n: usize) {
         let sled = self.sleds[n].clone();
-        if sled.expunged || sled.link == Link::Down {
+        if sled.expunged || self.links[n] == Link::Down {
             return;
         }
         for (vmm, guest) in sled.guests {
@@ -384,13 +490,15 @@ impl Product {
     }
 
     pub(super) fn connect(&mut self, n: usize, link: Link) {
-        self.sleds[n].link = link;
+        self.links[n] = link;
     }
 
     /// Only the first can be expunged, so that there is always another.
     pub(super) fn expunge(&mut self) {
-        self.sleds[0].expunged = true;
-        self.sleds[0].guests.clear();
+        let sled = &mut self.sleds[0];
+        sled.expunged = true;
+        sled.guests.clear();
+        self.calls.retain(|(to, _, _)| *to != self.sleds[0].id);
     }
 
     /// Nexus asks a sled for all its VMMs.
@@ -408,17 +516,24 @@ impl Product {
             }
             return;
         }
-        if sled.link != Link::Up {
+        if self.links[n] != Link::Up {
             return;
         }
         for row in rows {
-            let expected =
-                !matches!(row.state, VmmState::Creating | VmmState::Abandoned);
-            if let Some(guest) = sled.guests.get(&row.id) {
-                let report = guest.report();
-                self.observe(row.id, &Observation::Reported(report));
-            } else if expected {
-                self.observe(row.id, &Observation::Unknown);
+            let report = sled.guests.get(&row.id).map(Guest::report);
+            let generation = report.as_ref().map(|r| r.generation);
+            match (listing(&watched(&row), generation), report) {
+                (Listing::News, Some(report)) => {
+                    self.observe(row.id, &Observation::Reported(report));
+                }
+                (Listing::Missing, _) if !self.has(Flaw::MissesNobody) => {
+                    self.observe(row.id, &Observation::Unknown);
+                }
+                (Listing::MadeAnew, _) => {
+                    self.arrives(sled.id, row.id, Call::Unregister);
+                    self.observe(row.id, &Observation::Unknown);
+                }
+                _ => (),
             }
         }
         for vmm in sled.guests.keys() {
@@ -446,7 +561,11 @@ impl Product {
             current_sec: SecId(Uuid::nil()),
             time_created: self.now,
         };
-        self.saga = Some(Saga { row, work, node: 0, undoing: false });
+        // What the insert of an instance does is done; the rest begin.
+        let node = usize::from(matches!(work, Work::Create));
+        let undoing = false;
+        self.saga = Some(Saga { row, work, node, undoing, over: false });
+        self.passes(TimeDelta::milliseconds(1));
     }
 
     /// An operator gives the saga up, wherever it is.
@@ -456,27 +575,36 @@ impl Product {
         }
     }
 
-    /// The saga takes its next step. `breaks`: what the node does, it does, and
-    /// fails all the same.
-    pub(super) fn saga_goes_on(&mut self, breaks: bool) {
+    /// The saga takes its next step.
+    pub(super) fn saga_goes_on(&mut self, how: Passage) {
         let Some(saga) = self.saga.clone() else { return };
+        if saga.over {
+            return self.saga_ends();
+        }
         if saga.undoing {
-            self.undo(&saga);
-            return self.saga_goes_back();
+            if self.undo(&saga) && how != Passage::Dies {
+                self.saga_goes_back();
+            }
+            return;
         }
         let outcome = match self.act(&saga) {
-            Ok(_) if breaks => {
+            Ok(_) if how == Passage::Breaks => {
                 Err(Failed(Some(StartFailure::internal(saga.row.id))))
             }
             outcome => outcome,
         };
+        let row = self.saga.as_mut().unwrap();
         match outcome {
-            Ok(true) => self.saga.as_mut().unwrap().node += 1,
-            Ok(false) => self.saga_ends(),
+            // What `run` does is two transactions.
+            Ok(_) if how == Passage::Dies => row.node = saga.node.min(4),
+            Ok(true) => row.node += 1,
+            Ok(false) => row.over = true,
             Err(Failed(staged)) => {
                 self.stage(&saga, staged);
-                self.saga.as_mut().unwrap().undoing = true;
-                self.saga_goes_back();
+                if how != Passage::Dies {
+                    self.saga.as_mut().unwrap().undoing = true;
+                    self.saga_goes_back();
+                }
             }
         }
     }
@@ -485,7 +613,7 @@ impl Product {
         let saga = self.saga.as_mut().unwrap();
         match saga.node.checked_sub(1) {
             Some(node) => saga.node = node,
-            None => self.saga_ends(),
+            None => saga.over = true,
         }
     }
 
@@ -493,6 +621,7 @@ impl Product {
         self.saga = None;
         if self.instance.state != InstanceState::Destroyed {
             self.instance.reconcile_at = Some(self.now);
+            self.passes(TimeDelta::milliseconds(1));
         }
     }
 
@@ -500,7 +629,7 @@ impl Product {
     fn act(&mut self, saga: &Saga) -> Result<bool, Failed> {
         let facts = self.facts();
         match (&saga.work, saga.node) {
-            (Work::Create, 0) => Ok(true),
+            (Work::Create, 0 | 1) => Ok(true),
             (Work::Create, _) => {
                 self.write(steps::created(&facts));
                 Ok(false)
@@ -543,10 +672,10 @@ impl Product {
         goes_on?;
         match node {
             1 => {
-                let open = |s: &&Sled| !s.expunged && s.link == Link::Up;
-                let sled =
-                    self.sleds.iter().find(open).unwrap_or(&self.sleds[1]);
-                let sled = sled.id;
+                let open = |n: &usize| {
+                    !self.sleds[*n].expunged && self.links[*n] == Link::Up
+                };
+                let sled = self.sleds[(0..2).find(open).unwrap_or(1)].id;
                 self.write(steps::link(&facts, attempt, vmm, sled)?);
             }
             2 => (),
@@ -556,28 +685,35 @@ impl Product {
                 if self.sled(sled).expunged {
                     return Err(silence());
                 }
-                let answer = self.ask(sled, |sled| sled.register(vmm));
-                match answer.ok_or_else(silence)? {
-                    Said::Report(report) => {
+                match self.ask(sled, vmm, Call::Register) {
+                    Some(Said::Report(report)) => {
                         self.observe(vmm, &Observation::Reported(report));
                     }
-                    Said::NoSuchVmm | Said::Refused => {
+                    Some(_) => {
                         let failure = StartFailure::internal(id);
                         return Err(Failed(Some(failure)));
                     }
+                    None => return Err(silence()),
                 }
             }
+            // These two are one node; others may come in between.
+            4 => self.write(steps::allow_to_run(&facts, vmm)?),
             _ => {
-                self.write(steps::allow_to_run(&facts, vmm)?);
                 let sled = self.vmms[&vmm].sled_id;
-                let lost = self.sled(sled).expunged
-                    || (self.sled(sled).link == Link::Up
-                        && !self.sled(sled).guests.contains_key(&vmm));
-                if lost {
-                    let failure = StartFailure::boot_failed("It was lost.");
-                    return Err(Failed(Some(failure)));
+                if self.sled(sled).expunged {
+                    let silence = StartFailure::host_unreachable();
+                    return Err(Failed(Some(silence)));
                 }
-                self.order(vmm, sled, Order::Run);
+                match self.told(vmm, sled, Call::Run) {
+                    Some(Said::Report(report)) => {
+                        self.observe(vmm, &Observation::Reported(report));
+                    }
+                    Some(Said::NoSuchVmm) => {
+                        let lost = StartFailure::boot_failed("It was lost.");
+                        return Err(Failed(Some(lost)));
+                    }
+                    Some(Said::Refused | Said::Unregistered(_)) | None => (),
+                }
                 return Ok(false);
             }
         }
@@ -600,7 +736,8 @@ impl Product {
         }
     }
 
-    fn undo(&mut self, saga: &Saga) {
+    /// Undoes a node. Says whether that is all.
+    fn undo(&mut self, saga: &Saga) -> bool {
         let facts = self.facts();
         match (&saga.work, saga.node) {
             (Work::Create, 0) => {
@@ -612,9 +749,14 @@ impl Product {
                     self.write(steps::abandon(&facts, *vmm));
                 }
             }
-            (Work::Start { attempt, vmm }, 0) => {
+            // Two transactions; others may come in between.
+            (Work::Start { vmm, .. }, 0)
+                if facts.instance.active_vmm_id == Some(*vmm) =>
+            {
                 self.write(steps::unlink(&facts, *vmm));
-                let facts = self.facts();
+                return false;
+            }
+            (Work::Start { attempt, .. }, 0) => {
                 let staged = facts.attempt.as_ref().and_then(|a| a.staged());
                 self.write(steps::close_failed(
                     &facts,
@@ -631,35 +773,55 @@ impl Product {
                 _,
             ) => (),
         }
+        true
     }
 
     // The reconciler.
 
     /// A look at the instance, if one is due.
     pub(super) fn looks(&mut self) {
-        if self.instance.reconcile_at.is_none_or(|at| at > self.now) {
-            return;
-        }
-        let claim = self.now + VISIBILITY;
-        self.instance.reconcile_at = Some(claim);
-        let (facts, plan) = (self.facts(), self.plan());
-        for step in &plan.steps {
-            let name = format!("{step:?}");
-            let name = name.split('(').next().unwrap_or_default();
-            self.taken.insert(name.to_string());
-            self.takes(&facts, step);
-        }
-        if self.instance.reconcile_at == Some(claim) {
-            self.instance.reconcile_at = plan.look_again;
+        if self.instance.reconcile_at.is_some_and(|at| at <= self.now) {
+            let mut look = self.look_begins();
+            while self.look_goes_on(&mut look) {}
         }
     }
 
-    fn takes(&mut self, seen: &Facts, step: &Step) {
+    /// Claims the instance, reads the facts, and plans.
+    pub(super) fn look_begins(&mut self) -> Look {
+        let claim = self.now + VISIBILITY;
+        self.instance.reconcile_at = Some(claim);
+        self.passes(TimeDelta::milliseconds(1));
+        let (facts, plan) = (self.facts(), self.plan());
+        Look {
+            claim,
+            linked: facts.instance.active_vmm_id,
+            attempt: facts.attempt.map(|a| (a.id, a.saga_id.is_some())),
+            steps: plan.steps.into(),
+            look_again: plan.look_again,
+        }
+    }
+
+    /// Takes the look's next step, or gives the instance back. Says whether
+    /// there is more to it.
+    pub(super) fn look_goes_on(&mut self, look: &mut Look) -> bool {
+        if let Some(step) = look.steps.pop_front() {
+            self.taken.insert(name(&step));
+            self.takes(look, &step);
+            return true;
+        }
+        if self.instance.reconcile_at == Some(look.claim)
+            || self.has(Flaw::GivesBackBlindly)
+        {
+            self.instance.reconcile_at = look.look_again;
+        }
+        false
+    }
+
+    fn takes(&mut self, seen: &Look, step: &Step) {
         match step {
             Step::StartSaga(attempt) => {
-                let row = self.attempts.get_mut(attempt).unwrap();
-                if row.saga_id.is_some() {
-                    row.held_back += 1;
+                if seen.attempt == Some((*attempt, true)) {
+                    self.attempts.get_mut(attempt).unwrap().held_back += 1;
                 }
                 let (attempt, vmm) = (*attempt, self.id());
                 self.begin(Work::Start { attempt, vmm });
@@ -682,13 +844,13 @@ impl Product {
             }
             Step::GiveUp(attempt, failure) => self.gives_up(*attempt, failure),
             Step::OrderRun(vmm, sled) => {
-                let heard = self.order(*vmm, *sled, Order::Run);
+                let heard = self.order(*vmm, *sled, Call::Run);
                 if !heard && self.out_of_patience(*vmm) {
                     self.gives_up_on_sled(seen);
                 }
             }
             Step::JudgeBoot(attempt, vmm, sled) => {
-                if !self.order(*vmm, *sled, Order::Show) {
+                if !self.order(*vmm, *sled, Call::Show) {
                     if self.out_of_patience(*vmm) {
                         self.gives_up_on_sled(seen);
                     }
@@ -702,10 +864,10 @@ impl Product {
                 }
             }
             Step::OrderStop(vmm, sled) => {
-                self.order(*vmm, *sled, Order::Stop);
+                self.order(*vmm, *sled, Call::Stop);
             }
             Step::Unregister(vmm, sled) => {
-                let linked = seen.instance.active_vmm_id == Some(*vmm);
+                let linked = seen.linked == Some(*vmm);
                 if !self.unregister(*vmm, *sled)
                     && self.out_of_patience(*vmm)
                     && linked
@@ -715,7 +877,12 @@ impl Product {
             }
             Step::Restart | Step::Retry => {
                 let attempt = self.id();
-                let opened = requests::auto_restart(&self.facts(), attempt);
+                let mut facts = self.facts();
+                if self.has(Flaw::OpensUnchecked) {
+                    facts.instance.state = InstanceState::Failed;
+                    facts.instance.intended_state = IntendedState::Running;
+                }
+                let opened = requests::auto_restart(&facts, attempt);
                 self.write_if_taken(opened);
             }
             // There is always room here.
@@ -728,9 +895,9 @@ impl Product {
         self.write(steps::give_up_attempt(&facts, attempt, failure));
     }
 
-    fn gives_up_on_sled(&mut self, seen: &Facts) {
-        if let Some(attempt) = &seen.attempt {
-            self.gives_up(attempt.id, &StartFailure::host_unreachable());
+    fn gives_up_on_sled(&mut self, seen: &Look) {
+        if let Some((attempt, _)) = seen.attempt {
+            self.gives_up(attempt, &StartFailure::host_unreachable());
         }
     }
 
@@ -767,104 +934,57 @@ impl Product {
     /// nobody asks for anything more: until nothing is left to do. Says whether
     /// it came to that.
     pub(super) fn calms_down(&mut self) -> bool {
-        for _ in 0..200 {
-            for n in 0..self.sleds.len() {
-                self.connect(n, Link::Up);
-                for guest in self.sleds[n].guests.values_mut() {
-                    guest.happens(GuestEvent::Boot);
-                    guest.happens(GuestEvent::Halt);
-                }
-                self.pushes(n);
-                self.watches(n);
+        (0..ROUNDS).any(|_| self.calms())
+    }
+
+    /// One round of that. Says whether nothing is left to do.
+    pub(super) fn calms(&mut self) -> bool {
+        for n in 0..self.sleds.len() {
+            self.connect(n, Link::Up);
+            for guest in self.sleds[n].guests.values_mut() {
+                guest.happens(GuestEvent::Boot);
+                guest.happens(GuestEvent::Halt);
             }
-            while self.saga.is_some() {
-                self.saga_goes_on(false);
-            }
-            match self.instance.reconcile_at {
-                None => return true,
-                Some(due) if due > self.now => self.now = due,
-                Some(_) => self.looks(),
-            }
+            self.pushes(n);
+            self.watches(n);
+        }
+        while self.saga.is_some() {
+            self.saga_goes_on(Passage::Well);
+        }
+        match self.instance.reconcile_at {
+            None => return true,
+            Some(due) if due > self.now => self.now = due,
+            Some(_) => self.looks(),
         }
         false
     }
 }
 
-/// What a sled is asked about a VMM.
-#[derive(Clone, Copy, Debug)]
-enum Order {
-    Run,
-    Stop,
-    Show,
-}
-
-impl Sled {
-    fn register(&mut self, vmm: VmmId) -> Said {
-        if self.tombstones.contains(&vmm) {
-            return Said::Refused;
-        }
-        let guest = self.guests.entry(vmm).or_insert(Guest {
-            generation: 1,
-            state: VmmState::Creating,
-            ever_ran: false,
-            cause: None,
-        });
-        Said::Report(guest.report())
-    }
-
-    fn put(&mut self, vmm: VmmId, order: Order) -> Said {
-        let Some(guest) = self.guests.get_mut(&vmm) else {
-            return Said::NoSuchVmm;
-        };
-        let requested = Some(VmmEndReason::Requested);
-        let down = matches!(
-            guest.state,
-            VmmState::Stopping
-                | VmmState::Stopped
-                | VmmState::Failed
-                | VmmState::Destroyed
-        );
-        match order {
-            Order::Run if down => return Said::Refused,
-            Order::Run if guest.state == VmmState::Creating => {
-                guest.goes(VmmState::Starting, None);
-            }
-            Order::Stop if down => (),
-            Order::Stop if guest.state == VmmState::Creating => {
-                guest.goes(VmmState::Destroyed, requested);
-            }
-            Order::Stop => guest.goes(VmmState::Stopping, requested),
-            Order::Run | Order::Show => (),
-        }
-        Said::Report(guest.report())
+/// The row as its sled's watcher reads it.
+fn watched(row: &Vmm) -> SledVmm {
+    SledVmm {
+        id: row.id,
+        instance_id: row.instance_id,
+        state: row.state,
+        generation: row.generation,
     }
 }
 
-impl Guest {
-    fn happens(&mut self, event: GuestEvent) {
-        let starting = self.state == VmmState::Starting;
-        let running = self.state == VmmState::Running;
-        match event {
-            GuestEvent::Boot if starting => self.goes(VmmState::Running, None),
-            GuestEvent::FailToBoot if starting => {
-                self.goes(VmmState::Failed, Some(VmmEndReason::BootFailed));
-            }
-            GuestEvent::Panic if running => {
-                self.goes(VmmState::Failed, Some(VmmEndReason::Panic));
-            }
-            GuestEvent::ShutDown if running => {
-                let cause = Some(VmmEndReason::GuestShutdown);
-                self.goes(VmmState::Stopping, cause);
-            }
-            GuestEvent::Halt if self.state == VmmState::Stopping => {
-                self.goes(VmmState::Destroyed, None);
-            }
-            GuestEvent::Boot
-            | GuestEvent::FailToBoot
-            | GuestEvent::Panic
-            | GuestEvent::ShutDown
-            | GuestEvent::Halt
-            | GuestEvent::BeLost => (),
-        }
+/// A kind of step.
+pub(super) fn name(step: &Step) -> &'static str {
+    match step {
+        Step::StartSaga(_) => "StartSaga",
+        Step::UpdateSaga(..) => "UpdateSaga",
+        Step::DeleteSaga => "DeleteSaga",
+        Step::UndoCreate => "UndoCreate",
+        Step::HoldBack(_) => "HoldBack",
+        Step::GiveUp(..) => "GiveUp",
+        Step::OrderRun(..) => "OrderRun",
+        Step::JudgeBoot(..) => "JudgeBoot",
+        Step::OrderStop(..) => "OrderStop",
+        Step::Unregister(..) => "Unregister",
+        Step::Restart => "Restart",
+        Step::Retry => "Retry",
+        Step::CheckRoom => "CheckRoom",
     }
 }

@@ -1,7 +1,8 @@
 //! What is done in which situation, row by row.
 
 use super::super::{Plan, Step};
-use super::product::{GuestEvent, Link, Product};
+use super::host::GuestEvent;
+use super::product::{Link, Passage, Product};
 use chrono::TimeDelta;
 use db_model::{
     AutoRestartPolicy, InstanceState, StartAttemptId, StartFailureKind, VmmId,
@@ -44,13 +45,13 @@ fn unregister(product: &Product) -> Step {
 impl Product {
     fn saga_goes_to_its_end(&mut self) {
         while self.unfinished().is_some() {
-            self.saga_goes_on(false);
+            self.saga_goes_on(Passage::Well);
         }
     }
 
     fn nodes(&mut self, n: usize) {
         for _ in 0..n {
-            self.saga_goes_on(false);
+            self.saga_goes_on(Passage::Well);
         }
     }
 }
@@ -79,8 +80,8 @@ fn starting(nodes: usize) -> Product {
 
 /// The start saga is through; the guest boots.
 fn booting() -> Product {
-    let product = starting(5);
-    assert!(product.unfinished().is_none());
+    let mut product = starting(0);
+    product.saga_goes_to_its_end();
     product
 }
 

@@ -1,7 +1,9 @@
 //! Users, guests, hosts, the network, sagas and the reconciler, in any order.
 
-use super::product::{GuestEvent, Link, Product};
-use db_model::{AutoRestartPolicy, InstanceState, IntendedState, RunState};
+use super::host::GuestEvent;
+use super::product::{Link, Passage, Product};
+use super::rules;
+use db_model::AutoRestartPolicy;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -79,107 +81,14 @@ fn happens(product: &mut Product, event: &Event) {
             product.passes(chrono::TimeDelta::seconds(*secs));
         }
         Event::Look => product.looks(),
-        Event::SagaStep => product.saga_goes_on(false),
-        Event::SagaStepBreaks => product.saga_goes_on(true),
+        Event::SagaStep => product.saga_goes_on(Passage::Well),
+        Event::SagaStepBreaks => product.saga_goes_on(Passage::Breaks),
         Event::SagaIsGivenUp => product.park_saga(),
         Event::Guest(n, event) => product.guest(*n, *event),
         Event::Push(n) => product.pushes(*n),
         Event::Watch(n) => product.watches(*n),
         Event::Connect(n, link) => product.connect(*n, *link),
         Event::Expunge => product.expunge(),
-    }
-}
-
-/// What must hold at every moment.
-fn check(product: &Product) {
-    let up = product.up();
-    assert!(up.len() <= 1, "two guests of one instance are up: {up:?}");
-    for vmm in up {
-        assert!(
-            !product.vmms[&vmm].ended(),
-            "{vmm} is up, and said to be over"
-        );
-    }
-    let plan = product.plan();
-    assert!(
-        plan.steps.is_empty() || plan.look_again.is_some(),
-        "nobody would see whether the steps succeed: {plan:?}"
-    );
-    if product.instance.reconcile_at.is_none() {
-        let settled = plan.steps.is_empty() && plan.look_again.is_none();
-        assert!(settled, "forgotten: {plan:?} for {:#?}", product.instance);
-    }
-    if let Some(why) = unrest(product)
-        && plan.look_again.is_none()
-    {
-        panic!("{why}, and no look is planned: {:#?}", product.instance);
-    }
-}
-
-/// Where intent and what is disagree, or something is left to be done; not
-/// where it rests.
-fn unrest(product: &Product) -> Option<&'static str> {
-    let facts = product.facts();
-    let instance = &facts.instance;
-    let linked = facts.active_vmm();
-    let wanted = instance.intended_state == IntendedState::Running;
-    if instance.state == InstanceState::Creating {
-        Some("it is being made")
-    } else if facts.attempt.is_some() {
-        Some("an attempt is pending")
-    } else if linked.is_some_and(|v| v.ended()) {
-        Some("an ended VMM is linked")
-    } else if linked.is_some_and(|v| !v.ever_ran) {
-        Some("a VMM is linked that never ran, and nothing is pending")
-    } else if linked.is_some() && !wanted {
-        Some("it is not wanted, and has a VMM")
-    } else if facts.vmms.iter().any(|v| Some(v.id) != instance.active_vmm_id) {
-        Some("nobody knows of an abandoned VMM")
-    } else if instance.time_deleted.is_some()
-        && instance.state != InstanceState::Destroyed
-    {
-        Some("it is deleted, and not destroyed")
-    } else if instance.state == InstanceState::Failed
-        && instance.auto_restart_enabled()
-    {
-        Some("it should run and does not")
-    } else {
-        None
-    }
-}
-
-/// What must hold when nothing is left to do.
-fn check_calm(product: &Product) {
-    let running = product.running();
-    let instance = &product.instance;
-    let state = product.view().run_state();
-    let expected: &[RunState] = match instance.intended_state {
-        IntendedState::Running if instance.auto_restart_enabled() => {
-            &[RunState::Running]
-        }
-        IntendedState::Running => &[RunState::Running, RunState::Failed],
-        IntendedState::Stopped | IntendedState::GuestShutdown => {
-            &[RunState::Stopped]
-        }
-        IntendedState::Destroyed => &[RunState::Destroyed],
-    };
-    assert!(expected.contains(&state), "{state:?}: {instance:#?}");
-    if instance.intended_state == IntendedState::Destroyed {
-        assert_eq!(instance.state, InstanceState::Destroyed);
-    }
-    let linked: Vec<_> = instance.active_vmm_id.into_iter().collect();
-    assert_eq!(linked, running, "what is said to run is what runs");
-    assert_eq!(state == RunState::Running, !running.is_empty());
-    for vmm in product.vmms.values() {
-        assert_eq!(vmm.ended(), !running.contains(&vmm.id), "{vmm:?}");
-    }
-    if state == RunState::Failed {
-        let view = product.view();
-        assert!(
-            view.start_failure().is_some()
-                || instance.last_failure_message.is_some(),
-            "a user always learns why it does not run: {instance:#?}"
-        );
     }
 }
 
@@ -192,7 +101,7 @@ proptest! {
         let mut product = Product::new(start);
         for event in &events {
             happens(&mut product, event);
-            check(&product);
+            prop_assert_eq!(rules::at_every_moment(&product), Ok(()));
         }
     }
 
@@ -206,7 +115,7 @@ proptest! {
             happens(&mut product, event);
         }
         prop_assert!(product.calms_down(), "there is no end of it: {product:#?}");
-        check_calm(&product);
+        prop_assert_eq!(rules::once_it_is_calm(&product), Ok(()));
     }
 }
 
