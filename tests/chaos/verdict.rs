@@ -3,9 +3,11 @@
 use crate::record::Record;
 use crate::users::{Owned, User, Wish, contradiction, history, meant};
 use crate::world::World;
+use chrono::{DateTime, Utc};
 use harness::{Client, what_is_wrong};
 use reqwest::Method;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
@@ -39,9 +41,12 @@ pub(crate) async fn judge(world: &World, users: Vec<User>, record: &Record) {
     for instance in &owned {
         look_at(world, instance, record).await;
     }
+    let attempts = spans(world, "start_attempt", "time_started");
+    let vmms = spans(world, "vmm", "time_created");
+    let spans = [&attempts, &vmms];
     for instance in owned.iter().chain(&past) {
-        starts_are_accounted_for(world, instance, record);
-        rest_was_kept(world, instance, record);
+        starts_are_accounted_for(world, instance, spans, record);
+        rest_was_kept(world, instance, spans, record);
     }
     counts(world, record);
     logs(world, record);
@@ -82,22 +87,42 @@ fn rests_where_meant(view: &Value) -> bool {
     }
 }
 
+/// From when to when something was there, until now if it still is, by its
+/// instance.
+type Spans = HashMap<String, Vec<(DateTime<Utc>, DateTime<Utc>)>>;
+
+fn spans(world: &World, table: &str, from: &str) -> Spans {
+    let micros =
+        |time: &str| format!("(EXTRACT(EPOCH FROM {time}) * 1e6)::INT8");
+    let rows = world.database.texts(&format!(
+        "SELECT instance_id || ' ' || {} || ' ' || {} FROM {table}",
+        micros(from),
+        micros("COALESCE(time_ended, now())"),
+    ));
+    let mut spans = Spans::new();
+    for row in rows {
+        let fields: Vec<&str> = row.split(' ').collect();
+        let time = |n: usize| {
+            DateTime::from_timestamp_micros(fields[n].parse().unwrap()).unwrap()
+        };
+        let span = (time(1), time(2));
+        spans.entry(fields[0].to_string()).or_default().push(span);
+    }
+    spans
+}
+
 /// I1, I5: each start that was taken has an attempt that was open then and has
 /// ended, or a run that went on.
-fn starts_are_accounted_for(world: &World, owned: &Owned, record: &Record) {
-    let id = &owned.id;
+fn starts_are_accounted_for(
+    world: &World,
+    owned: &Owned,
+    [attempts, vmms]: [&Spans; 2],
+    record: &Record,
+) {
+    let spans = [attempts, vmms].map(|all| all.get(&owned.id));
     for start in &owned.starts {
-        let (sent, answered) =
-            (start.sent.to_rfc3339(), start.answered.to_rfc3339());
-        let open = |table: &str, from: &str| {
-            world.database.count(&format!(
-                "SELECT count(*) FROM {table} WHERE instance_id = '{id}' \
-                 AND {from} <= '{answered}' \
-                 AND (time_ended IS NULL OR time_ended >= '{sent}')"
-            ))
-        };
-        if open("start_attempt", "time_started") + open("vmm", "time_created")
-            == 0
+        let mut spans = spans.iter().flatten().copied().flatten();
+        if !spans.any(|(from, to)| *from <= start.answered && *to >= start.sent)
         {
             tell(world, owned, record, &format!("I1: nothing came of {start}"));
         }
@@ -105,20 +130,17 @@ fn starts_are_accounted_for(world: &World, owned: &Owned, record: &Record) {
 }
 
 /// I4: the system starts nothing that is to rest.
-fn rest_was_kept(world: &World, owned: &Owned, record: &Record) {
-    let id = &owned.id;
+fn rest_was_kept(
+    world: &World,
+    owned: &Owned,
+    [attempts, vmms]: [&Spans; 2],
+    record: &Record,
+) {
+    let spans = [attempts, vmms].map(|all| all.get(&owned.id));
     for (since, until) in &owned.at_rest {
-        let until = until.unwrap_or_else(chrono::Utc::now);
-        let (since, until) = (since.to_rfc3339(), until.to_rfc3339());
-        let within = |table: &str, time: &str| {
-            world.database.count(&format!(
-                "SELECT count(*) FROM {table} WHERE instance_id = '{id}' \
-                 AND {time} > '{since}' AND {time} < '{until}'"
-            ))
-        };
-        if within("start_attempt", "time_started") > 0
-            || within("vmm", "time_created") > 0
-        {
+        let until = until.unwrap_or_else(Utc::now);
+        let mut spans = spans.iter().flatten().copied().flatten();
+        if spans.any(|(from, _)| from > since && *from < until) {
             let what = format!("I4: started between {since} and {until}");
             tell(world, owned, record, &what);
         }
