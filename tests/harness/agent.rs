@@ -115,12 +115,14 @@ impl Agent {
         self.child.kill().await;
     }
 
-    /// Starts it again, where it was.
+    /// Starts it again, where it was, and waits until it has found its VMMs:
+    /// who lets go of a guest that it has not found lets go of nothing.
     pub async fn restart(&mut self) {
         let address = self.address.to_string();
         let (child, _) =
             launch(&self.dir, &self.args, &address, &self.control).await;
         self.child = child;
+        self.vmms().await;
     }
 
     /// The host is lost, with its guests and all that it kept.
