@@ -227,6 +227,9 @@ impl Watcher {
         let observation = match client.vmm_view(vmm.0).await {
             Ok(report) => reported(&report),
             Err(SledError::NoSuchVmm) => {
+                // A sled that has lost it may yet get a late order to make it,
+                // and one to run it. It leaves a tombstone there first.
+                client.vmm_unregister(vmm.0).await?;
                 status.lost += 1;
                 Observation::Unknown
             }

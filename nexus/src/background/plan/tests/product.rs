@@ -526,10 +526,8 @@ impl Product {
                 (Listing::News, Some(report)) => {
                     self.observe(row.id, &Observation::Reported(report));
                 }
-                (Listing::Missing, _) if !self.has(Flaw::MissesNobody) => {
-                    self.observe(row.id, &Observation::Unknown);
-                }
-                (Listing::MadeAnew, _) => {
+                (Listing::Missing, _) if self.has(Flaw::MissesNobody) => (),
+                (Listing::Missing | Listing::MadeAnew, _) => {
                     self.arrives(sled.id, row.id, Call::Unregister);
                     self.observe(row.id, &Observation::Unknown);
                 }
