@@ -1,7 +1,7 @@
 //! The transaction in which every change of an instance is made: lock, read
 //! the facts, decide (purely), write.
 
-use crate::{DataStore, Error, fence};
+use crate::{AttemptEnded, DataStore, Error, fence};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Facts, ReservationFate};
 use db_model::schema::{instance, sled, sled_reservation, start_attempt, vmm};
@@ -51,16 +51,25 @@ impl DataStore {
             + Send
             + 'static,
     {
-        self.transaction(move |conn| {
-            if let Some(fence) = &fence {
-                fence::check(conn, fence)?;
-            }
-            let facts = lock(conn, id)?;
-            let (changes, answer) = decide(conn, &facts)?;
-            write(conn, &changes)?;
-            Ok(answer)
-        })
-        .await
+        let (answer, ended) = self
+            .transaction(move |conn| {
+                if let Some(fence) = &fence {
+                    fence::check(conn, fence)?;
+                }
+                let facts = lock(conn, id)?;
+                let (changes, answer) = decide(conn, &facts)?;
+                write(conn, &changes)?;
+                Ok((
+                    answer,
+                    changes.attempt.as_ref().and_then(AttemptEnded::of),
+                ))
+            })
+            .await?;
+        // Only a pending attempt is ever written, so it ended just now.
+        if let Some(ended) = ended {
+            self.attempts_ended().get_or_create(&ended).inc();
+        }
+        Ok(answer)
     }
 }
 
