@@ -1,11 +1,14 @@
 //! A way to the database on which answers get lost: what was asked for is
-//! done, and whoever asked hears that the connection is gone.
+//! done, and whoever asked hears that the connection is gone. Or there is no
+//! answer at all.
 
 use crate::Database;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// The end of every transaction, as it stands in what is sent.
 const COMMIT: &[u8] = b"COMMIT";
@@ -15,6 +18,7 @@ pub struct DatabaseProxy {
     /// The database's URL, this way.
     pub url: String,
     to_lose: Arc<AtomicUsize>,
+    silent: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -27,18 +31,23 @@ impl Database {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let here = listener.local_addr().unwrap();
         let to_lose = Arc::new(AtomicUsize::new(0));
+        let silent = watch::Sender::new(false);
         let (database, losing) = (address.to_string(), Arc::clone(&to_lose));
+        let hearing = silent.subscribe();
         let task = tokio::spawn(async move {
+            // Ended with this task.
+            let mut ways = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let (database, losing) = (database.clone(), losing.clone());
-                tokio::spawn(async move {
+                let hearing = hearing.clone();
+                ways.spawn(async move {
                     // Either side's hanging up is the other's.
-                    let _ = pass(client, &database, &losing).await;
+                    let _ = pass(client, &database, &losing, hearing).await;
                 });
             }
         });
         let url = format!("{scheme}://{user}@{here}/{path}");
-        DatabaseProxy { url, to_lose, task }
+        DatabaseProxy { url, to_lose, silent, task }
     }
 }
 
@@ -47,6 +56,12 @@ impl DatabaseProxy {
     /// to that is lost.
     pub fn lose_next_commit(&self) {
         self.to_lose.store(1, Ordering::SeqCst);
+    }
+
+    /// From now on no answer comes over this way, or they all do again, those
+    /// that are late too.
+    pub fn silence(&self, silent: bool) {
+        self.silent.send_replace(silent);
     }
 }
 
@@ -60,6 +75,7 @@ async fn pass(
     mut client: TcpStream,
     database: &str,
     to_lose: &AtomicUsize,
+    mut silent: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let mut server = TcpStream::connect(database).await?;
     let (mut asked, mut said) = ([0; 16 * 1024], [0; 16 * 1024]);
@@ -81,6 +97,9 @@ async fn pass(
             n = server.read(&mut said) => {
                 let answer = &said[..n?];
                 if answer.is_empty() || lose {
+                    return Ok(());
+                }
+                if silent.wait_for(|silent| !silent).await.is_err() {
                     return Ok(());
                 }
                 client.write_all(answer).await?;

@@ -11,6 +11,7 @@ mod guest;
 mod instance_api;
 mod instance_update;
 mod instance_walk;
+mod metrics;
 mod nexus_killed;
 mod pagination;
 mod placement;
