@@ -13,6 +13,7 @@ mod instance_update;
 mod instance_walk;
 mod metrics;
 mod nexus_killed;
+mod overload;
 mod pagination;
 mod placement;
 mod project;
