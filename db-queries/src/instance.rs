@@ -258,6 +258,25 @@ impl DataStore {
             .await
     }
 
+    /// The instance's `view_gen`: the least that tells whether a view of it
+    /// would be another one by now.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn instance_view_gen(
+        &self,
+        id: InstanceId,
+    ) -> Result<i64, Error> {
+        self.run(move |conn| {
+            Ok(instance::table
+                .find(id)
+                .select(instance::view_gen)
+                .first(conn)?)
+        })
+        .await
+    }
+
     /// The system starts it again.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //! Locks are taken in one order: saga, instance, VMM, attempt, sled. Other
 //! instances than the locked one are only touched with SKIP LOCKED.
 
+mod attempts_ended;
 mod error;
 mod fence;
 mod instance;
@@ -29,12 +30,13 @@ mod start_attempt;
 mod transaction;
 mod vmm;
 
+pub use attempts_ended::{AttemptEnded, AttemptsEnded};
 pub use error::Error;
 pub use fence::FenceError;
 pub use migrate::{MigrateError, Migrated, migrate, migrations};
 pub use pagination::{ById, ByNameOrId, ByTime, Page};
-pub use pool::PoolSettings;
-pub use reconcile::Claimed;
+pub use pool::{Connections, PoolSettings};
+pub use reconcile::{Claimed, Unfinished};
 pub use retention::Pruned;
 pub use saga::UnfinishedSaga;
 pub use saga_store::{SagaStore, Zombie, to_steno};
@@ -46,12 +48,23 @@ pub use vmm::SledVmm;
 #[derive(Clone, Debug)]
 pub struct DataStore {
     pool: pool::Pool,
+    max_connections: u32,
+    attempts_ended: AttemptsEnded,
 }
 
 impl DataStore {
     /// A datastore over the database at `url`. Connects lazily, so it succeeds
     /// while the database is away.
     pub fn new(url: &str, settings: PoolSettings) -> DataStore {
-        DataStore { pool: pool::build(url, settings) }
+        DataStore {
+            pool: pool::build(url, settings),
+            max_connections: settings.max_connections,
+            attempts_ended: attempts_ended::none_yet(),
+        }
+    }
+
+    /// How many start attempts have ended through this datastore, and how.
+    pub fn attempts_ended(&self) -> &AttemptsEnded {
+        &self.attempts_ended
     }
 }

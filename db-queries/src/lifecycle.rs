@@ -1,7 +1,7 @@
 //! The transaction in which every change of an instance is made: lock, read
 //! the facts, decide (purely), write.
 
-use crate::{DataStore, Error, fence};
+use crate::{AttemptEnded, DataStore, Error, fence};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Facts, ReservationFate};
 use db_model::schema::{instance, sled, sled_reservation, start_attempt, vmm};
@@ -20,7 +20,7 @@ use diesel::{
 
 /// Starts that freed room wakes at most: enough to use what one VMM leaves of a
 /// sled, and few enough not to race each other in vain. Each of them that gets
-/// room wakes the next.
+/// room wakes others, so that as many are on their way while there is room.
 const WOKEN_AT_ONCE: i64 = 8;
 
 #[derive(QueryableByName)]
@@ -29,6 +29,12 @@ struct Locked {
     instance: Instance,
     #[diesel(sql_type = Timestamptz)]
     now: DateTime<Utc>,
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
 }
 
 impl DataStore {
@@ -51,16 +57,25 @@ impl DataStore {
             + Send
             + 'static,
     {
-        self.transaction(move |conn| {
-            if let Some(fence) = &fence {
-                fence::check(conn, fence)?;
-            }
-            let facts = lock(conn, id)?;
-            let (changes, answer) = decide(conn, &facts)?;
-            write(conn, &changes)?;
-            Ok(answer)
-        })
-        .await
+        let (answer, ended) = self
+            .transaction(move |conn| {
+                if let Some(fence) = &fence {
+                    fence::check(conn, fence)?;
+                }
+                let facts = lock(conn, id)?;
+                let (changes, answer) = decide(conn, &facts)?;
+                write(conn, &changes)?;
+                Ok((
+                    answer,
+                    changes.attempt.as_ref().and_then(AttemptEnded::of),
+                ))
+            })
+            .await?;
+        // Only a pending attempt is ever written, so it ended just now.
+        if let Some(ended) = ended {
+            self.attempts_ended().get_or_create(&ended).inc();
+        }
+        Ok(answer)
     }
 }
 
@@ -151,7 +166,7 @@ fn write(conn: &mut PgConnection, changes: &Changes) -> Result<(), Error> {
         (&changes.new_vmm, &changes.attempt)
         && attempt.reason == StartReason::AutoRestart
     {
-        wake_waiting(conn, held.sled_id)?;
+        wake_next(conn, held.sled_id)?;
     }
     Ok(())
 }
@@ -210,6 +225,28 @@ pub(crate) fn wake_waiting(
     conn: &mut PgConnection,
     sled: SledId,
 ) -> Result<(), Error> {
+    wake(conn, sled, WOKEN_AT_ONCE)
+}
+
+/// A start of the system's own has got room on a sled, and there may be more.
+/// Those that look for room already count among those to be woken: were they
+/// not, each start would wake eight more, and all who wait would run for the
+/// room of a few. One is woken in any case: those may all be held back.
+fn wake_next(conn: &mut PgConnection, sled: SledId) -> Result<(), Error> {
+    let looking: Count = sql_query(
+        "SELECT count(*) AS n FROM start_attempt \
+         WHERE outcome = 'pending' AND reason = 'auto_restart' \
+           AND vmm_id IS NULL",
+    )
+    .get_result(conn)?;
+    wake(conn, sled, (WOKEN_AT_ONCE - looking.n).max(1))
+}
+
+fn wake(
+    conn: &mut PgConnection,
+    sled: SledId,
+    limit: i64,
+) -> Result<(), Error> {
     sql_query(
         "UPDATE instance \
          SET reconcile_at = clock_timestamp() \
@@ -233,7 +270,7 @@ pub(crate) fn wake_waiting(
              FOR UPDATE OF i SKIP LOCKED)",
     )
     .bind::<SqlUuid, _>(sled)
-    .bind::<BigInt, _>(WOKEN_AT_ONCE)
+    .bind::<BigInt, _>(limit)
     .execute(conn)?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! manager of our own, since that crate's never calls a connection broken and
 //! pings every one of them before each use.
 
+use crate::DataStore;
 use async_bb8_diesel::{AsyncConnection, Connection};
 use diesel::connection::SimpleConnection;
 use diesel::{PgConnection, RunQueryDsl};
@@ -24,6 +25,17 @@ impl Default for PoolSettings {
             acquire_timeout: Duration::from_secs(5),
         }
     }
+}
+
+/// The connections of a pool at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Open, and nobody's.
+    pub idle: u32,
+    /// In somebody's hands.
+    pub used: u32,
+    /// As many as there can be.
+    pub max: u32,
 }
 
 /// What the server holds every connection to. A transaction that hangs is ended
@@ -109,6 +121,16 @@ impl bb8::ManageConnection for Manager {
 
     fn has_broken(&self, conn: &mut Pooled) -> bool {
         conn.broken.load(Ordering::Relaxed)
+    }
+}
+
+impl DataStore {
+    /// What becomes of its connections.
+    pub fn connections(&self) -> Connections {
+        let bb8::State { connections, idle_connections: idle, .. } =
+            self.pool.state();
+        let used = connections.saturating_sub(idle);
+        Connections { idle, used, max: self.max_connections }
     }
 }
 

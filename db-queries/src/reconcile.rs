@@ -6,8 +6,8 @@ use crate::saga::{UnfinishedSaga, unfinished};
 use crate::{DataStore, Error};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::Facts;
-use db_model::schema::instance;
-use db_model::{Instance, InstanceId, SagaId};
+use db_model::schema::{instance, saga};
+use db_model::{Instance, InstanceId, SagaId, SagaState};
 use diesel::dsl::sql;
 use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{
@@ -26,7 +26,42 @@ pub struct Claimed {
     pub until: DateTime<Utc>,
 }
 
+/// What is not done, whoever is to do it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Instances that somebody must look at, now or later.
+    pub instances: i64,
+    /// For how long the longest due of them has not been claimed: zero if none
+    /// is due.
+    pub lag: TimeDelta,
+    /// Sagas by state.
+    pub sagas: Vec<(SagaState, i64)>,
+}
+
 impl DataStore {
+    /// What is not done. Reads what is unfinished, and nothing else, however
+    /// much there is.
+    pub async fn unfinished(&self) -> Result<Unfinished, Error> {
+        self.snapshot(|conn| {
+            let (instances, next, now) = instance::table
+                .filter(instance::reconcile_at.is_not_null())
+                .select((
+                    diesel::dsl::count_star(),
+                    diesel::dsl::min(instance::reconcile_at),
+                    sql::<Timestamptz>("clock_timestamp()"),
+                ))
+                .first::<(i64, Option<DateTime<Utc>>, DateTime<Utc>)>(conn)?;
+            let sagas = saga::table
+                .filter(saga::time_ended.is_null())
+                .group_by(saga::state)
+                .select((saga::state, diesel::dsl::count_star()))
+                .load(conn)?;
+            let lag = next.map_or(TimeDelta::zero(), |next| now - next);
+            Ok(Unfinished { instances, lag: lag.max(TimeDelta::zero()), sagas })
+        })
+        .await
+    }
+
     /// Claims unsettled instances whose time has come, longest due first.
     /// Nobody else gets them for `visibility`, unless they are stamped anew.
     pub async fn reconcile_claim(

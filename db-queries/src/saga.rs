@@ -8,10 +8,12 @@ use db_model::{
     SecId,
 };
 use diesel::dsl::{exists, not, sql};
-use diesel::sql_types::Timestamptz;
+use diesel::sql_types::{
+    BigInt, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel::{
     ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl,
-    SelectableHelper,
+    SelectableHelper, sql_query,
 };
 
 /// The saga that is at work on an instance.
@@ -88,7 +90,8 @@ impl DataStore {
         .await
     }
 
-    /// A record of a saga's log. Idempotent.
+    /// A record of a saga's log. Idempotent. One statement, with the fence in
+    /// it, since a saga has more of these than of anything else.
     ///
     /// # Errors
     ///
@@ -100,21 +103,26 @@ impl DataStore {
         event_type: String,
         data: Option<serde_json::Value>,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
-            let event_time = database_time(conn)?;
-            diesel::insert_into(saga_node_event::table)
-                .values(&SagaNodeEvent {
-                    saga_id: fence.saga_id,
-                    node_id,
-                    event_type: event_type.clone(),
-                    data: data.clone(),
-                    creator: fence.sec_id,
-                    event_time,
-                })
-                .on_conflict_do_nothing()
-                .execute(conn)?;
-            Ok(())
+        self.run(move |conn| {
+            let recorded = sql_query(
+                "INSERT INTO saga_node_event \
+                     (saga_id, node_id, event_type, data, creator, event_time) \
+                 SELECT id, $4, $5, $6, current_sec, clock_timestamp() \
+                 FROM saga \
+                 WHERE id = $1 AND current_sec = $2 \
+                   AND adopt_generation = $3 AND state <> 'abandoned' \
+                 FOR SHARE \
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind::<SqlUuid, _>(fence.saga_id)
+            .bind::<SqlUuid, _>(fence.sec_id)
+            .bind::<BigInt, _>(fence.adopt_generation)
+            .bind::<BigInt, _>(node_id)
+            .bind::<Text, _>(&event_type)
+            .bind::<Nullable<Jsonb>, _>(&data)
+            .execute(conn)?;
+            // Nothing is written if it was recorded before, or is fenced off.
+            if recorded == 1 { Ok(()) } else { fence::check(conn, &fence) }
         })
         .await
     }

@@ -78,6 +78,15 @@ impl Lease {
         Instant::now() < *self.until.borrow()
     }
 
+    /// How long ago the last renewal that was taken was sent: past the time of
+    /// the lease, this process may not act.
+    pub fn age(&self) -> Duration {
+        let until = *self.until.borrow();
+        Instant::now()
+            .checked_add(self.time)
+            .map_or(Duration::ZERO, |now| now.saturating_duration_since(until))
+    }
+
     /// Answers when this process may act, which is mostly at once.
     pub async fn live(&self) {
         let mut renewed = self.until.subscribe();

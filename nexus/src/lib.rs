@@ -13,6 +13,7 @@ pub mod error;
 pub mod http;
 pub mod lease;
 pub mod logging;
+pub mod metrics;
 pub mod saga;
 pub mod server;
 pub mod sleds;

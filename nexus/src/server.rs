@@ -9,10 +9,11 @@ use crate::background::{self, Activators};
 use crate::config::Config;
 use crate::error::chain;
 use crate::http::{
-    ApiContext, ExternalApiImpl, InternalApiImpl, REQUEST_BODY_MAX_BYTES, api,
-    internal_api,
+    Admission, ApiContext, ExternalApiImpl, InternalApiImpl,
+    REQUEST_BODY_MAX_BYTES, api, internal_api,
 };
 use crate::lease::Lease;
+use crate::metrics::{Exporter, RequestTimes};
 use crate::saga::{SagaExecutor, registry};
 use crate::sleds::Sleds;
 use db_model::SecId;
@@ -183,19 +184,32 @@ impl Server {
                 log.clone(),
             ),
         ];
+        let admission = Admission::new(datastore.connections().max);
+        let times = RequestTimes::default();
+        let exporter = Exporter::new(
+            datastore.clone(),
+            metrics_datastore(config),
+            Arc::clone(&sagas),
+            lease.clone(),
+            admission.clone(),
+            &times,
+            log.clone(),
+        );
+        let context =
+            ApiContext { app, admission, times, exporter: Arc::new(exporter) };
         let internal = serve(
             internal_api::internal_api_mod::api_description::<InternalApiImpl>(
             )
             .map_err(|e| StartError::Serve(Box::new(e)))?,
             config.internal_address,
-            &app,
+            &context,
             log.new(o!("component" => "internal")),
         )?;
         let external = serve(
             api::external_api_mod::api_description::<ExternalApiImpl>()
                 .map_err(|e| StartError::Serve(Box::new(e)))?,
             config.external_address,
-            &app,
+            &context,
             log.new(o!("component" => "external")),
         )?;
         let server = Server {
@@ -302,6 +316,15 @@ fn lease_datastore(config: &Config) -> DataStore {
     )
 }
 
+/// A connection of its own for the metrics, which are wanted most when all
+/// others are taken.
+fn metrics_datastore(config: &Config) -> DataStore {
+    DataStore::new(
+        &config.database_url,
+        PoolSettings { max_connections: 1, ..PoolSettings::default() },
+    )
+}
+
 /// Waits for the database, and brings its schema up to date.
 ///
 /// # Errors
@@ -355,7 +378,7 @@ impl IsAway for MigrateError {
 fn serve(
     api: dropshot::ApiDescription<ApiContext>,
     bind_address: SocketAddr,
-    app: &Arc<App>,
+    context: &ApiContext,
     log: Logger,
 ) -> Result<HttpServer<ApiContext>, StartError> {
     let config = ConfigDropshot {
@@ -365,7 +388,7 @@ fn serve(
         default_handler_task_mode: HandlerTaskMode::Detached,
         ..ConfigDropshot::default()
     };
-    ServerBuilder::new(api, ApiContext { app: Arc::clone(app) }, log)
+    ServerBuilder::new(api, context.clone(), log)
         .config(config)
         .start()
         .map_err(|e| StartError::Serve(Box::new(e)))

@@ -15,6 +15,8 @@ pub struct Answer {
     pub body: Value,
     /// `Retry-After`, if there is one.
     pub retry_after: Option<String>,
+    /// `Content-Type`, if there is one.
+    pub content_type: Option<String>,
 }
 
 impl Answer {
@@ -139,17 +141,19 @@ impl Client {
     ) -> Result<Answer, reqwest::Error> {
         let answer = request.send().await?;
         let status = answer.status().as_u16();
-        let retry_after = answer
-            .headers()
-            .get("retry-after")
-            .map(|v| v.to_str().unwrap().to_string());
+        let header = |name: &str| {
+            let value = answer.headers().get(name);
+            value.map(|v| v.to_str().unwrap().to_string())
+        };
+        let retry_after = header("retry-after");
+        let content_type = header("content-type");
         let text = answer.text().await?;
         let body = if text.is_empty() {
             Value::Null
         } else {
             serde_json::from_str(&text).unwrap_or(Value::String(text))
         };
-        Ok(Answer { status, body, retry_after })
+        Ok(Answer { status, body, retry_after, content_type })
     }
 
     /// GET.

@@ -113,7 +113,8 @@ fn operations(document: &str, rows: Vec<Row>) -> Vec<Operation> {
             Operation {
                 method: method.to_uppercase().parse().unwrap(),
                 path,
-                success: success.unwrap(),
+                // A document says no status of an answer that is no JSON.
+                success: success.unwrap_or(200),
                 row,
             }
         })
@@ -228,6 +229,7 @@ impl Fixture {
                 .at("vmm_id", &self.vmm)
                 .body(self.report.clone()),
             sled("sled_expunge", &new),
+            Row::new("metrics", Stranger::Served),
         ];
         operations(INTERNAL, rows)
     }
@@ -349,6 +351,29 @@ async fn without_the_sleds_secret_the_internal_api_serves_nothing() {
         }
     }
     assert_eq!(fixture.state(), before, "what is refused changes nothing");
+}
+
+#[tokio::test]
+async fn each_operation_is_timed_under_its_id_and_status() {
+    let fixture = fixture().await;
+    let nexus = &fixture.nexus;
+    let (external, internal) = (fixture.external(), fixture.internal());
+    for operation in &external {
+        operation.ask(&nexus.anonymous()).await;
+    }
+    for operation in &internal {
+        operation.ask(&nexus.process.internal_client().anonymous()).await;
+    }
+    let metrics = nexus.process.metrics().await;
+    for operation in external.iter().chain(&internal) {
+        let id = operation.row.operation;
+        let status = if id == "ping" { 200 } else { 401 };
+        let count = metrics.at(&format!(
+            "nexus_request_duration_seconds_count\
+             {{operation=\"{id}\",status=\"{status}\"}}"
+        ));
+        assert_eq!(count, 1.0, "{operation}");
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 use chrono::TimeDelta;
 use db_model::{
-    Fence, InstanceId, ProjectId, SagaId, SecId, SiloId, SledId,
+    Fence, InstanceId, ProjectId, SagaId, SagaState, SecId, SiloId, SledId,
     StartAttemptId, VmmId,
 };
 use db_queries::{ById, ByNameOrId, ByTime, DataStore, Page, PoolSettings};
@@ -42,11 +42,12 @@ const ROWS_A_CALL: i64 = 250;
 
 /// What reads more, and how much, since no index has just what it asks for. Here
 /// 1000 instances have failed to start, and 7000 VMMs hold something.
-const READS_MORE: [(&str, i64); 3] = [
+const READS_MORE: [(&str, i64); 4] = [
     // All that have failed, of whichever project.
     ("start_failure_list", 1250),
     // All that have failed, to find which of them wait for room, and how long.
     ("vmm_unlink", 1250),
+    ("vmm_link", 1250),
     // Other sleds' VMMs in passing, for want of the sled's own in order.
     ("sled_instance_list", 3500),
 ];
@@ -148,6 +149,25 @@ FROM generate_series(0, 9999) n;
 INSERT INTO saga_node_event
 SELECT md5('saga-' || n)::UUID, e, 'succeeded', '{}', md5('sec-0')::UUID, now()
 FROM generate_series(0, 9999) n, generate_series(0, 1) e;
+
+ANALYZE;
+";
+
+/// Of those that have failed to start, one in ten is being tried again; nobody
+/// means to look at the others.
+const RETRY: &str = "
+UPDATE instance SET reconcile_at = NULL
+WHERE state = 'failed' AND reconcile_at IS NOT NULL;
+
+INSERT INTO start_attempt (id, instance_id, reason, saga_id, time_started,
+    outcome, held_back)
+SELECT md5('retry-' || n)::UUID, md5('instance-' || n)::UUID, 'auto_restart',
+    md5('saga-' || n - 16)::UUID, now(), 'pending', 0
+FROM generate_series(18, 9999, 100) n;
+
+UPDATE instance SET state = 'no_vmm', pending_start_attempt_id = a.id,
+    latest_start_attempt_id = a.id
+FROM start_attempt a WHERE a.instance_id = instance.id AND a.outcome = 'pending';
 
 ANALYZE;
 ";
@@ -278,6 +298,15 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     probe!("reconcile_next_due", |db, _n| {
         assert!(db.reconcile_next_due().await.unwrap().is_some());
     });
+    probe!("unfinished", |db, _n| {
+        let unfinished = db.unfinished().await.unwrap();
+        assert_eq!(unfinished.instances, 200);
+        assert_eq!(unfinished.sagas, [(SagaState::Running, 200)]);
+        assert!(unfinished.lag >= TimeDelta::minutes(1));
+    });
+    probe!("instance_view_gen", |db, n| {
+        assert_eq!(db.instance_view_gen(instances[n]).await.unwrap(), 1);
+    });
     probe!("reconcile_facts", |db, n| {
         let (facts, saga) = db.reconcile_facts(instances[n]).await.unwrap();
         assert!(facts.vmms.len() == 1 && saga.is_some());
@@ -313,6 +342,18 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
         db.vmm_unlink(fence, instances[n], vmms[n]).await.unwrap();
     });
     assert!(database.count(waiting) > 0, "nobody was woken");
+    database.try_sql(RETRY).unwrap();
+    let retried: Vec<InstanceId> = ids(&database, "instance", 18);
+    let retries: Vec<StartAttemptId> = ids(&database, "retry", 18);
+    probe!("vmm_link", |db, n| {
+        let fence =
+            Fence { saga_id: sagas[n], sec_id: living, adopt_generation: 1 };
+        let (instance, attempt) = (retried[n], retries[n]);
+        let vmm = VmmId::new_v4();
+        db.vmm_link(fence, instance, attempt, vmm, sled).await.unwrap();
+    });
+    // So many look for room already that each wakes the next alone: the same.
+    assert_eq!(database.count(waiting), 1);
     assert!(faults.is_empty(), "{faults:#?}");
 }
 

@@ -13,7 +13,7 @@ use db_model::{
     InstanceChange, InstanceId, InstanceView, NameOrId, NewInstance,
     StartAttemptId, Vmm,
 };
-use db_queries::{ByNameOrId, Page};
+use db_queries::{ByNameOrId, DataStore, Page};
 use sled_agent_client::{Error as SledError, RequestedState};
 use slog::info;
 use std::time::Duration;
@@ -25,6 +25,16 @@ const CREATE_WAIT: Duration = Duration::from_secs(30);
 /// How often a wait for a change looks though nothing changed here: another
 /// process may have changed it.
 const WAIT_LOOK: Duration = Duration::from_millis(500);
+
+/// Of so many connections to the database one may be used by those who wait for
+/// a change, all together. There may be thousands of them, and none is urgent.
+const CONNECTIONS_PER_LOOK: u32 = 8;
+
+/// How many of those who wait for a change look at a time.
+pub(super) fn looks_at_once(datastore: &DataStore) -> usize {
+    let looks = datastore.connections().max / CONNECTIONS_PER_LOOK;
+    usize::try_from(looks).unwrap_or(1).max(1)
+}
 
 /// Which instance: by id, or by name within a project.
 #[derive(Clone, Debug)]
@@ -132,18 +142,32 @@ impl App {
     ) -> Result<InstanceView, Error> {
         let deadline = tokio::time::Instant::now() + timeout;
         let mut changes = self.activators.changes();
+        let view = self.in_turn(self.live(opctx, which)).await?;
+        if view.instance.view_gen > seen {
+            return Ok(view);
+        }
+        let id = view.instance.id;
         loop {
-            changes.mark_unchanged();
-            let view = self.live(opctx, which).await?;
             let now = tokio::time::Instant::now();
-            let over = now >= deadline || self.sagas.closed();
-            if view.instance.view_gen > seen || over {
-                return Ok(view);
+            if now >= deadline || self.sagas.closed() {
+                break;
             }
             let look = (now + WAIT_LOOK).min(deadline);
             // Whichever comes first, the answer is to look.
             let _ = tokio::time::timeout_at(look, changes.changed()).await;
+            let looked = self.in_turn(self.datastore.instance_view_gen(id));
+            if looked.await.map_err(missing(which))? > seen {
+                break;
+            }
         }
+        self.in_turn(self.live(opctx, which)).await
+    }
+
+    /// What somebody who waits for a change does is done, when it is its turn.
+    async fn in_turn<T>(&self, look: impl Future<Output = T>) -> T {
+        // It is never closed.
+        let _turn = self.looks.acquire().await;
+        look.await
     }
 
     /// Changes an instance: its size only at rest, its policy at any time.
@@ -334,7 +358,6 @@ impl App {
         opctx: &OpContext,
         which: &InstanceSelector,
     ) -> Result<InstanceView, Error> {
-        let missing = || about("instance", &which.instance);
         let id = match (&which.instance, &which.project) {
             (NameOrId::Id(id), _) => InstanceId(*id),
             (NameOrId::Name(_), None) => {
@@ -351,15 +374,16 @@ impl App {
                 self.datastore
                     .instance_id_by_name(project.id, name.clone())
                     .await
-                    .map_err(missing())?
+                    .map_err(missing(which))?
             }
         };
-        let view = self.datastore.instance_view(id).await.map_err(missing())?;
+        let view =
+            self.datastore.instance_view(id).await.map_err(missing(which))?;
         let owner = self
             .datastore
             .project_owner(view.instance.project_id)
             .await
-            .map_err(missing())?;
+            .map_err(missing(which))?;
         if owner != opctx.silo_id {
             return Err(Error::not_found("instance", &which.instance));
         }
@@ -377,6 +401,12 @@ impl App {
     async fn view(&self, id: InstanceId) -> Result<InstanceView, Error> {
         Ok(self.datastore.instance_view(id).await?)
     }
+}
+
+fn missing(
+    which: &InstanceSelector,
+) -> impl FnOnce(db_queries::Error) -> Error + use<> {
+    about("instance", &which.instance)
 }
 
 fn not_there() -> Error {

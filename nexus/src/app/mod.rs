@@ -21,6 +21,7 @@ use db_queries::DataStore;
 use sled_agent_client::Secret;
 use slog::Logger;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// What a client is told of when to ask again while the database is away.
@@ -36,6 +37,7 @@ pub struct App {
     tuning: Tuning,
     sled_secret: Secret,
     rack_id: Uuid,
+    looks: Semaphore,
     log: Logger,
 }
 
@@ -52,6 +54,7 @@ impl App {
         rack_id: Uuid,
         log: Logger,
     ) -> App {
+        let looks = Semaphore::new(instance::looks_at_once(&datastore));
         App {
             datastore,
             sleds,
@@ -60,6 +63,7 @@ impl App {
             tuning,
             sled_secret,
             rack_id,
+            looks,
             log,
         }
     }

@@ -7,7 +7,7 @@ use dropshot::{
 
 use super::api::ExternalApi;
 use super::extract::{Path, Query, TypedBody};
-use super::handler::{ApiContext, Request};
+use super::handler::{ApiContext, Request, admitted, timed};
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 use super::{instance, ping, project, sled, start_attempt, user};
@@ -24,33 +24,33 @@ pub enum ExternalApiImpl {}
 impl ExternalApi for ExternalApiImpl {
     type Context = ApiContext;
 
-    async fn ping(_: Request) -> Answer<Ping> {
-        ping::view().await
+    async fn ping(rqctx: Request) -> Answer<Ping> {
+        timed(&rqctx, ping::view()).await
     }
 
     async fn current_user_view(rqctx: Request) -> Answer<CurrentUser> {
-        user::view(rqctx).await
+        admitted(rqctx, user::view).await
     }
 
     async fn project_list(
         rqctx: Request,
         query: PagesByNameOrId<Everything>,
     ) -> Answer<ResultsPage<Project>> {
-        project::list(rqctx, query).await
+        admitted(rqctx, |rqctx| project::list(rqctx, query)).await
     }
 
     async fn project_create(
         rqctx: Request,
         body: TypedBody<ProjectCreate>,
     ) -> Created<Project> {
-        project::create(rqctx, body).await
+        admitted(rqctx, |rqctx| project::create(rqctx, body)).await
     }
 
     async fn project_view(
         rqctx: Request,
         path: Path<ProjectPath>,
     ) -> Answer<Project> {
-        project::view(rqctx, path).await
+        admitted(rqctx, |rqctx| project::view(rqctx, path)).await
     }
 
     async fn project_update(
@@ -58,21 +58,21 @@ impl ExternalApi for ExternalApiImpl {
         path: Path<ProjectPath>,
         body: TypedBody<ProjectUpdate>,
     ) -> Answer<Project> {
-        project::update(rqctx, path, body).await
+        admitted(rqctx, |rqctx| project::update(rqctx, path, body)).await
     }
 
     async fn project_delete(
         rqctx: Request,
         path: Path<ProjectPath>,
     ) -> Deleted {
-        project::delete(rqctx, path).await
+        admitted(rqctx, |rqctx| project::delete(rqctx, path)).await
     }
 
     async fn instance_list(
         rqctx: Request,
         query: PagesByNameOrId<ProjectSelector>,
     ) -> Answer<ResultsPage<Instance>> {
-        instance::list(rqctx, query).await
+        admitted(rqctx, |rqctx| instance::list(rqctx, query)).await
     }
 
     async fn instance_create(
@@ -80,7 +80,7 @@ impl ExternalApi for ExternalApiImpl {
         query: Query<ProjectSelector>,
         body: TypedBody<InstanceCreate>,
     ) -> Created<Instance> {
-        instance::create(rqctx, query, body).await
+        admitted(rqctx, |rqctx| instance::create(rqctx, query, body)).await
     }
 
     async fn instance_view(
@@ -88,7 +88,7 @@ impl ExternalApi for ExternalApiImpl {
         path: Path<InstancePath>,
         query: Query<InstanceViewParams>,
     ) -> Answer<Instance> {
-        instance::view(rqctx, path, query).await
+        admitted(rqctx, |rqctx| instance::view(rqctx, path, query)).await
     }
 
     async fn instance_update(
@@ -97,7 +97,8 @@ impl ExternalApi for ExternalApiImpl {
         query: Query<OptionalProjectSelector>,
         body: TypedBody<InstanceUpdate>,
     ) -> Answer<Instance> {
-        instance::update(rqctx, path, query, body).await
+        admitted(rqctx, |rqctx| instance::update(rqctx, path, query, body))
+            .await
     }
 
     async fn instance_delete(
@@ -105,7 +106,7 @@ impl ExternalApi for ExternalApiImpl {
         path: Path<InstancePath>,
         query: Query<OptionalProjectSelector>,
     ) -> Deleted {
-        instance::delete(rqctx, path, query).await
+        admitted(rqctx, |rqctx| instance::delete(rqctx, path, query)).await
     }
 
     async fn instance_start(
@@ -113,7 +114,7 @@ impl ExternalApi for ExternalApiImpl {
         path: Path<InstancePath>,
         query: Query<OptionalProjectSelector>,
     ) -> Accepted<Instance> {
-        instance::start(rqctx, path, query).await
+        admitted(rqctx, |rqctx| instance::start(rqctx, path, query)).await
     }
 
     async fn instance_stop(
@@ -121,7 +122,7 @@ impl ExternalApi for ExternalApiImpl {
         path: Path<InstancePath>,
         query: Query<OptionalProjectSelector>,
     ) -> Accepted<Instance> {
-        instance::stop(rqctx, path, query).await
+        admitted(rqctx, |rqctx| instance::stop(rqctx, path, query)).await
     }
 
     async fn instance_reboot(
@@ -129,7 +130,7 @@ impl ExternalApi for ExternalApiImpl {
         path: Path<InstancePath>,
         query: Query<OptionalProjectSelector>,
     ) -> Accepted<Instance> {
-        instance::reboot(rqctx, path, query).await
+        admitted(rqctx, |rqctx| instance::reboot(rqctx, path, query)).await
     }
 
     async fn instance_start_attempt_list(
@@ -137,7 +138,7 @@ impl ExternalApi for ExternalApiImpl {
         path: Path<InstancePath>,
         query: PagesByTime<OptionalProjectSelector>,
     ) -> Answer<ResultsPage<StartAttempt>> {
-        start_attempt::list(rqctx, path, query).await
+        admitted(rqctx, |rqctx| start_attempt::list(rqctx, path, query)).await
     }
 
     async fn instance_start_attempt_view(
@@ -145,25 +146,25 @@ impl ExternalApi for ExternalApiImpl {
         path: Path<StartAttemptPath>,
         query: Query<OptionalProjectSelector>,
     ) -> Answer<StartAttempt> {
-        start_attempt::view(rqctx, path, query).await
+        admitted(rqctx, |rqctx| start_attempt::view(rqctx, path, query)).await
     }
 
     async fn start_failure_list(
         rqctx: Request,
         query: PagesById<ProjectSelector>,
     ) -> Answer<ResultsPage<InstanceNotRunning>> {
-        instance::not_running(rqctx, query).await
+        admitted(rqctx, |rqctx| instance::not_running(rqctx, query)).await
     }
 
     async fn sled_list(
         rqctx: Request,
         query: PagesById<Everything>,
     ) -> Answer<ResultsPage<Sled>> {
-        sled::list(rqctx, query).await
+        admitted(rqctx, |rqctx| sled::list(rqctx, query)).await
     }
 
     async fn sled_view(rqctx: Request, path: Path<SledPath>) -> Answer<Sled> {
-        sled::view(rqctx, path).await
+        admitted(rqctx, |rqctx| sled::view(rqctx, path)).await
     }
 
     async fn sled_instance_list(
@@ -171,7 +172,7 @@ impl ExternalApi for ExternalApiImpl {
         path: Path<SledPath>,
         query: PagesById<Everything>,
     ) -> Answer<ResultsPage<SledInstance>> {
-        sled::instance_list(rqctx, path, query).await
+        admitted(rqctx, |rqctx| sled::instance_list(rqctx, path, query)).await
     }
 
     async fn sled_set_provision_policy(
@@ -179,6 +180,7 @@ impl ExternalApi for ExternalApiImpl {
         path: Path<SledPath>,
         body: TypedBody<SledProvisionPolicyParams>,
     ) -> Answer<SledProvisionPolicyResponse> {
-        sled::set_provision_policy(rqctx, path, body).await
+        admitted(rqctx, |rqctx| sled::set_provision_policy(rqctx, path, body))
+            .await
     }
 }

@@ -1,31 +1,130 @@
-//! What every handler begins with: who asks.
+//! What every handler begins with: its turn, and who asks.
 //!
-//! Nothing of `app` can be asked without the `OpContext` that comes from here,
-//! so no handler can forget it.
+//! Nothing of `app` can be asked by a user without the `OpContext` that comes
+//! from here, and that comes only to who was [`admitted`], so no handler can
+//! forget either. Each request that reaches a handler is [`timed`].
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use dropshot::{HttpError, RequestContext};
-use http::HeaderMap;
+use dropshot::{HttpCodedResponse, HttpError, RequestContext};
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, StatusCode};
 
+use super::admission::{Admission, Place};
 use crate::app::App;
 use crate::context::OpContext;
 use crate::error::Error;
+use crate::metrics::{Exporter, RequestTimes};
 
 /// What both APIs keep.
 #[derive(Clone)]
 pub struct ApiContext {
     /// What they translate to.
     pub app: Arc<App>,
+    /// Where users' requests wait for their turn.
+    pub admission: Admission,
+    /// How long requests took.
+    pub times: RequestTimes,
+    /// What operators are told of how things are.
+    pub exporter: Arc<Exporter>,
 }
 
 /// A request to either API.
 pub(super) type Request = RequestContext<ApiContext>;
 
+/// A user's request whose turn it is. Derefs to the request.
+pub(super) struct Admitted {
+    rqctx: Request,
+    place: Mutex<Place>,
+}
+
+impl Deref for Admitted {
+    type Target = Request;
+    fn deref(&self) -> &Request {
+        &self.rqctx
+    }
+}
+
+impl Admitted {
+    /// The rest of the request is waiting: its turn is given to another.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: too many wait already.
+    pub(super) fn step_aside(&self) -> Result<(), Error> {
+        let aside = self.context().admission.place_aside()?;
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = aside;
+        Ok(())
+    }
+}
+
+/// Runs a user's request when it is its turn, which it holds until it is
+/// answered, and times it.
+///
+/// # Errors
+///
+/// `Unavailable`, with nothing done: its turn does not come in time.
+pub(super) async fn admitted<T, A>(
+    rqctx: Request,
+    handler: impl FnOnce(Admitted) -> A,
+) -> Result<T, HttpError>
+where
+    T: HttpCodedResponse,
+    A: Future<Output = Result<T, HttpError>>,
+{
+    let timer = Timer::begin(&rqctx);
+    let answer = match rqctx.context().admission.place().await {
+        Ok(place) => {
+            handler(Admitted { rqctx, place: Mutex::new(place) }).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    timer.end(answer)
+}
+
+/// Runs a request that needs no turn, and times it.
+pub(super) async fn timed<T: HttpCodedResponse>(
+    rqctx: &Request,
+    handler: impl Future<Output = Result<T, HttpError>>,
+) -> Result<T, HttpError> {
+    let timer = Timer::begin(rqctx);
+    timer.end(handler.await)
+}
+
+/// Times a request.
+struct Timer {
+    times: RequestTimes,
+    operation: String,
+    began: Instant,
+}
+
+impl Timer {
+    fn begin(rqctx: &Request) -> Timer {
+        Timer {
+            times: rqctx.context().times.clone(),
+            operation: rqctx.endpoint.operation_id.clone(),
+            began: Instant::now(),
+        }
+    }
+
+    fn end<T: HttpCodedResponse>(
+        self,
+        answer: Result<T, HttpError>,
+    ) -> Result<T, HttpError> {
+        let status: StatusCode = match &answer {
+            Ok(_) => T::STATUS_CODE,
+            Err(error) => error.status_code.as_status(),
+        };
+        self.times.observe(self.operation, status, self.began.elapsed());
+        answer
+    }
+}
+
 /// The app, and the user who asks it: who shows an API token.
 pub(super) async fn of_user(
-    rqctx: &Request,
+    rqctx: &Admitted,
 ) -> Result<(&App, OpContext), HttpError> {
     let app = &rqctx.context().app;
     let token = bearer_token(rqctx.request.headers())?;

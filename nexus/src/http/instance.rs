@@ -9,7 +9,7 @@ use dropshot::{
 };
 
 use super::extract::{Path, Query, TypedBody};
-use super::handler::{Request, of_user};
+use super::handler::{Admitted, of_user};
 use super::pagination::{Listing, PagesById, PagesByNameOrId};
 use super::types::{
     Instance, InstanceCreate, InstanceLastFailure, InstanceNotRunning,
@@ -27,7 +27,7 @@ const WAIT_DEFAULT_SECS: u32 = 30;
 const WAIT_MAX_SECS: u32 = 60;
 
 pub(super) async fn list(
-    rqctx: Request,
+    rqctx: Admitted,
     query: PagesByNameOrId<ProjectSelector>,
 ) -> Result<HttpResponseOk<ResultsPage<Instance>>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
@@ -38,7 +38,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn create(
-    rqctx: Request,
+    rqctx: Admitted,
     query: Query<ProjectSelector>,
     body: TypedBody<InstanceCreate>,
 ) -> Result<HttpResponseCreated<Instance>, HttpError> {
@@ -50,7 +50,7 @@ pub(super) async fn create(
 }
 
 pub(super) async fn view(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<InstancePath>,
     query: Query<InstanceViewParams>,
 ) -> Result<HttpResponseOk<Instance>, HttpError> {
@@ -61,6 +61,7 @@ pub(super) async fn view(
     let instance = match wait {
         None => app.instance_view(&opctx, &which).await?,
         Some((seen, timeout)) => {
+            rqctx.step_aside()?;
             app.instance_wait_for_change(&opctx, &which, seen, timeout).await?
         }
     };
@@ -68,7 +69,7 @@ pub(super) async fn view(
 }
 
 pub(super) async fn update(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<InstancePath>,
     query: Query<OptionalProjectSelector>,
     body: TypedBody<InstanceUpdate>,
@@ -81,7 +82,7 @@ pub(super) async fn update(
 }
 
 pub(super) async fn delete(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<InstancePath>,
     query: Query<OptionalProjectSelector>,
 ) -> Result<HttpResponseDeleted, HttpError> {
@@ -92,7 +93,7 @@ pub(super) async fn delete(
 }
 
 pub(super) async fn start(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<InstancePath>,
     query: Query<OptionalProjectSelector>,
 ) -> Result<HttpResponseAccepted<Instance>, HttpError> {
@@ -103,7 +104,7 @@ pub(super) async fn start(
 }
 
 pub(super) async fn stop(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<InstancePath>,
     query: Query<OptionalProjectSelector>,
 ) -> Result<HttpResponseAccepted<Instance>, HttpError> {
@@ -114,7 +115,7 @@ pub(super) async fn stop(
 }
 
 pub(super) async fn reboot(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<InstancePath>,
     query: Query<OptionalProjectSelector>,
 ) -> Result<HttpResponseAccepted<Instance>, HttpError> {
@@ -125,7 +126,7 @@ pub(super) async fn reboot(
 }
 
 pub(super) async fn not_running(
-    rqctx: Request,
+    rqctx: Admitted,
     query: PagesById<ProjectSelector>,
 ) -> Result<HttpResponseOk<ResultsPage<InstanceNotRunning>>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;

@@ -1,15 +1,21 @@
 //! The internal API: what sleds tell, handed on.
 
-use dropshot::{HttpError, HttpResponseOk, HttpResponseUpdatedNoContent};
+use dropshot::{
+    Body, FreeformBody, HttpError, HttpResponse, HttpResponseOk,
+    HttpResponseUpdatedNoContent,
+};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
 use sled_agent_client::nexus_types::{
     SledPath, SledRegistration, SledStatus, SledVmmPath,
 };
 use sled_agent_client::{NO_SUCH_VMM, SLED_UNKNOWN, VmmReport};
 
 use super::extract::{Path, TypedBody};
-use super::handler::{ApiContext, Request, of_sled};
+use super::handler::{ApiContext, Request, of_sled, timed};
 use super::internal_api::InternalApi;
 use crate::error::Error;
+use crate::metrics;
 
 /// The internal API over an [`App`](crate::app::App).
 #[derive(Debug)]
@@ -23,10 +29,13 @@ impl InternalApi for InternalApiImpl {
         path: Path<SledPath>,
         body: TypedBody<SledRegistration>,
     ) -> Result<HttpResponseOk<SledStatus>, HttpError> {
-        let app = of_sled(&rqctx)?;
-        let sled_id = path.into_inner().sled_id.into();
-        let status = app.sled_register(sled_id, body.into_inner()).await?;
-        Ok(HttpResponseOk(status))
+        timed(&rqctx, async {
+            let app = of_sled(&rqctx)?;
+            let sled_id = path.into_inner().sled_id.into();
+            let status = app.sled_register(sled_id, body.into_inner()).await?;
+            Ok(HttpResponseOk(status))
+        })
+        .await
     }
 
     async fn sled_heartbeat(
@@ -34,10 +43,13 @@ impl InternalApi for InternalApiImpl {
         path: Path<SledPath>,
         body: TypedBody<SledRegistration>,
     ) -> Result<HttpResponseOk<SledStatus>, HttpError> {
-        let app = of_sled(&rqctx)?;
-        let sled_id = path.into_inner().sled_id.into();
-        let status = app.sled_heartbeat(sled_id, body.into_inner()).await;
-        Ok(HttpResponseOk(status.map_err(|e| missing(SLED_UNKNOWN, e))?))
+        timed(&rqctx, async {
+            let app = of_sled(&rqctx)?;
+            let sled_id = path.into_inner().sled_id.into();
+            let status = app.sled_heartbeat(sled_id, body.into_inner()).await;
+            Ok(HttpResponseOk(status.map_err(|e| missing(SLED_UNKNOWN, e))?))
+        })
+        .await
     }
 
     async fn vmm_report(
@@ -45,27 +57,48 @@ impl InternalApi for InternalApiImpl {
         path: Path<SledVmmPath>,
         body: TypedBody<VmmReport>,
     ) -> Result<HttpResponseUpdatedNoContent, HttpError> {
-        let app = of_sled(&rqctx)?;
-        let SledVmmPath { sled_id, vmm_id } = path.into_inner();
-        let report = body.into_inner();
-        if report.vmm_id != vmm_id {
-            let message = "the path and the report name different VMMs";
-            return Err(Error::invalid_value("vmm_id", message).into());
-        }
-        let taken = app.vmm_report(sled_id.into(), report).await;
-        taken.map_err(|e| missing(NO_SUCH_VMM, e))?;
-        Ok(HttpResponseUpdatedNoContent())
+        timed(&rqctx, async {
+            let app = of_sled(&rqctx)?;
+            let SledVmmPath { sled_id, vmm_id } = path.into_inner();
+            let report = body.into_inner();
+            if report.vmm_id != vmm_id {
+                let message = "the path and the report name different VMMs";
+                return Err(Error::invalid_value("vmm_id", message).into());
+            }
+            let taken = app.vmm_report(sled_id.into(), report).await;
+            taken.map_err(|e| missing(NO_SUCH_VMM, e))?;
+            Ok(HttpResponseUpdatedNoContent())
+        })
+        .await
     }
 
     async fn sled_expunge(
         rqctx: Request,
         path: Path<SledPath>,
     ) -> Result<HttpResponseUpdatedNoContent, HttpError> {
-        let app = of_sled(&rqctx)?;
-        let sled_id = path.into_inner().sled_id.into();
-        let done = app.sled_expunge(sled_id).await;
-        done.map_err(|e| missing(SLED_UNKNOWN, e))?;
-        Ok(HttpResponseUpdatedNoContent())
+        timed(&rqctx, async {
+            let app = of_sled(&rqctx)?;
+            let sled_id = path.into_inner().sled_id.into();
+            let done = app.sled_expunge(sled_id).await;
+            done.map_err(|e| missing(SLED_UNKNOWN, e))?;
+            Ok(HttpResponseUpdatedNoContent())
+        })
+        .await
+    }
+
+    async fn metrics(rqctx: Request) -> Result<Response<Body>, HttpError> {
+        let answer = timed(&rqctx, async {
+            of_sled(&rqctx)?;
+            let text = rqctx.context().exporter.text().await;
+            let text = text.map_err(Error::internal)?;
+            Ok(HttpResponseOk(FreeformBody(text.into())))
+        });
+        let mut answer = answer.await?.to_result()?;
+        answer.headers_mut().insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static(metrics::CONTENT_TYPE),
+        );
+        Ok(answer)
     }
 }
 

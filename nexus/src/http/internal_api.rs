@@ -3,8 +3,10 @@
 //! The wire types are those of the sleds' client, in `sled_agent_client`.
 
 use dropshot::{
-    HttpError, HttpResponseOk, HttpResponseUpdatedNoContent, RequestContext,
+    Body, HttpError, HttpResponseOk, HttpResponseUpdatedNoContent,
+    RequestContext,
 };
+use http::Response;
 use sled_agent_client::VmmReport;
 use sled_agent_client::nexus_types::{
     SledPath, SledRegistration, SledStatus, SledVmmPath,
@@ -62,4 +64,13 @@ pub trait InternalApi {
         rqctx: RequestContext<Self::Context>,
         path: Path<SledPath>,
     ) -> Result<HttpResponseUpdatedNoContent, HttpError>;
+
+    /// Read the metrics of this process
+    ///
+    /// As Prometheus reads them (OpenMetrics text). While the database is away
+    /// the answer is without what only the database knows.
+    #[endpoint { method = GET, path = "/metrics" }]
+    async fn metrics(
+        rqctx: RequestContext<Self::Context>,
+    ) -> Result<Response<Body>, HttpError>;
 }

@@ -5,6 +5,7 @@
 //! tell. [`ExternalApiImpl`] and [`InternalApiImpl`] lead to the handlers, one
 //! noun a file.
 
+mod admission;
 pub mod api;
 mod error;
 mod external;
@@ -22,6 +23,7 @@ mod start_attempt;
 pub mod types;
 mod user;
 
+pub use admission::Admission;
 pub use external::ExternalApiImpl;
 pub use handler::ApiContext;
 pub use internal::InternalApiImpl;

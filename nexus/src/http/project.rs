@@ -6,12 +6,12 @@ use dropshot::{
 };
 
 use super::extract::{Path, TypedBody};
-use super::handler::{Request, of_user};
+use super::handler::{Admitted, of_user};
 use super::pagination::{Everything, Listing, PagesByNameOrId};
 use super::types::{Project, ProjectCreate, ProjectPath, ProjectUpdate};
 
 pub(super) async fn list(
-    rqctx: Request,
+    rqctx: Admitted,
     query: PagesByNameOrId<Everything>,
 ) -> Result<HttpResponseOk<ResultsPage<Project>>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
@@ -21,7 +21,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn create(
-    rqctx: Request,
+    rqctx: Admitted,
     body: TypedBody<ProjectCreate>,
 ) -> Result<HttpResponseCreated<Project>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
@@ -31,7 +31,7 @@ pub(super) async fn create(
 }
 
 pub(super) async fn view(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<ProjectPath>,
 ) -> Result<HttpResponseOk<Project>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
@@ -40,7 +40,7 @@ pub(super) async fn view(
 }
 
 pub(super) async fn update(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<ProjectPath>,
     body: TypedBody<ProjectUpdate>,
 ) -> Result<HttpResponseOk<Project>, HttpError> {
@@ -52,7 +52,7 @@ pub(super) async fn update(
 }
 
 pub(super) async fn delete(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<ProjectPath>,
 ) -> Result<HttpResponseDeleted, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;

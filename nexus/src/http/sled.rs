@@ -4,7 +4,7 @@ use dropshot::{HttpError, HttpResponseOk, ResultsPage};
 use uuid::Uuid;
 
 use super::extract::{Path, TypedBody};
-use super::handler::{Request, of_user};
+use super::handler::{Admitted, of_user};
 use super::pagination::{Everything, Listing, PagesById};
 use super::types::{
     Baseboard, Sled, SledInstance, SledPath, SledPolicy,
@@ -12,7 +12,7 @@ use super::types::{
 };
 
 pub(super) async fn list(
-    rqctx: Request,
+    rqctx: Admitted,
     query: PagesById<Everything>,
 ) -> Result<HttpResponseOk<ResultsPage<Sled>>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
@@ -23,7 +23,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn view(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<SledPath>,
 ) -> Result<HttpResponseOk<Sled>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
@@ -32,7 +32,7 @@ pub(super) async fn view(
 }
 
 pub(super) async fn instance_list(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<SledPath>,
     query: PagesById<Everything>,
 ) -> Result<HttpResponseOk<ResultsPage<SledInstance>>, HttpError> {
@@ -44,7 +44,7 @@ pub(super) async fn instance_list(
 }
 
 pub(super) async fn set_provision_policy(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<SledPath>,
     body: TypedBody<SledProvisionPolicyParams>,
 ) -> Result<HttpResponseOk<SledProvisionPolicyResponse>, HttpError> {

@@ -3,7 +3,7 @@
 use dropshot::{HttpError, HttpResponseOk, ResultsPage};
 
 use super::extract::{Path, Query};
-use super::handler::{Request, of_user};
+use super::handler::{Admitted, of_user};
 use super::pagination::{Listing, PagesByTime};
 use super::types::{
     InstancePath, OptionalProjectSelector, StartAttempt, StartAttemptPath,
@@ -11,7 +11,7 @@ use super::types::{
 use crate::app::InstanceSelector;
 
 pub(super) async fn list(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<InstancePath>,
     query: PagesByTime<OptionalProjectSelector>,
 ) -> Result<HttpResponseOk<ResultsPage<StartAttempt>>, HttpError> {
@@ -29,7 +29,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn view(
-    rqctx: Request,
+    rqctx: Admitted,
     path: Path<StartAttemptPath>,
     query: Query<OptionalProjectSelector>,
 ) -> Result<HttpResponseOk<StartAttempt>, HttpError> {

@@ -2,11 +2,11 @@
 
 use dropshot::{HttpError, HttpResponseOk};
 
-use super::handler::{Request, of_user};
+use super::handler::{Admitted, of_user};
 use super::types::CurrentUser;
 
 pub(super) async fn view(
-    rqctx: Request,
+    rqctx: Admitted,
 ) -> Result<HttpResponseOk<CurrentUser>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
     let (user, silo) = app.current_user(&opctx).await?;

@@ -10,6 +10,9 @@ use crate::sleds::Sleds;
 use db_model::{Fence, InstanceId, SagaId};
 use db_queries::{DataStore, SagaStore, Zombie, to_steno};
 use newtype_uuid::GenericUuid;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use slog::{Drain, Logger, info, o, warn};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,9 +45,38 @@ pub struct SagaExecutor {
     zombie: Zombie,
     log: Logger,
     running: watch::Sender<usize>,
+    ended: SagasEnded,
     closed: AtomicBool,
     /// Held by the one recovery at a time: two would resume a saga twice.
     recovering: tokio::sync::Mutex<()>,
+}
+
+/// So many sagas ended like this, here.
+pub type SagasEnded = Family<SagaEnded, Counter>;
+
+/// How a saga ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SagaEnded {
+    /// Its kind.
+    pub name: String,
+    /// One of [`OUTCOMES`].
+    pub outcome: &'static str,
+}
+
+/// How a saga can end: done; undone, for a reason that somebody is told; or
+/// undone since something went wrong inside.
+pub const OUTCOMES: [&str; 3] = ["done", "undone", "internal"];
+
+/// Zero of each: a counter that appears at 1 shows no increase.
+fn none_ended() -> SagasEnded {
+    let ended = SagasEnded::default();
+    for name in registry::SAGAS {
+        for outcome in OUTCOMES {
+            let name = (*name).to_owned();
+            drop(ended.get_or_create(&SagaEnded { name, outcome }));
+        }
+    }
+    ended
 }
 
 #[derive(Debug)]
@@ -131,6 +163,7 @@ impl SagaExecutor {
             zombie,
             log,
             running: watch::Sender::new(0),
+            ended: none_ended(),
             closed: AtomicBool::new(false),
             recovering: tokio::sync::Mutex::new(()),
         })
@@ -188,7 +221,7 @@ impl SagaExecutor {
                 });
             }
         };
-        self.go(id, instance, &client, done).await.map_err(|e| {
+        self.go(id, name, instance, &client, done).await.map_err(|e| {
             // Written down and not begun: the recovery finds it.
             self.store.forget(id);
             ExecError::Create(e)
@@ -271,7 +304,7 @@ impl SagaExecutor {
                 events,
             )
             .await?;
-        self.go(saga.id, saga.instance_id, &client, done)
+        self.go(saga.id, &saga.name, saga.instance_id, &client, done)
             .await
             .map_err(|e| anyhow::anyhow!(e))
     }
@@ -279,6 +312,7 @@ impl SagaExecutor {
     async fn go(
         self: &Arc<Self>,
         id: SagaId,
+        name: &str,
         instance: InstanceId,
         client: &Counted,
         done: impl Future<Output = SagaResult> + Send + 'static,
@@ -288,9 +322,11 @@ impl SagaExecutor {
             .saga_start(steno::SagaId::from_untyped_uuid(id.0))
             .await?;
         self.running.send_modify(|n| *n += 1);
-        let me = Arc::clone(self);
+        let (me, name) = (Arc::clone(self), name.to_owned());
         let outcome = tokio::spawn(async move {
             let outcome = failure(done.await);
+            let ended = SagaEnded { name, outcome: label(&outcome) };
+            me.ended.get_or_create(&ended).inc();
             me.note(id, instance, &outcome).await;
             me.running.send_modify(|n| *n -= 1);
             me.activators.reconcile();
@@ -332,6 +368,11 @@ impl SagaExecutor {
     /// Does this process take no more sagas, since it is shutting down?
     pub fn closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// How many sagas have ended here, and how.
+    pub fn ended(&self) -> &SagasEnded {
+        &self.ended
     }
 
     /// How many sagas run here.
@@ -392,6 +433,20 @@ async fn drain(mut old: Arc<Counted>) {
                 tokio::time::sleep(DRAIN_PERIOD).await;
             }
         }
+    }
+}
+
+fn label(outcome: &Result<(), SagaFailure>) -> &'static str {
+    let [done, undone, internal] = OUTCOMES;
+    match outcome {
+        Ok(()) => done,
+        Err(SagaFailure::Internal { .. }) => internal,
+        Err(
+            SagaFailure::AlreadyExists
+            | SagaFailure::NotFound
+            | SagaFailure::Overtaken
+            | SagaFailure::Start(_),
+        ) => undone,
     }
 }
 

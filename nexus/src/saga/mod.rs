@@ -18,7 +18,10 @@ pub mod instance_update;
 mod node;
 mod registry;
 
-pub use exec::{ExecError, Recovered, SagaExecutor, SagaHandle};
+pub use exec::{
+    ExecError, OUTCOMES, Recovered, SagaEnded, SagaExecutor, SagaHandle,
+    SagasEnded,
+};
 pub use node::{Node, NodeError, SagaFailure};
 pub use registry::{Fault, NexusSaga, SAGAS, Wrap, dag, registry};
 

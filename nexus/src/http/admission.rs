@@ -1,0 +1,221 @@
+//! The queue in front of the external API: users' requests take turns, so that
+//! however many there are, the database serves some of them in good time, and
+//! what Nexus does by itself, always.
+//!
+//! A request takes its place before it asks the database anything, who its user
+//! is included. Sleds do not queue here: what they report is how things get
+//! better.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+use crate::error::Error;
+
+/// One request for so many connections to the database is at work. A request
+/// uses one connection at a time at most, and one that creates has a saga use
+/// it; so half of them are left to what users do not wait for: the reconciler,
+/// its sagas, sleds' reports.
+const CONNECTIONS_PER_PLACE: usize = 2;
+
+/// So many requests wait for each place. At a tenth of a second for a request,
+/// which is slow, the last of them gets it after under two seconds.
+const WAITING_PER_PLACE: usize = 16;
+
+/// How long a request waits for its place. Whoever waits for longer waits for
+/// something that is broken, and clients and proxies give up from 15 s on.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How many requests may stand aside and wait for a change. Each of them is a
+/// connection, a task and, twice a second, a short query, of which few run at a
+/// time: so many use some ten MiB, and a good part of one processor.
+const ASIDE_MAX: usize = 4096;
+
+/// Who is refused is told to come back after a second, or some more by chance,
+/// so that those who were refused together do not come back together.
+const RETRY_AFTER_SECS: std::ops::Range<u32> = 1..5;
+
+/// The queue. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    places: Arc<Semaphore>,
+    line: Arc<Semaphore>,
+    aside: Arc<Semaphore>,
+    limits: Limits,
+    refused: Counter,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    places: usize,
+    line: usize,
+    wait: Duration,
+}
+
+/// A place, until it is dropped.
+pub(super) type Place = OwnedSemaphorePermit;
+
+impl Admission {
+    /// A queue for a Nexus with so many connections to its database.
+    pub fn new(database_connections: u32) -> Admission {
+        let connections = usize::try_from(database_connections).unwrap_or(1);
+        let places = (connections / CONNECTIONS_PER_PLACE).max(1);
+        let limits =
+            Limits { places, line: places * WAITING_PER_PLACE, wait: WAIT_MAX };
+        Admission {
+            places: Arc::new(Semaphore::new(limits.places)),
+            line: Arc::new(Semaphore::new(limits.line)),
+            aside: Arc::new(Semaphore::new(ASIDE_MAX)),
+            limits,
+            refused: Counter::default(),
+        }
+    }
+
+    /// A place among those at work: at once, or when all who came before have
+    /// had theirs.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: too many wait already, or for too long.
+    pub(super) async fn place(&self) -> Result<Place, Error> {
+        let place = || Arc::clone(&self.places);
+        if let Ok(place) = place().try_acquire_owned() {
+            return Ok(place);
+        }
+        let Ok(_in_line) = self.line.try_acquire() else {
+            return Err(self.refuse("has more requests than it can take"));
+        };
+        let turn =
+            tokio::time::timeout(self.limits.wait, place().acquire_owned());
+        // The semaphore is never closed, so only the time can be over.
+        turn.await
+            .ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| self.refuse("is too slow at the moment"))
+    }
+
+    /// A place among those who wait for a change, which keeps nobody else from
+    /// work.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: too many wait already.
+    pub(super) fn place_aside(&self) -> Result<Place, Error> {
+        Arc::clone(&self.aside).try_acquire_owned().map_err(|_| {
+            self.refuse("has more requests that wait for a change than it can")
+        })
+    }
+
+    /// Requests that are at work.
+    pub fn at_work(&self) -> usize {
+        self.limits.places.saturating_sub(self.places.available_permits())
+    }
+
+    /// Requests that wait for a place.
+    pub fn waiting(&self) -> usize {
+        self.limits.line.saturating_sub(self.line.available_permits())
+    }
+
+    /// Requests that wait for a change.
+    pub fn aside(&self) -> usize {
+        ASIDE_MAX.saturating_sub(self.aside.available_permits())
+    }
+
+    /// Requests that were refused.
+    pub fn refused(&self) -> &Counter {
+        &self.refused
+    }
+
+    fn refuse(&self, why: &str) -> Error {
+        self.refused.inc();
+        let chance = Uuid::new_v4().as_fields().0;
+        let spread = RETRY_AFTER_SECS.end - RETRY_AFTER_SECS.start;
+        Error::Unavailable {
+            message: format!(
+                "This server {why}. Nothing was done. Ask again in a few \
+                 seconds."
+            ),
+            retry_after_secs: RETRY_AFTER_SECS.start + chance % spread,
+            source: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(place: Result<Place, Error>) -> u32 {
+        match place {
+            Err(Error::Unavailable { retry_after_secs, .. }) => {
+                retry_after_secs
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn half_of_the_connections_and_one_at_least_are_for_requests() {
+        for (connections, places) in
+            [(0, 1), (1, 1), (2, 1), (3, 1), (16, 8), (32, 16)]
+        {
+            let admission = Admission::new(connections);
+            assert_eq!(admission.limits.places, places);
+            assert_eq!(admission.limits.line, places * WAITING_PER_PLACE);
+        }
+    }
+
+    #[tokio::test]
+    async fn places_are_given_in_turn_and_who_is_too_many_is_refused() {
+        let admission = Admission::new(2);
+        let held = admission.place().await.expect("the only place");
+        let line: Vec<_> = (0..WAITING_PER_PLACE)
+            .map(|_| {
+                let admission = admission.clone();
+                tokio::spawn(async move { admission.place().await.is_ok() })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert_eq!(admission.at_work(), 1);
+        assert_eq!(admission.waiting(), WAITING_PER_PLACE);
+
+        let secs = refused(admission.place().await);
+        assert!(RETRY_AFTER_SECS.contains(&secs));
+        assert_eq!(admission.refused().get(), 1);
+
+        drop(held);
+        for waiting in line {
+            assert!(waiting.await.expect("no panic"));
+        }
+        assert_eq!((admission.at_work(), admission.waiting()), (0, 0));
+        assert_eq!(admission.refused().get(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_too_long_is_refused_and_leaves_the_line() {
+        let mut admission = Admission::new(2);
+        admission.limits.wait = Duration::from_millis(1);
+        let held = admission.place().await.expect("the only place");
+        refused(admission.place().await);
+        assert_eq!((admission.at_work(), admission.waiting()), (1, 0));
+        drop(held);
+        drop(admission.place().await.expect("a place"));
+    }
+
+    #[tokio::test]
+    async fn who_stands_aside_takes_no_place_and_is_counted() {
+        let admission = Admission::new(2);
+        let aside: Vec<_> = (0..ASIDE_MAX)
+            .map(|_| admission.place_aside().expect("a place aside"))
+            .collect();
+        assert_eq!(admission.aside(), ASIDE_MAX);
+        assert_eq!((admission.at_work(), admission.waiting()), (0, 0));
+        refused(admission.place_aside());
+        drop(admission.place().await.expect("a place"));
+        drop(aside);
+        assert_eq!(admission.aside(), 0);
+    }
+}
