@@ -18,7 +18,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::time::{Duration, Instant};
 
 /// Enough for ten Nexuses with their pools, and a person with psql.
-const MAX_CONNECTIONS: u16 = 300;
+const MAX_CONNECTIONS: u16 = 400;
 /// A cold machine that builds something else at the same time needs its time.
 const READY_TIMEOUT: Duration = Duration::from_secs(180);
 const READY_POLL: Duration = Duration::from_millis(200);
