@@ -49,6 +49,9 @@ pub struct Tuning {
     /// process that died is found dead after as long, and its sagas go on
     /// elsewhere a second later.
     pub lease_ms: u32,
+    /// How long, once the process is told to end, what it has begun may go on.
+    /// What is left then is handed over with the lease.
+    pub drain_ms: u32,
     /// How long a guest may take from its sled's taking the order to its
     /// running. The slowest honest boot, under software emulation, takes well
     /// under a minute to get there.
@@ -78,6 +81,7 @@ impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
             lease_ms: 8_000,
+            drain_ms: 10_000,
             boot_allowance_ms: 120_000,
             sled_timeout_ms: 5_000,
             sled_tries: 4,
@@ -95,6 +99,11 @@ impl Tuning {
     /// See `lease_ms`.
     pub fn lease(&self) -> Duration {
         Duration::from_millis(u64::from(self.lease_ms))
+    }
+
+    /// See `drain_ms`.
+    pub fn drain(&self) -> Duration {
+        Duration::from_millis(u64::from(self.drain_ms))
     }
 
     /// See `boot_allowance_ms`.

@@ -94,6 +94,12 @@ impl Lease {
         let _ = renewed.wait_for(|until| Instant::now() < *until).await;
     }
 
+    /// It is over here: whoever waits to act waits for ever. Not to be called
+    /// while it is renewed.
+    pub fn end(&self) {
+        self.until.send_replace(Instant::now());
+    }
+
     async fn renew(
         self,
         datastore: DataStore,

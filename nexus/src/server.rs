@@ -27,9 +27,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-/// How long sagas may go on once the server is to close; what is left then is
-/// adopted by whoever is next.
-const DRAIN_BOUND: Duration = Duration::from_secs(10);
+/// How long an API may take to close, which ends its requests.
+const CLOSE_BOUND: Duration = Duration::from_secs(10);
 
 /// Between two tries to reach the database at the start.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
@@ -46,6 +45,7 @@ pub struct Server {
     renewing: JoinHandle<()>,
     datastore: DataStore,
     zombie: Zombie,
+    drain: Duration,
     log: Logger,
 }
 
@@ -223,6 +223,7 @@ impl Server {
             renewing,
             datastore,
             zombie,
+            drain: tuning.drain(),
             log,
         };
         server.write_addresses(config)?;
@@ -247,18 +248,22 @@ impl Server {
     /// to whoever adopts it.
     pub async fn close(mut self) {
         self.stop.send_replace(true);
-        if !self.sagas.close(DRAIN_BOUND).await {
+        let bound = tokio::time::Instant::now() + self.drain;
+        if !self.sagas.close(self.drain).await {
             warn!(self.log, "left sagas to be adopted";
                 "sagas" => self.sagas.running());
         }
         for task in std::mem::take(&mut self.background) {
+            let stop = task.abort_handle();
             // It only says that the task died, which its panic has said.
-            let _ = tokio::time::timeout(DRAIN_BOUND, task).await;
+            if tokio::time::timeout_at(bound, task).await.is_err() {
+                stop.abort();
+            }
         }
         self.give_back_lease().await;
         for server in [self.external, self.internal] {
             let closed =
-                tokio::time::timeout(DRAIN_BOUND, server.close()).await;
+                tokio::time::timeout(CLOSE_BOUND, server.close()).await;
             if let Ok(Err(why)) = closed {
                 error!(self.log, "a server did not close"; "error" => why);
             }
@@ -270,6 +275,7 @@ impl Server {
     async fn give_back_lease(&self) {
         self.stop_lease.send_replace(true);
         self.renewing.abort();
+        self.lease.end();
         let given_back = self.datastore.lease_give_back(self.lease.id()).await;
         if let Err(error) = given_back {
             warn!(self.log, "the lease runs out instead of being given back";

@@ -22,6 +22,7 @@ const SLED: AgentSettings = AgentSettings { vcpus: 8, memory_gib: 16 };
 pub(crate) fn tuning() -> Tuning {
     Tuning {
         lease_ms: 2_000,
+        drain_ms: 2_000,
         boot_allowance_ms: 6_000,
         sled_timeout_ms: 1_000,
         sled_tries: 3,

@@ -66,6 +66,11 @@ impl Client {
         }
     }
 
+    /// The same user, at the door of this address.
+    pub fn at(&self, address: std::net::SocketAddr) -> Client {
+        Client { base: format!("http://{address}"), ..self.clone() }
+    }
+
     /// The same door, without a token.
     pub fn anonymous(&self) -> Client {
         Client { token: None, ..self.clone() }

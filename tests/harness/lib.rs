@@ -62,8 +62,10 @@ pub struct Setup {
     pub agent: AgentSettings,
     /// What to change of Nexus's times and bounds.
     pub tuning: Tuning,
-    /// Put a [`Link`] between Nexus and the database.
+    /// Put a [`Link`] between the Nexuses and the database.
     pub database_link: bool,
+    /// How many Nexuses there are besides the one that the test speaks to.
+    pub other_nexuses: usize,
 }
 
 impl Default for Setup {
@@ -73,6 +75,7 @@ impl Default for Setup {
             agent: AgentSettings::default(),
             tuning: Tuning::default(),
             database_link: false,
+            other_nexuses: 0,
         }
     }
 }
@@ -95,6 +98,8 @@ pub struct TestNexus {
     // Dropped in this order: processes before what they stand on.
     /// The Nexus.
     pub process: NexusProcess,
+    /// Those that were asked for besides it.
+    pub others: Vec<NexusProcess>,
     /// The sleds.
     pub agents: Vec<Agent>,
     /// The fleet admin, of the silo "main".
@@ -144,11 +149,20 @@ impl TestNexus {
         }
         let process =
             NexusProcess::start(dir.path(), &url, &setup.tuning).await;
+        let mut others = Vec::new();
+        for n in 0..setup.other_nexuses {
+            let dir = dir.path().join(format!("other-nexus-{n}"));
+            std::fs::create_dir(&dir).unwrap();
+            others.push(NexusProcess::start(&dir, &url, &setup.tuning).await);
+        }
         let token = process.bootstrap("main", "admin", true).await;
         let admin = Client::new(process.external(), &token);
+        let all = std::iter::once(&process).chain(&others);
+        let nexuses: Vec<_> = all.map(NexusProcess::internal).collect();
         let mut agents = Vec::new();
         for n in 0..setup.sleds {
-            agents.push(process.agent(n, &setup.agent).await);
+            let (dir, settings) = (dir.path(), &setup.agent);
+            agents.push(Agent::start(dir, n, &nexuses, None, settings).await);
         }
         let nexus =
             TestNexus { process, agents, admin, database_link, database, dir };
@@ -175,6 +189,11 @@ impl TestNexus {
             (sleds["items"].as_array()?.len() >= n).then_some(())
         })
         .await;
+    }
+
+    /// The admin, at the `n`th of the other Nexuses.
+    pub fn at_other(&self, n: usize) -> Client {
+        self.admin.at(self.others[n].external())
     }
 
     /// Kill -9 of the Nexus.

@@ -18,6 +18,7 @@ pub struct Token(pub String);
 #[expect(missing_docs, reason = "see nexus::config::Tuning")]
 pub struct Tuning {
     pub lease_ms: u32,
+    pub drain_ms: u32,
     pub boot_allowance_ms: u32,
     pub sled_timeout_ms: u32,
     pub sled_tries: u32,
@@ -34,6 +35,7 @@ impl Default for Tuning {
         Tuning {
             // A Nexus that was killed is found dead after as long.
             lease_ms: 1_000,
+            drain_ms: 1_000,
             // Long enough that only tests about it meet it.
             boot_allowance_ms: 60_000,
             sled_timeout_ms: 1_000,
@@ -54,6 +56,7 @@ impl Tuning {
         let it = nexus::config::Tuning::default();
         Tuning {
             lease_ms: it.lease_ms,
+            drain_ms: it.drain_ms,
             boot_allowance_ms: it.boot_allowance_ms,
             sled_timeout_ms: it.sled_timeout_ms,
             sled_tries: it.sled_tries,
@@ -69,11 +72,13 @@ impl Tuning {
     fn toml(&self) -> String {
         format!(
             "[tuning]\n\
-             lease_ms = {}\nboot_allowance_ms = {}\nsled_timeout_ms = {}\nsled_tries = {}\n\
+             lease_ms = {}\ndrain_ms = {}\nboot_allowance_ms = {}\n\
+             sled_timeout_ms = {}\nsled_tries = {}\n\
              sled_retry_ms = {}\npatience = {}\nlook_period_ms = {}\n\
              reconcile_poll_ms = {}\nwatch_period_ms = {}\n\
              heartbeat_period_ms = {}\n",
             self.lease_ms,
+            self.drain_ms,
             self.boot_allowance_ms,
             self.sled_timeout_ms,
             self.sled_tries,

@@ -23,6 +23,7 @@ mod recovery;
 mod retention;
 mod saga_proofs;
 mod schema;
+mod several_nexuses;
 mod sled;
 mod sled_failure;
 mod sql_rules;
