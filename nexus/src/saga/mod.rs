@@ -15,10 +15,12 @@ pub mod instance_create;
 pub mod instance_delete;
 pub mod instance_start;
 pub mod instance_update;
+mod kept;
 mod node;
 mod registry;
 
 pub use exec::{ExecError, Recovered, SagaExecutor, SagaHandle};
+pub use kept::{Kept, kept, kept_failure};
 pub use node::{Node, NodeError, SagaFailure};
 pub use registry::{Fault, NexusSaga, SAGAS, Wrap, dag, registry};
 
