@@ -1,6 +1,7 @@
 //! What cannot be taken back is confirmed by typing a word.
 
 use crate::failure::Failure;
+use crate::words::set_in;
 use std::io::Write;
 
 /// Says what is about to be done, and has `word`, which is `what`, typed first.
@@ -16,7 +17,7 @@ pub(crate) fn confirm(
 ) -> Result<(), Failure> {
     let mut out = std::io::stderr();
     // Of who cannot read it, the answer is read all the same.
-    let _ = write!(out, "{about}");
+    let _ = write!(out, "{}", set_in(about, 0));
     if yes {
         return Ok(());
     }

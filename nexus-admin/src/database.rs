@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use camino::Utf8PathBuf;
 use db_model::schema::SCHEMA_VERSION;
 use db_queries::{DataStore, PoolSettings, schema_version};
-use nexus::config::{Config, Tuning};
+use nexus::config::{Config, ConfigError, Tuning};
 use nexus::error::chain;
 use std::error::Error;
 use std::time::Duration;
@@ -40,9 +40,7 @@ impl Database {
     /// Connects, and checks the schema.
     pub(crate) async fn open(source: &Source) -> Result<Database, Failure> {
         let config = source.config.as_deref().map(Config::from_file);
-        let config = config
-            .transpose()
-            .map_err(|e| Failure::wrongly_asked(chain(&e)))?;
+        let config = config.transpose().map_err(|e| unusable(&e))?;
         let from_config = config.as_ref().map(|c| c.database_url.clone());
         let Some(url) = source.database_url.clone().or(from_config) else {
             return Err(Failure::wrongly_asked(
@@ -75,6 +73,17 @@ impl Database {
     /// The times and bounds that Nexus goes by, as far as is known here.
     pub(crate) fn tuning(&self) -> Tuning {
         self.config.as_ref().map_or_else(Tuning::default, |c| c.tuning)
+    }
+}
+
+/// Does not repeat the configuration, which has a password in it.
+fn unusable(error: &ConfigError) -> Failure {
+    match error {
+        ConfigError::Parse(path, why) => Failure::wrongly_asked(format!(
+            "{path} is no configuration: {}",
+            why.message()
+        )),
+        ConfigError::Read(..) => Failure::wrongly_asked(chain(error)),
     }
 }
 

@@ -299,11 +299,11 @@ impl Shown {
         let run_state = run_state.unwrap_or_default();
         text += &format!(
             "  intent        {}\n  \
-             state         {} (since {}); users see: {}\n  \
+             state         {}, for {}; users see: {}\n  \
              auto-restart  {}; failed starts in a row: {}; next retry: {}\n",
             self.intended_state,
             self.state,
-            ago(self.time_state_updated),
+            span(now - self.time_state_updated),
             run_state.as_str().unwrap_or_default(),
             yes_no(self.auto_restart),
             self.failed_starts,
@@ -320,8 +320,8 @@ impl Shown {
         match &self.unfinished_saga {
             Some(saga) => {
                 text += &format!(
-                    "  saga          {} ({}), created {}; its runner's lease: \
-                     {}\n",
+                    "  saga          {} ({}),\n                created {}; \
+                     its runner's lease is {}\n",
                     saga.id,
                     saga.name,
                     ago(saga.time_created),
@@ -365,7 +365,7 @@ impl Shown {
         let mut text = format!("VMMs\n{table}");
         for vmm in &self.vmms {
             if let Some(reason) = &vmm.failure_reason {
-                text += &format!("  {} failed: {reason}\n", vmm.id);
+                text += &set_in(&format!("{} failed: {reason}", vmm.id), 2);
             }
             if let Some(deadline) = vmm.boot_deadline.filter(|_| !vmm.ever_ran)
             {
@@ -423,15 +423,14 @@ impl Shown {
                     true => "may pass",
                     false => "will not pass by itself",
                 };
-                text += &format!(
-                    "    {} ({prospect}): {}\n",
-                    failure.kind, failure.message
-                );
+                let StartFailure { kind, message, .. } = failure;
+                text += &set_in(&format!("{kind} ({prospect}): {message}"), 4);
             }
             let internal = attempt.internal_error.as_deref();
             let internal =
                 internal.or(attempt.staged_internal_error.as_deref());
-            if let Some(internal) = internal.filter(|text| !text.is_empty()) {
+            let said = failure.map_or("", |failure| &failure.message);
+            if let Some(internal) = internal.filter(|text| *text != said) {
                 text += &set_in(&format!("internal error: {internal}"), 4);
             }
         }
@@ -456,15 +455,11 @@ impl Shown {
         }
         text += "  What it would do now\n";
         for step in &self.plan.steps {
-            text += &format!("    - {step}\n");
+            text += &set_in(step, 4);
         }
-        text += &format!(
-            "    and look again {}\n",
-            match self.plan.look_again {
-                Some(at) => when(at, self.time),
-                None => "when something changes".to_string(),
-            },
-        );
+        if let Some(at) = self.plan.look_again {
+            text += &format!("  and look again {}\n", when(at, self.time));
+        }
         if !self.plan.configured {
             text += "  (by the default times and bounds: no --config was \
                      given)\n";

@@ -292,26 +292,26 @@ fn without_user_data(params: Value) -> Value {
 
 impl Report for Shown {
     fn text(&self) -> String {
-        let ended = self.time_ended.map(|at| when(at, self.time));
+        let at = |time| format!("{} ({})", moment(time), when(time, self.time));
         let mut text = format!(
             "Saga {}\n  \
              {}, {}\n  \
              instance  {} ({})\n  \
-             created   {} ({})\n  \
+             created   {}\n  \
              ended     {}\n  \
-             run by    {} (its lease: {}), adopt generation {}, since {}\n",
+             runner    {}, whose lease is {}\n  \
+             adopted   {}, generation {}\n",
             self.id,
             self.name,
             self.state,
             or_dash(self.instance.as_ref()),
             self.instance_id,
-            moment(self.time_created),
-            when(self.time_created, self.time),
-            or_dash(ended),
+            at(self.time_created),
+            or_dash(self.time_ended.map(at)),
             self.current_sec,
             in_a_word(self.runner_lease),
+            at(self.time_adopted),
             self.adopt_generation,
-            moment(self.time_adopted),
         );
         text += "\nNodes\n";
         let mut table = Table::new(&["NODE", "EVENT", "TIME"]);

@@ -94,7 +94,7 @@ impl Sled {
 
 pub(crate) fn table(sleds: &[Sled], now: DateTime<Utc>) -> Table {
     let mut table = Table::new(&[
-        "SLED", "SERIAL", "POLICY", "SILENT", "VCPUS", "MEMORY", "VMMS",
+        "SLED", "POLICY", "SILENT", "VCPUS", "MEMORY", "VMMS", "SERIAL",
     ]);
     let gib = |bytes: ByteCount| bytes.to_u64() / ByteCount::GIB.to_u64();
     for sled in sleds {
@@ -105,7 +105,6 @@ pub(crate) fn table(sleds: &[Sled], now: DateTime<Utc>) -> Table {
         };
         table.row([
             sled.id.to_string(),
-            sled.serial.clone(),
             sled.policies().to_string(),
             silent.unwrap_or("no".to_string()),
             format!("{}/{}", sled.reserved_vcpus, sled.vcpus),
@@ -115,6 +114,7 @@ pub(crate) fn table(sleds: &[Sled], now: DateTime<Utc>) -> Table {
                 gib(sled.memory_bytes)
             ),
             vmms,
+            sled.serial.clone(),
         ]);
     }
     table

@@ -151,7 +151,7 @@ impl Report for Status {
         let now = self.time;
         let mut text = String::new();
         for line in self.attention() {
-            text += &format!("! {line}\n");
+            text += &set_in(&format!("! {line}"), 0);
         }
         text += &format!(
             "Nexuses\n{}\nUnfinished sagas\n{}\n",

@@ -39,10 +39,30 @@ pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or("-".to_string(), |value| value.to_string())
 }
 
-/// Each line of a text, set in.
+/// How wide a line of running text may be.
+const WIDTH: usize = 98;
+
+/// A text in lines, each set in by so much. Its own lines stay apart, and its
+/// own setting in stays.
 pub(crate) fn set_in(text: &str, by: usize) -> String {
-    let lines = text.lines().map(|line| format!("{:by$}{line}\n", ""));
-    lines.collect()
+    let mut out = String::new();
+    for paragraph in text.lines() {
+        let own = paragraph.len() - paragraph.trim_start().len();
+        let mut line = " ".repeat(by + own);
+        for word in paragraph.split_whitespace() {
+            let empty = line.trim().is_empty();
+            if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH
+            {
+                out += &format!("{line}\n");
+                line = " ".repeat(by + own);
+            } else if !empty {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        out += &format!("{}\n", line.trim_end());
+    }
+    out
 }
 
 #[cfg(test)]
@@ -61,5 +81,15 @@ mod tests {
         ] {
             assert_eq!(span(TimeDelta::seconds(seconds)), words);
         }
+    }
+
+    #[test]
+    fn a_long_text_is_broken_between_words_and_set_in() {
+        let text = format!("{}\n  b c", "word ".repeat(40));
+        let lines = set_in(&text, 4);
+        let lines: Vec<&str> = lines.lines().collect();
+        let full = format!("    {}", ["word"; 19].join(" "));
+        assert_eq!(full.len(), WIDTH);
+        assert_eq!(lines, [&full, &full, "    word word", "      b c"]);
     }
 }

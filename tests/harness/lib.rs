@@ -14,6 +14,7 @@
     reason = "a harness has nobody to report to but the test"
 )]
 
+mod admin;
 mod agent;
 mod barrier;
 mod client;
@@ -27,6 +28,7 @@ mod process;
 mod saga_bench;
 mod wait;
 
+pub use admin::{Said, nexus_admin};
 pub use agent::{Agent, AgentSettings};
 pub use barrier::Barrier;
 pub use client::{Answer, Client};

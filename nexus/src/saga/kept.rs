@@ -1,6 +1,7 @@
 //! A saga as it is kept, read for people.
 
 use super::SagaFailure;
+use db_model::StagedFailure;
 use serde_json::Value;
 use steno::{ActionError, SagaDag};
 
@@ -47,10 +48,14 @@ pub fn kept_failure(data: &Value) -> String {
         Some(SagaFailure::Overtaken) => {
             "a later request has overtaken it".to_string()
         }
-        Some(SagaFailure::Start(staged)) => format!(
-            "{}: {} Cause: {}",
-            staged.failure.kind, staged.failure.message, staged.internal_error
-        ),
+        Some(SagaFailure::Start(staged)) => {
+            let StagedFailure { failure, internal_error } = *staged;
+            let said = format!("{}: {}", failure.kind, failure.message);
+            if internal_error == failure.message {
+                return said;
+            }
+            format!("{said}\nCause: {internal_error}")
+        }
         Some(SagaFailure::Internal { chain }) => chain,
     }
 }

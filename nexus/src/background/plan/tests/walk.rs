@@ -109,6 +109,13 @@ fn check(product: &Product) {
         let settled = plan.steps.is_empty() && plan.look_again.is_none();
         assert!(settled, "forgotten: {plan:?} for {:#?}", product.instance);
     }
+    let explained = product.explained();
+    if explained.contains("its restart is planned") {
+        assert_eq!(product.instance.state, InstanceState::Failed);
+    }
+    if explained.contains("to boot") {
+        assert!(product.facts().attempt.is_some(), "{explained}");
+    }
     if let Some(why) = unrest(product)
         && plan.look_again.is_none()
     {
