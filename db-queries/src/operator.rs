@@ -83,6 +83,9 @@ pub struct Unsettled {
     /// When the first of those was due.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub oldest_due: Option<DateTime<Utc>>,
+    /// Those whose last look ended in an error.
+    #[diesel(sql_type = BigInt)]
+    pub with_errors: i64,
 }
 
 /// Where an instance is, by names.
@@ -291,7 +294,9 @@ impl DataStore {
                 "SELECT count(*) AS count, \
                      count(*) FILTER (WHERE reconcile_at <= now()) AS overdue, \
                      min(reconcile_at) FILTER (WHERE reconcile_at <= now()) \
-                         AS oldest_due \
+                         AS oldest_due, \
+                     count(*) FILTER (WHERE reconcile_errors > 0) \
+                         AS with_errors \
                  FROM instance WHERE reconcile_at IS NOT NULL",
             )
             .get_result(conn)?)
@@ -299,18 +304,12 @@ impl DataStore {
         .await
     }
 
-    /// How many unsettled instances' last looks ended in errors, and those with
-    /// most errors in a row.
+    /// The unsettled instances with most looks in a row that ended in errors.
     pub async fn instance_erring(
         &self,
         limit: i64,
-    ) -> Result<(i64, Vec<Erring>), Error> {
-        self.snapshot(move |conn| {
-            let count = instance::table
-                .filter(instance::reconcile_at.is_not_null())
-                .filter(instance::reconcile_errors.gt(0))
-                .count()
-                .get_result(conn)?;
+    ) -> Result<Vec<Erring>, Error> {
+        self.run(move |conn| {
             type Row = (
                 InstanceId,
                 (Name, Name, Name),
@@ -336,7 +335,7 @@ impl DataStore {
                 let path = path(names);
                 Erring { id, path, reconcile_at, errors, last_error }
             };
-            Ok((count, rows.into_iter().map(erring).collect()))
+            Ok(rows.into_iter().map(erring).collect())
         })
         .await
     }

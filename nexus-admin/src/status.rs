@@ -62,7 +62,7 @@ pub(crate) async fn read(database: &Database) -> Result<Status, Failure> {
     let leases = datastore.lease_list(LEASES).await?;
     let sagas = datastore.saga_unfinished_counts().await?;
     let unsettled = datastore.instance_unsettled().await?;
-    let (with_errors, worst) = datastore.instance_erring(ERRING).await?;
+    let worst = datastore.instance_erring(ERRING).await?;
     let lag = unsettled.oldest_due.map(|due| (now - due).as_seconds_f64());
     Ok(Status {
         time: now,
@@ -82,7 +82,7 @@ pub(crate) async fn read(database: &Database) -> Result<Status, Failure> {
             overdue: unsettled.overdue,
             oldest_due: unsettled.oldest_due,
             lag_secs: lag.unwrap_or(0.0).max(0.0),
-            with_errors,
+            with_errors: unsettled.with_errors,
             worst: worst
                 .into_iter()
                 .map(|e| Erring {
