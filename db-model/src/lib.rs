@@ -9,6 +9,7 @@ mod sql_enum;
 
 mod ids;
 mod instance;
+mod lease;
 pub mod lifecycle;
 mod name;
 pub mod placement;
@@ -25,6 +26,7 @@ mod vmm;
 
 pub use ids::*;
 pub use instance::*;
+pub use lease::*;
 pub use name::*;
 pub use project::*;
 pub use run_state::*;

@@ -17,6 +17,7 @@ mod instance;
 mod lease;
 mod lifecycle;
 mod migrate;
+mod operator;
 mod pagination;
 mod pool;
 mod project;
@@ -33,7 +34,13 @@ mod vmm;
 pub use attempts_ended::{AttemptEnded, AttemptsEnded};
 pub use error::Error;
 pub use fence::FenceError;
-pub use migrate::{MigrateError, Migrated, migrate, migrations};
+pub use migrate::{
+    MigrateError, Migrated, migrate, migrations, schema_version,
+};
+pub use operator::{
+    Erring, InstancePath, InstanceRecord, SagaCount, SagaHead, SagaRecord,
+    SledLoad, Unsettled,
+};
 pub use pagination::{ById, ByNameOrId, ByTime, Page};
 pub use pool::{Connections, PoolSettings};
 pub use reconcile::{Claimed, Unfinished};

@@ -97,7 +97,7 @@ pub async fn migrate(datastore: &DataStore) -> Result<Migrated, MigrateError> {
     let me = Uuid::new_v4();
     let mut done = Migrated::UpToDate;
     loop {
-        let found = match version(datastore).await? {
+        let found = match schema_version(datastore).await? {
             None => {
                 initialize(datastore).await?;
                 done = Migrated::Initialized;
@@ -132,7 +132,13 @@ pub async fn migrate(datastore: &DataStore) -> Result<Migrated, MigrateError> {
 }
 
 /// The database's version; `None` when it is empty.
-async fn version(datastore: &DataStore) -> Result<Option<i64>, Error> {
+///
+/// # Errors
+///
+/// The database does not answer.
+pub async fn schema_version(
+    datastore: &DataStore,
+) -> Result<Option<i64>, Error> {
     datastore
         .run(|conn| {
             let table: Option<String> = diesel::select(sql::<Nullable<Text>>(

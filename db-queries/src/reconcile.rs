@@ -11,7 +11,7 @@ use db_model::{Instance, InstanceId, SagaId, SagaState};
 use diesel::dsl::sql;
 use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{
-    ExpressionMethods, QueryDsl, QueryableByName, RunQueryDsl,
+    ExpressionMethods, PgConnection, QueryDsl, QueryableByName, RunQueryDsl,
     SelectableHelper, sql_query,
 };
 
@@ -36,6 +36,22 @@ pub struct Unfinished {
     pub lag: TimeDelta,
     /// Sagas by state.
     pub sagas: Vec<(SagaState, i64)>,
+}
+
+/// See [`DataStore::reconcile_facts`]. In a snapshot.
+pub(crate) fn facts(
+    conn: &mut PgConnection,
+    id: InstanceId,
+) -> Result<(Facts, Option<UnfinishedSaga>), Error> {
+    let (row, now): (Instance, DateTime<Utc>) = instance::table
+        .find(id)
+        .select((
+            Instance::as_select(),
+            sql::<Timestamptz>("clock_timestamp()"),
+        ))
+        .first(conn)?;
+    let saga = unfinished(conn, id)?;
+    Ok((read_rest(conn, row, now)?, saga))
 }
 
 impl DataStore {
@@ -133,18 +149,7 @@ impl DataStore {
         &self,
         id: InstanceId,
     ) -> Result<(Facts, Option<UnfinishedSaga>), Error> {
-        self.snapshot(move |conn| {
-            let (row, now): (Instance, DateTime<Utc>) = instance::table
-                .find(id)
-                .select((
-                    Instance::as_select(),
-                    sql::<Timestamptz>("clock_timestamp()"),
-                ))
-                .first(conn)?;
-            let saga = unfinished(conn, id)?;
-            Ok((read_rest(conn, row, now)?, saga))
-        })
-        .await
+        self.snapshot(move |conn| facts(conn, id)).await
     }
 
     /// Gives a claimed instance back: settled, or to be looked at `next`.

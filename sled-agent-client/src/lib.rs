@@ -1,9 +1,10 @@
-//! What may be asked of a sled, and what a sled may ask of Nexus.
+//! What may be asked of a sled, and what a sled or an operator may ask of Nexus
+//! in private.
 //!
 //! | who asks | the API | its client |
 //! |---|---|---|
 //! | Nexus asks a sled | [`SledAgentApi`], the trait that `sled-agent` implements | [`Client`] |
-//! | a sled asks Nexus | served by `nexus`, with the types of [`nexus_types`] | [`NexusClient`] |
+//! | a sled, or an operator, asks Nexus | served by `nexus`, with the types of [`nexus_types`] | [`NexusClient`] |
 //!
 //! Ids are plain UUIDs here: this crate knows nothing of Nexus's database.
 //! Every request, in both directions, carries the fleet's shared [`Secret`].

@@ -68,7 +68,7 @@ impl NexusClient {
         sled: &SledRegistration,
     ) -> Result<SledStatus, NexusError> {
         let path = format!("/sleds/{sled_id}");
-        let answer = self.ask(Method::PUT, &path, sled).await?;
+        let answer = self.ask(Method::PUT, &path, Some(sled)).await?;
         from_json(&answer).map_err(NexusError::Unreachable)
     }
 
@@ -81,7 +81,7 @@ impl NexusClient {
         sled: &SledRegistration,
     ) -> Result<SledStatus, NexusError> {
         let path = format!("/sleds/{sled_id}/heartbeat");
-        let answer = self.ask(Method::POST, &path, sled).await?;
+        let answer = self.ask(Method::POST, &path, Some(sled)).await?;
         from_json(&answer).map_err(NexusError::Unreachable)
     }
 
@@ -95,7 +95,16 @@ impl NexusClient {
         report: &VmmReport,
     ) -> Result<(), NexusError> {
         let path = format!("/sleds/{sled_id}/vmms/{}", report.vmm_id);
-        self.ask(Method::PUT, &path, report).await?;
+        self.ask(Method::PUT, &path, Some(report)).await?;
+        Ok(())
+    }
+
+    /// Says that a sled is off, and for good. For operators.
+    ///
+    /// *Errors*: [`NexusError::SledUnknown`].
+    pub async fn sled_expunge(&self, sled_id: Uuid) -> Result<(), NexusError> {
+        let path = format!("/sleds/{sled_id}/expunge");
+        self.ask(Method::POST, &path, None::<&()>).await?;
         Ok(())
     }
 
@@ -104,7 +113,7 @@ impl NexusClient {
         &self,
         method: Method,
         path: &str,
-        body: &B,
+        body: Option<&B>,
     ) -> Result<Vec<u8>, NexusError> {
         let first = self.current.load(Ordering::Relaxed);
         let mut nothing = Unreachable::Status {
@@ -113,10 +122,11 @@ impl NexusClient {
         };
         let turns = self.bases.iter().enumerate().cycle().skip(first);
         for (at, base) in turns.take(self.bases.len()) {
-            let request = self
-                .http
-                .request(method.clone(), format!("{base}{path}"))
-                .json(body);
+            let mut request =
+                self.http.request(method.clone(), format!("{base}{path}"));
+            if let Some(body) = body {
+                request = request.json(body);
+            }
             match exchange(request, &self.secret).await {
                 Ok(answer) => {
                     self.current.store(at, Ordering::Relaxed);

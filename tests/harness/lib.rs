@@ -14,6 +14,7 @@
     reason = "a harness has nobody to report to but the test"
 )]
 
+mod admin;
 mod agent;
 mod barrier;
 mod client;
@@ -30,6 +31,7 @@ mod process;
 mod saga_bench;
 mod wait;
 
+pub use admin::{Said, nexus_admin};
 pub use agent::{Agent, AgentSettings};
 pub use barrier::Barrier;
 pub use client::{Answer, Client};
@@ -164,8 +166,15 @@ impl TestNexus {
             let (dir, settings) = (dir.path(), &setup.agent);
             agents.push(Agent::start(dir, n, &nexuses, None, settings).await);
         }
-        let nexus =
-            TestNexus { process, agents, admin, database_link, database, dir };
+        let nexus = TestNexus {
+            process,
+            others,
+            agents,
+            admin,
+            database_link,
+            database,
+            dir,
+        };
         nexus.sleds_registered(setup.sleds).await;
         nexus
             .post("/v1/projects", json!({ "name": PROJECT, "description": "" }))

@@ -202,6 +202,11 @@ impl NexusProcess {
         Token(json["token"].as_str().unwrap().to_string())
     }
 
+    /// Where its configuration is.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        config_path(&self.dir)
+    }
+
     /// Starts the `n`th sled of this Nexus.
     pub async fn agent(&self, n: usize, settings: &AgentSettings) -> Agent {
         Agent::start(&self.dir, n, &[self.internal], None, settings).await

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
 
 mod access;
+mod admin;
 mod auto_restart;
 mod constraints;
 mod expunge;

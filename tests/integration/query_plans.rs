@@ -8,7 +8,9 @@ use db_model::{
     Fence, InstanceId, ProjectId, SagaId, SagaState, SecId, SiloId, SledId,
     StartAttemptId, VmmId,
 };
-use db_queries::{ById, ByNameOrId, ByTime, DataStore, Page, PoolSettings};
+use db_queries::{
+    ById, ByNameOrId, ByTime, DataStore, InstancePath, Page, PoolSettings,
+};
 use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
 use harness::{Database, eventually, name};
 use std::collections::BTreeMap;
@@ -42,7 +44,7 @@ const ROWS_A_CALL: i64 = 250;
 
 /// What reads more, and how much, since no index has just what it asks for. Here
 /// 1000 instances have failed to start, and 7000 VMMs hold something.
-const READS_MORE: [(&str, i64); 4] = [
+const READS_MORE: [(&str, i64); 7] = [
     // All that have failed, of whichever project.
     ("start_failure_list", 1250),
     // All that have failed, to find which of them wait for room, and how long.
@@ -50,6 +52,11 @@ const READS_MORE: [(&str, i64); 4] = [
     ("vmm_link", 1250),
     // Other sleds' VMMs in passing, for want of the sled's own in order.
     ("sled_instance_list", 3500),
+    // All that lives on its sleds, to count it.
+    ("sled_load_list", 2000),
+    // All that is unsettled, to count it and to find what errs.
+    ("instance_unsettled", 400),
+    ("instance_erring", 400),
 ];
 
 /// A database in use: 10 000 instances in 50 projects (of 2500), on 100 sleds;
@@ -325,6 +332,55 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     });
     probe!("saga_log", |db, n| {
         assert_eq!(db.saga_log(sagas[n]).await.unwrap().len(), 2);
+    });
+    probe!("saga_unfinished_counts", |db, _n| {
+        let counts = db.saga_unfinished_counts().await.unwrap();
+        assert_eq!((counts[0].count, counts[0].without_runner), (200, 100));
+    });
+    probe!("saga_unfinished_list", |db, _n| {
+        let list = db.saga_unfinished_list(None, None, LIMIT).await.unwrap();
+        assert_eq!(list.len(), 25);
+    });
+    probe!("saga_unfinished_list of an instance", |db, n| {
+        let instance = Some(instances[n]);
+        let list = db.saga_unfinished_list(None, instance, LIMIT).await;
+        assert_eq!(list.unwrap().len(), 1);
+    });
+    probe!("saga_list", |db, _n| {
+        let page = Page { by: ById { after: Some(middle) }, limit: LIMIT };
+        assert_eq!(db.saga_list(page).await.unwrap().len(), 25);
+    });
+    probe!("saga_whole", |db, n| {
+        let record = db.saga_whole(sagas[n]).await.unwrap();
+        assert_eq!((record.log.len(), record.lease.is_some()), (2, true));
+    });
+    probe!("instance_unsettled", |db, _n| {
+        assert!(db.instance_unsettled().await.unwrap().count > 100);
+    });
+    probe!("instance_erring", |db, _n| {
+        assert!(db.instance_erring(LIMIT).await.unwrap().is_empty());
+    });
+    probe!("instance_id_by_path", |db, _n| {
+        let path = InstancePath {
+            silo: name("silo-0"),
+            project: name("project-10"),
+            name: name("instance-2002"),
+        };
+        db.instance_id_by_path(path).await.unwrap();
+    });
+    probe!("instance_paths", |db, _n| {
+        let paths = db.instance_paths(instances.clone()).await.unwrap();
+        assert_eq!(paths.len(), CALLS);
+    });
+    probe!("instance_whole", |db, n| {
+        let record = db.instance_whole(instances[n], LIMIT).await.unwrap();
+        let found = (record.reservations.len(), record.attempts.len());
+        assert_eq!(found, (1, 2));
+    });
+    probe!("sled_load_list", |db, _n| {
+        let page = Page { by: ById { after: None }, limit: LIMIT };
+        let list = db.sled_load_list(page).await.unwrap();
+        assert_eq!((list.len(), list[0].vmms), (25, 70));
     });
     probe!("saga_adopt", |db, _n| {
         assert_eq!(db.saga_adopt(living, 5).await.unwrap(), 5);

@@ -230,6 +230,7 @@ fn no_transaction_is_begun_but_where_it_is_retried() {
         "db-model/src",
         "db-queries/src",
         "nexus/src",
+        "nexus-admin/src",
         "sled-agent/src",
         "sled-agent-client/src",
     ];

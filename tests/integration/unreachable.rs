@@ -211,7 +211,7 @@ async fn what_a_vmm_abandoned_before_it_ran_held_is_given_back_on_its_own() {
 
 /// The sled takes the VMM in and runs it without saying so, and then answers
 /// nothing: the VMM is abandoned, and may run. Its instance has failed.
-async fn abandoned_while_it_may_run(
+pub(crate) async fn abandoned_while_it_may_run(
     nexus: &TestNexus,
     agent: &Agent,
 ) -> String {

@@ -61,8 +61,9 @@ impl<'a> Start<'a> {
 
     fn start_missing(&mut self) -> Result<String> {
         let Stack { home, settings, .. } = self.stack;
-        say("Building Nexus and the sled-agent");
-        cargo::build(&["-p", "nexus", "-p", "sled-agent"], self.interrupt)?;
+        say("Building Nexus, nexus-admin and the sled-agent");
+        let packages = ["-p", "nexus", "-p", "nexus-admin", "-p", "sled-agent"];
+        cargo::build(&packages, self.interrupt)?;
         let bin_dir = cargo::bin_dir()?;
         let ports = settings.ports()?;
         settings.save(home)?;

@@ -59,6 +59,206 @@ pub struct Plan {
     pub look_again: Option<DateTime<Utc>>,
 }
 
+impl Plan {
+    /// The plan in sentences, for operators: what each step does and why; or, if
+    /// there is none, what is waited for. The arguments are those that the plan
+    /// was made from.
+    pub fn explain(
+        &self,
+        facts: &Facts,
+        saga: Option<&UnfinishedSaga>,
+        tuning: &Tuning,
+    ) -> Vec<String> {
+        if self.steps.is_empty() {
+            return vec![self.idle(facts, saga)];
+        }
+        let explain = |step: &Step| step.explain(facts, saga, tuning);
+        self.steps.iter().map(explain).collect()
+    }
+
+    /// Why there is nothing to do now.
+    fn idle(&self, facts: &Facts, saga: Option<&UnfinishedSaga>) -> String {
+        let instance = &facts.instance;
+        if let Some(saga) = saga {
+            return format!(
+                "Nothing: saga {} ({}) is at work on it, and has it looked at \
+                 when it ends.",
+                saga.id, saga.name
+            );
+        }
+        let Some(next) = self.look_again else {
+            return format!(
+                "Nothing: it is settled (intent {}, state {}{}). It is looked \
+                 at again when something about it changes.",
+                instance.intended_state,
+                instance.state,
+                match instance.state {
+                    InstanceState::Failed
+                        if !instance.auto_restart_enabled() =>
+                        ", and it may not be restarted automatically",
+                    InstanceState::Failed
+                    | InstanceState::Creating
+                    | InstanceState::NoVmm
+                    | InstanceState::Vmm
+                    | InstanceState::Destroyed => "",
+                },
+            );
+        };
+        let next = in_words(next);
+        match facts.active_vmm() {
+            Some(vmm) => format!(
+                "Nothing: sled {} has taken the order to run VMM {}, which has \
+                 until {next} to boot.",
+                vmm.sled_id, vmm.id
+            ),
+            None => format!(
+                "Nothing: it ran and failed, and its restart is planned for \
+                 {next}."
+            ),
+        }
+    }
+}
+
+impl Step {
+    /// What it does and why, in a sentence to an operator. The arguments are
+    /// those that the plan was made from.
+    fn explain(
+        &self,
+        facts: &Facts,
+        saga: Option<&UnfinishedSaga>,
+        tuning: &Tuning,
+    ) -> String {
+        let instance = &facts.instance;
+        let patience = tuning.patience;
+        let waited = facts.attempt.as_ref().map_or(0, |a| a.held_back);
+        match self {
+            Step::StartSaga(attempt) => format!(
+                "Run saga instance_start: attempt {attempt} is pending, and no \
+                 saga is at work on it{}.",
+                match facts.attempt.as_ref().and_then(|a| a.saga_id) {
+                    Some(before) => format!(
+                        " any more (saga {before} ended without ending it; it \
+                         is given up after {patience} of these, and this was \
+                         number {waited})"
+                    ),
+                    None => String::new(),
+                },
+            ),
+            Step::UpdateSaga(vmm, sled) => format!(
+                "Run saga instance_update: VMM {vmm}, on sled {sled}, has \
+                 ended and is still linked."
+            ),
+            Step::DeleteSaga => "Run saga instance_delete: it is to be \
+                 destroyed, and nothing of it may run any more."
+                .to_string(),
+            Step::UndoCreate => "Delete what its create saga made: that saga \
+                 was given up by an operator."
+                .to_string(),
+            Step::HoldBack(attempt) => format!(
+                "Let attempt {attempt} wait: {}. After {patience} such looks \
+                 in a row it fails as host_unreachable; so far there were \
+                 {waited}.",
+                match (saga, holding(facts)) {
+                    (Some(saga), _) => format!(
+                        "saga {} ({}), which is not its own, is at work on the \
+                         instance",
+                        saga.id, saga.name
+                    ),
+                    (None, Some(vmm)) => format!(
+                        "VMM {} was abandoned and may still run on sled {}, \
+                         and an instance never runs twice",
+                        vmm.id, vmm.sled_id
+                    ),
+                    (None, None) => "its VMM was never allowed to run, and no \
+                         saga has claimed it"
+                        .to_string(),
+                },
+            ),
+            Step::GiveUp(attempt, failure) => format!(
+                "End attempt {attempt} as failed ({}): no saga will end it.",
+                failure.kind
+            ),
+            Step::OrderRun(vmm, sled) => format!(
+                "Order sled {sled} to run VMM {vmm} again: it never said that \
+                 it took the order. {}",
+                unanswered(facts, *vmm, patience, "the attempt fails"),
+            ),
+            Step::JudgeBoot(attempt, vmm, sled) => format!(
+                "Ask sled {sled} for VMM {vmm}, whose boot deadline is over: \
+                 unless it ran or ended, attempt {attempt} fails as timed_out. \
+                 {}",
+                unanswered(facts, *vmm, patience, "the attempt fails"),
+            ),
+            Step::OrderStop(vmm, sled) => format!(
+                "Order sled {sled} to stop VMM {vmm}, and again until it says \
+                 that it ended: {}.",
+                match &facts.attempt {
+                    Some(attempt) => format!(
+                        "attempt {} waits for the end of this run",
+                        attempt.id
+                    ),
+                    None =>
+                        format!("the intent is {}", instance.intended_state),
+                },
+            ),
+            Step::Unregister(vmm, sled)
+                if instance.active_vmm_id == Some(*vmm) =>
+            {
+                format!(
+                    "Have sled {sled} kill and forget VMM {vmm}: it never ran, \
+                     and its attempt is over. {}",
+                    unanswered(facts, *vmm, patience, "it is abandoned"),
+                )
+            }
+            Step::Unregister(vmm, sled) => format!(
+                "Have sled {sled} kill and forget VMM {vmm}, which was \
+                 abandoned: {}. It is asked until it answers or is expunged.",
+                match facts.vmm(*vmm).is_some_and(|v| v.may_run) {
+                    true =>
+                        "it may still run, and until its end is certain \
+                         the instance is neither started elsewhere nor \
+                         destroyed",
+                    false =>
+                        "it was never allowed to run, so nothing waits \
+                         for it but the room that it holds",
+                },
+            ),
+            Step::Restart => "Open an attempt: it ran and failed, and may be \
+                 restarted now."
+                .to_string(),
+            Step::Retry => "Ask the placement, and open an attempt if that \
+                 says yes: it failed to start, and its retry is due."
+                .to_string(),
+            Step::CheckRoom => format!(
+                "Look whether there is room for it now, if it is room that it \
+                 failed for, and then open an attempt: {}.",
+                match instance.next_retry_at {
+                    Some(at) => {
+                        format!("its retry is planned for {}", in_words(at))
+                    }
+                    None => "no retry is planned, since it cannot start as \
+                         things are"
+                        .to_string(),
+                },
+            ),
+        }
+    }
+}
+
+fn in_words(time: DateTime<Utc>) -> String {
+    time.format("%F %T UTC").to_string()
+}
+
+/// How many questions about a VMM were left unanswered, and what comes of too
+/// many.
+fn unanswered(facts: &Facts, vmm: VmmId, patience: u32, then: &str) -> String {
+    let so_far = facts.vmm(vmm).map_or(0, |v| v.unanswered);
+    format!(
+        "After {patience} questions in a row without an answer {then}; so far \
+         there were {so_far}."
+    )
+}
+
 /// An unfinished saga stamps its instance when it ends. This is for the case
 /// that nobody runs it.
 const SAGA_LOOK: TimeDelta = TimeDelta::seconds(30);
@@ -115,13 +315,18 @@ fn abandoned(facts: &Facts) -> impl Iterator<Item = &Vmm> {
     facts.vmms.iter().filter(|v| v.state == VmmState::Abandoned)
 }
 
+/// The earlier run because of which nothing may run anywhere yet.
+fn holding(facts: &Facts) -> Option<&Vmm> {
+    abandoned(facts).find(|v| v.may_run)
+}
+
 type Next = (Option<Step>, Option<DateTime<Utc>>);
 
 /// What follows for an instance on which no saga is at work.
 fn next(facts: &Facts, tuning: &Tuning) -> Next {
     let instance = &facts.instance;
     let soon = Some(facts.now + tuning.look_period());
-    let held = abandoned(facts).any(|v| v.may_run);
+    let held = holding(facts).is_some();
     if instance.state == InstanceState::Creating {
         return (Some(Step::UndoCreate), soon);
     }

@@ -15,6 +15,7 @@ pub mod instance_create;
 pub mod instance_delete;
 pub mod instance_start;
 pub mod instance_update;
+mod kept;
 mod node;
 mod registry;
 
@@ -22,6 +23,7 @@ pub use exec::{
     ExecError, OUTCOMES, Recovered, SagaEnded, SagaExecutor, SagaHandle,
     SagasEnded,
 };
+pub use kept::{Kept, kept, kept_failure};
 pub use node::{Node, NodeError, SagaFailure};
 pub use registry::{Fault, NexusSaga, SAGAS, Wrap, dag, registry};
 

@@ -235,6 +235,13 @@ impl Product {
         plan(&self.facts(), self.unfinished().as_ref(), &self.tuning)
     }
 
+    /// What operators read of the plan.
+    pub(super) fn explained(&self) -> String {
+        let (facts, saga) = (self.facts(), self.unfinished());
+        let plan = self.plan();
+        plan.explain(&facts, saga.as_ref(), &self.tuning).join(" ")
+    }
+
     pub(super) fn view(&self) -> InstanceView {
         let latest = self.instance.latest_start_attempt_id;
         InstanceView {

@@ -6,7 +6,21 @@ use db_model::{InstanceState, IntendedState, RunState, StartOutcome};
 /// At every moment.
 pub(super) fn at_every_moment(product: &Product) -> Result<(), String> {
     one_guest(product)?;
-    nothing_forgotten(product)
+    nothing_forgotten(product)?;
+    told_truly(product)
+}
+
+/// What operators are told of the plan is said of what is so.
+fn told_truly(product: &Product) -> Result<(), String> {
+    let told = product.explained();
+    let restarts = told.contains("its restart is planned");
+    let boots = told.contains("to boot");
+    if (restarts && product.instance.state != InstanceState::Failed)
+        || (boots && product.facts().attempt.is_none())
+    {
+        return Err(format!("{told}: {:?}", product.instance));
+    }
+    Ok(())
 }
 
 /// I2: no two guests of the instance are up, on any sled. Nor is one up of

@@ -452,3 +452,47 @@ fn a_deleted_instance_does_not_wait_for_one_that_may_not_run() {
     assert_eq!(product.instance.state, InstanceState::Destroyed);
     assert_eq!(steps(&product), [unregister(&product)], "still asked about");
 }
+
+#[test]
+fn each_plan_is_explained_by_what_it_follows_from() {
+    let given_up = {
+        let mut product = Product::new(true);
+        product.park_saga();
+        product
+    };
+    let deleted = {
+        let mut product = stopped();
+        product.asks_to_delete();
+        product
+    };
+    let stopping = {
+        let mut product = running();
+        product.asks_to_stop();
+        product
+    };
+    let late = {
+        let mut product = booting();
+        product.passes(TimeDelta::minutes(3));
+        product
+    };
+    for (product, words) in [
+        (stopped(), "settled (intent stopped, state no_vmm)"),
+        (running(), "settled (intent running, state vmm)"),
+        (waiting(), "Run saga instance_start"),
+        (starting(2), "is at work on it"),
+        (booting(), "to boot"),
+        (ordered(), "never said that it took the order"),
+        (late, "fails as timed_out"),
+        (crashed(), "has ended and is still linked"),
+        (failed(), "may be restarted now"),
+        (failed_to_start(), "its retry is planned for"),
+        (stopping, "the intent is stopped"),
+        (deleted, "instance_delete"),
+        (given_up, "given up by an operator"),
+        (abandoned(false), "neither started elsewhere nor destroyed"),
+        (abandoned(true), "an instance never runs twice"),
+    ] {
+        let explained = product.explained();
+        assert!(explained.contains(words), "{words}: {explained}");
+    }
+}

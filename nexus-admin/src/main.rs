@@ -1,0 +1,150 @@
+//! The `nexus-admin` program: what operators ask, and the two things that only
+//! a person may decide.
+//!
+//! It reads the database itself, so that it works when no Nexus does. Each
+//! command makes a [`Report`](report::Report), which is printed as text, or with
+//! `--json` for scripts; `docs/operations.md` has the fields, and the exit
+//! codes.
+
+mod confirm;
+mod database;
+mod failure;
+mod instance;
+mod lease;
+mod report;
+mod saga;
+mod saga_abandon;
+mod sled;
+mod sled_expunge;
+mod status;
+mod table;
+mod words;
+
+use clap::{Parser, Subcommand};
+use database::{Database, Source};
+use db_model::{SagaId, SledId};
+use failure::Failure;
+use report::print;
+use std::process::ExitCode;
+
+/// Shows what Nexus does and why, from its database; expunges sleds and
+/// abandons sagas.
+///
+/// Needs --config or --database-url. Exit codes: 0 done, 1 failed, 2 wrongly
+/// asked or not found.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// Answer as JSON, for scripts
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// How it stands: Nexuses, sagas, unsettled instances, sleds
+    Status,
+    /// Sagas: what is being carried out
+    #[command(subcommand)]
+    Saga(SagaCommand),
+    /// Instances: what is known of one, and what comes next
+    #[command(subcommand)]
+    Instance(InstanceCommand),
+    /// Sleds: the hosts
+    #[command(subcommand)]
+    Sled(SledCommand),
+}
+
+#[derive(Subcommand)]
+enum SagaCommand {
+    /// Unfinished sagas, oldest first
+    List(saga::List),
+    /// A saga's nodes and records, and what failed
+    Show {
+        /// The saga's id
+        id: SagaId,
+    },
+    /// Give an unfinished saga up: nobody runs it any more
+    Abandon {
+        /// The saga's id
+        id: SagaId,
+        /// Do not ask for its name first
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum InstanceCommand {
+    /// All about an instance, and what the reconciler would do now
+    Show {
+        /// Its id, or SILO/PROJECT/NAME
+        #[arg(value_name = "ID|SILO/PROJECT/NAME")]
+        which: instance::Which,
+    },
+}
+
+#[derive(Subcommand)]
+enum SledCommand {
+    /// All sleds
+    List,
+    /// Say that a host is off for good (through a live Nexus; needs --config)
+    Expunge {
+        /// The sled's id
+        id: SledId,
+        /// A Nexus's internal API, in place of one that the database names
+        #[arg(long, value_name = "URL")]
+        nexus: Option<String>,
+        /// Do not ask for its serial first
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = tokio::runtime::Runtime::new()
+        .map_err(|e| Failure::failed(format!("cannot begin: {e}")))
+        .and_then(|runtime| {
+            let done = runtime.block_on(run(&args));
+            // A connection that is still waited for is waited for no longer.
+            runtime.shutdown_background();
+            done
+        });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(args: &Args) -> Result<(), Failure> {
+    let database = Database::open(&args.source).await?;
+    let json = args.json;
+    match &args.command {
+        Command::Status => print(&status::read(&database).await?, json),
+        Command::Saga(SagaCommand::List(list)) => {
+            print(&saga::list(&database, list).await?, json)
+        }
+        Command::Saga(SagaCommand::Show { id }) => {
+            print(&saga::show(&database, *id).await?, json)
+        }
+        Command::Saga(SagaCommand::Abandon { id, yes }) => {
+            print(&saga_abandon::abandon(&database, *id, *yes).await?, json)
+        }
+        Command::Instance(InstanceCommand::Show { which }) => {
+            print(&instance::show(&database, which).await?, json)
+        }
+        Command::Sled(SledCommand::List) => {
+            print(&sled::list(&database).await?, json)
+        }
+        Command::Sled(SledCommand::Expunge { id, nexus, yes }) => {
+            let nexus = nexus.as_deref();
+            let done = sled_expunge::expunge(&database, *id, nexus, *yes);
+            print(&done.await?, json)
+        }
+    }
+}
