@@ -25,7 +25,8 @@ pub fn kept(graph: &Value) -> Option<Kept> {
         })
         .collect();
     // steno keeps them in its own first node, and gives them to actions alone.
-    let params = graph["graph"]["nodes"]
+    let params = graph
+        .pointer("/graph/nodes")?
         .as_array()?
         .iter()
         .find_map(|node| node.get("Start")?.get("params").cloned())
