@@ -41,8 +41,8 @@ impl From<Error> for Failure {
 
 /// For a look-up: `what` was not found, or the look-up failed.
 pub(crate) fn missing(what: impl Display) -> impl FnOnce(Error) -> Failure {
-    move |error| match error {
-        Error::NotFound => Failure::wrongly_asked(what),
-        error => error.into(),
+    move |error| {
+        let Error::NotFound = error else { return error.into() };
+        Failure::wrongly_asked(what)
     }
 }

@@ -375,7 +375,7 @@ fn fields(
                 fields(value, &format!("{at}[]"), leaves, found);
             }
         }
-        _ => {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
             found.insert(at.to_string());
         }
     }
