@@ -172,7 +172,7 @@ async fn run_step(
     step: &'static str,
 ) -> Result<(), Error> {
     datastore
-        .run(move |conn: &mut PgConnection| {
+        .run_at_length(move |conn: &mut PgConnection| {
             // A data migration of a large table takes its time.
             conn.batch_execute("SET statement_timeout = 0")?;
             let result = match conn.batch_execute(step) {

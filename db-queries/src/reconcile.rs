@@ -26,6 +26,11 @@ pub struct Claimed {
     pub until: DateTime<Utc>,
 }
 
+/// When to look again at an instance that something went wrong with, by how
+/// often it did so before: in 1 s, doubling to 5 min.
+const ERROR_BACKOFF: &str = "clock_timestamp() + LEAST(300, \
+     POWER(2, LEAST(reconcile_errors, 9))) * INTERVAL '1 second'";
+
 /// What is not done, whoever is to do it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {
@@ -152,24 +157,21 @@ impl DataStore {
         self.snapshot(move |conn| facts(conn, id)).await
     }
 
-    /// Gives a claimed instance back: settled, or to be looked at `next`.
-    /// Counts the look's error, if it had one, for operators. Does nothing if
-    /// it was stamped in between: then somebody looks anyhow.
+    /// Gives a claimed instance back: settled, or to be looked at `next`. Does
+    /// nothing if it was stamped in between: then somebody looks anyhow.
     pub async fn reconcile_give_back(
         &self,
         claimed: Claimed,
         next: Option<DateTime<Utc>>,
-        error: Option<String>,
     ) -> Result<(), Error> {
-        let error = error.as_deref().map(db_model::kept_error);
         self.run(move |conn| {
             let query = instance::table
                 .find(claimed.id)
                 .filter(instance::reconcile_at.eq(claimed.until));
-            match &error {
+            match next {
                 // A saga that it started may fail yet, so errors are forgotten
                 // only when it is settled.
-                None if next.is_some() => diesel::update(query)
+                Some(_) => diesel::update(query)
                     .set(instance::reconcile_at.eq(next))
                     .execute(conn)?,
                 None => diesel::update(query)
@@ -179,15 +181,33 @@ impl DataStore {
                         instance::reconcile_last_error.eq(None::<String>),
                     ))
                     .execute(conn)?,
-                Some(error) => diesel::update(query)
-                    .set((
-                        instance::reconcile_at.eq(next),
-                        instance::reconcile_errors
-                            .eq(instance::reconcile_errors + 1),
-                        instance::reconcile_last_error.eq(Some(error)),
-                    ))
-                    .execute(conn)?,
             };
+            Ok(())
+        })
+        .await
+    }
+
+    /// As [`DataStore::reconcile_give_back`], after a look that failed: counts
+    /// the error, for operators, and has the next look come later than the last
+    /// did: in 1 s, doubling to 5 min.
+    pub async fn reconcile_give_back_error(
+        &self,
+        claimed: Claimed,
+        error: String,
+    ) -> Result<(), Error> {
+        let error = db_model::kept_error(&error);
+        self.run(move |conn| {
+            sql_query(format!(
+                "UPDATE instance \
+                 SET reconcile_errors = reconcile_errors + 1, \
+                     reconcile_last_error = $2, \
+                     reconcile_at = {ERROR_BACKOFF} \
+                 WHERE id = $1 AND reconcile_at = $3",
+            ))
+            .bind::<SqlUuid, _>(claimed.id)
+            .bind::<Text, _>(&error)
+            .bind::<Timestamptz, _>(claimed.until)
+            .execute(conn)?;
             Ok(())
         })
         .await
@@ -204,18 +224,16 @@ impl DataStore {
     ) -> Result<(), Error> {
         let error = db_model::kept_error(&error);
         self.run(move |conn| {
-            sql_query(
+            sql_query(format!(
                 "UPDATE instance \
                  SET reconcile_errors = reconcile_errors + 1, \
                      reconcile_last_error = $2, \
                      reconcile_at = CASE WHEN reconcile_at = ( \
                          SELECT time_ended FROM saga WHERE id = $3) \
-                     THEN clock_timestamp() + LEAST(300, \
-                         POWER(2, LEAST(reconcile_errors, 9))) \
-                         * INTERVAL '1 second' \
+                     THEN {ERROR_BACKOFF} \
                      ELSE reconcile_at END \
                  WHERE id = $1 AND state <> 'destroyed'",
-            )
+            ))
             .bind::<SqlUuid, _>(id)
             .bind::<Text, _>(&error)
             .bind::<SqlUuid, _>(saga)

@@ -23,7 +23,16 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
     {
-        self.with_retries(move |conn| f(conn)).await
+        self.with_retries(MAX_WAIT, move |conn| f(conn)).await
+    }
+
+    /// Runs one statement that may take as long as it takes: a migration's step.
+    pub(crate) async fn run_at_length<T, F>(&self, mut f: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
+    {
+        self.with_retries(Duration::MAX, move |conn| f(conn)).await
     }
 
     /// Runs one transaction, again if it loses a race (40001, 40P01).
@@ -36,7 +45,10 @@ impl DataStore {
             clippy::disallowed_methods,
             reason = "this is the helper that all others must use"
         )]
-        self.with_retries(move |conn| conn.transaction(|conn| f(conn))).await
+        self.with_retries(MAX_WAIT, move |conn| {
+            conn.transaction(|conn| f(conn))
+        })
+        .await
     }
 
     /// Runs one transaction that only reads, all of it as it was at one moment.
@@ -56,7 +68,11 @@ impl DataStore {
         .await
     }
 
-    async fn with_retries<T, F>(&self, mut f: F) -> Result<T, Error>
+    async fn with_retries<T, F>(
+        &self,
+        max_wait: Duration,
+        mut f: F,
+    ) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
@@ -81,7 +97,7 @@ impl DataStore {
                 }
             }
         });
-        let result = tokio::time::timeout(MAX_WAIT, work)
+        let result = tokio::time::timeout(max_wait, work)
             .await
             .unwrap_or_else(|e| Err(Error::Unavailable(Box::new(e))));
         if !matches!(result, Err(Error::Unavailable(_))) {

@@ -64,6 +64,11 @@ impl Sleds {
         }
     }
 
+    /// May this process ask sleds? If not, [`Sleds::reach`] waits until it may.
+    pub fn may_ask(&self) -> bool {
+        self.lease.is_live()
+    }
+
     /// The way to a sled, where it was last registered; once this process may
     /// act.
     ///

@@ -44,6 +44,9 @@ pub enum Unreachable {
     /// It could not be sent, or the answer did not come (whole, in time).
     #[error("the exchange failed")]
     Exchange(#[source] reqwest::Error),
+    /// The answer is longer than any that makes sense.
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
     /// The other side says that it cannot, for now.
     #[error("answered with HTTP {status}: {message}")]
     Status {

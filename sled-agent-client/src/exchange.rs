@@ -8,6 +8,10 @@ use reqwest::RequestBuilder;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
+/// What is read of an answer. The longest is the list of a sled's VMMs, of some
+/// hundred bytes each.
+const BODY_MAX_BYTES: usize = 16 << 20;
+
 /// An answer that is not the one hoped for.
 pub(crate) enum Failure {
     /// We do not know.
@@ -44,15 +48,22 @@ pub(crate) async fn exchange(
     secret: &Secret,
 ) -> Result<Vec<u8>, Failure> {
     let exchange = async {
-        let response = request.bearer_auth(secret.expose()).send().await?;
-        let status = response.status();
-        Ok((status, response.bytes().await?))
+        let mut response = request.bearer_auth(secret.expose()).send().await?;
+        let mut body = Vec::new();
+        while let Some(part) = response.chunk().await? {
+            body.extend_from_slice(&part);
+            if body.len() > BODY_MAX_BYTES {
+                return Ok(None);
+            }
+        }
+        Ok(Some((response.status(), body)))
     };
     let (status, body) = exchange
         .await
-        .map_err(|error| Failure::Unreachable(Unreachable::Exchange(error)))?;
+        .map_err(|error| Failure::Unreachable(Unreachable::Exchange(error)))?
+        .ok_or(Failure::Unreachable(Unreachable::TooLong(BODY_MAX_BYTES)))?;
     if status.is_success() {
-        return Ok(body.to_vec());
+        return Ok(body);
     }
     Err(failure(status, &body))
 }

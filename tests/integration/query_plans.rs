@@ -323,7 +323,10 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
         let claimed = db.reconcile_claim(10, time).await.unwrap();
         assert_eq!(claimed.len(), 10);
         if n % 2 == 0 {
-            db.reconcile_give_back(claimed[0], None, None).await.unwrap();
+            db.reconcile_give_back(claimed[0], None).await.unwrap();
+        } else {
+            let error = "it went wrong".to_string();
+            db.reconcile_give_back_error(claimed[0], error).await.unwrap();
         }
     });
     probe!("saga_unfinished_of", |db, _n| {

@@ -3,8 +3,8 @@
 use super::{Changes, Draft, Facts, Refusal, ReservationFate, reservation};
 use crate::{
     InstanceState, IntendedState, SagaId, SledId, StagedFailure, StartAttempt,
-    StartAttemptId, StartFailure, StartOutcome, Vmm, VmmEndReason, VmmId,
-    VmmState,
+    StartAttemptId, StartFailure, StartFailureKind, StartOutcome, Vmm,
+    VmmEndReason, VmmId, VmmState,
 };
 
 /// The create saga is through: the instance is there.
@@ -182,7 +182,8 @@ pub fn close_failed(
 }
 
 /// Ends the attempt as failed, if it is still pending: what the reconciler does
-/// with one that no saga will end.
+/// with one that no saga will end. If that is our fault, operators read what
+/// went wrong last.
 pub fn give_up_attempt(
     facts: &Facts,
     attempt: StartAttemptId,
@@ -191,8 +192,10 @@ pub fn give_up_attempt(
     if facts.attempt.as_ref().is_none_or(|a| a.id != attempt) {
         return Changes::default();
     }
+    let ours = failure.kind == StartFailureKind::Internal;
+    let last_error = facts.instance.reconcile_last_error.clone();
     let mut draft = Draft::new(facts);
-    draft.fail_attempt(failure, None);
+    draft.fail_attempt(failure, last_error.filter(|_| ours));
     draft.finish()
 }
 

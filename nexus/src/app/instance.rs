@@ -254,6 +254,7 @@ impl App {
     }
 
     /// Resets the guest, now: no intent, and never repeated by the system.
+    /// `aside` is called before the sled is waited for, which may take long.
     ///
     /// # Errors
     ///
@@ -263,6 +264,7 @@ impl App {
         &self,
         opctx: &OpContext,
         which: &InstanceSelector,
+        aside: impl FnOnce() -> Result<(), Error>,
     ) -> Result<InstanceView, Error> {
         let id = self.live(opctx, which).await?.instance.id;
         let vmm = self
@@ -270,12 +272,22 @@ impl App {
             .instance_to_reboot(id)
             .await
             .map_err(|error| refused(which, "rebooted", error))?;
+        aside()?;
         self.reboot(&vmm).await?;
         self.activators.changed();
         self.view(id).await
     }
 
     async fn reboot(&self, vmm: &Vmm) -> Result<(), Error> {
+        // While this process may not act, no sled is asked.
+        if !self.sleds.may_ask() {
+            return Err(Error::Unavailable {
+                message: "This server reboots nothing now. Ask again."
+                    .to_string(),
+                retry_after_secs: 1,
+                source: None,
+            });
+        }
         let client = match self.sleds.reach(vmm.sled_id).await {
             Ok(Reach::Client(client)) => client,
             Ok(Reach::Expunged) => {
@@ -290,6 +302,10 @@ impl App {
         match client.vmm_put_state(vmm.id.0, RequestedState::Reboot).await {
             Ok(report) => self.observe(vmm, reported(&report)).await,
             Err(SledError::NoSuchVmm) => {
+                // It leaves a tombstone before it is taken for lost: a late
+                // order to make it may be on its way.
+                let entombed = client.vmm_unregister(vmm.id.0).await;
+                entombed.map_err(|error| self.no_answer(vmm, error))?;
                 self.observe(vmm, Observation::Unknown).await?;
                 self.activators.changed();
                 Err(not_there())
@@ -298,17 +314,19 @@ impl App {
                 message: "the guest is not running, so it cannot be rebooted"
                     .to_string(),
             }),
-            Err(error) => {
-                info!(self.log, "a reboot got no answer";
-                    "vmm" => %vmm.id, "error" => chain(&error));
-                Err(Error::Unavailable {
-                    message: "The instance's host did not answer: it may or \
-                              may not have rebooted."
-                        .to_string(),
-                    retry_after_secs: super::RETRY_AFTER_SECS,
-                    source: Some(Box::new(error)),
-                })
-            }
+            Err(error) => Err(self.no_answer(vmm, error)),
+        }
+    }
+
+    fn no_answer(&self, vmm: &Vmm, error: SledError) -> Error {
+        info!(self.log, "a reboot got no answer";
+            "vmm" => %vmm.id, "error" => chain(&error));
+        Error::Unavailable {
+            message: "The instance's host did not answer: it may or may not \
+                      have rebooted."
+                .to_string(),
+            retry_after_secs: super::RETRY_AFTER_SECS,
+            source: Some(Box::new(error)),
         }
     }
 
@@ -420,12 +438,14 @@ fn not_there() -> Error {
 
 fn not_begun(error: ExecError) -> Error {
     match error {
-        ExecError::Create(source) => Error::Unavailable {
-            message: "The request could not be written down. Ask again."
+        ExecError::Unavailable(source) => Error::Unavailable {
+            message: "The database cannot be reached at the moment. Look for \
+                      the instance by its name before creating it again."
                 .to_string(),
             retry_after_secs: super::RETRY_AFTER_SECS,
             source: Some(source),
         },
+        ExecError::Create(source) => Error::internal(source),
         error @ (ExecError::Closed | ExecError::Busy) => Error::Unavailable {
             message: "This server takes no such request now. Ask again."
                 .to_string(),

@@ -334,7 +334,9 @@ fn next(facts: &Facts, tuning: &Tuning) -> Next {
         (_, Some(vmm)) if vmm.ended() => {
             (Some(Step::UpdateSaga(vmm.id, vmm.sled_id)), soon)
         }
-        (Some(attempt), None) => (Some(start(attempt, held, tuning)), soon),
+        (Some(attempt), None) => {
+            (Some(start(facts, attempt, held, tuning)), soon)
+        }
         (Some(attempt), Some(vmm)) if attempt.vmm_id == Some(vmm.id) => {
             boot(attempt, vmm, facts.now, soon)
         }
@@ -358,12 +360,20 @@ fn next(facts: &Facts, tuning: &Tuning) -> Next {
 }
 
 /// An attempt that no saga is at work on, and no VMM is linked.
-fn start(attempt: &StartAttempt, held: bool, tuning: &Tuning) -> Step {
+fn start(
+    facts: &Facts,
+    attempt: &StartAttempt,
+    held: bool,
+    tuning: &Tuning,
+) -> Step {
+    let patience = i64::from(tuning.patience);
     match attempt.saga_id {
         _ if held => Step::HoldBack(attempt.id),
         // Its sagas end without ending it, again and again.
-        Some(saga) if attempt.held_back > i64::from(tuning.patience) => {
-            give_up(attempt, saga)
+        Some(saga) if attempt.held_back > patience => give_up(attempt, saga),
+        // None of them gets as far as to claim it. The incident is the attempt.
+        None if facts.instance.reconcile_errors > patience => {
+            give_up(attempt, SagaId(attempt.id.0))
         }
         _ => Step::StartSaga(attempt.id),
     }

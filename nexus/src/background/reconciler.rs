@@ -18,9 +18,13 @@ use chrono::TimeDelta;
 use db_model::lifecycle::Facts;
 use db_model::lifecycle::reports::{Answer, Observation};
 use db_model::placement::{Demand, choose};
-use db_model::{InstanceId, SledId, StartAttemptId, StartFailure, VmmId};
+use db_model::{
+    InstanceId, SledId, StartAttemptId, StartFailure, VmmId, VmmState,
+};
 use db_queries::{Claimed, DataStore, Error};
-use sled_agent_client::{Error as SledError, RequestedState, VmmReport};
+use sled_agent_client::{
+    Client, Error as SledError, RequestedState, VmmReport,
+};
 use slog::{Logger, info, warn};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,14 +41,10 @@ const LOOKS_AT_ONCE: u32 = 512;
 /// Between two polls at least.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a claim lasts: longer than a look, which asks a sled at most once.
+/// How long a claim lasts: longer than nearly any look. One that asks about
+/// several abandoned VMMs may outlast it; then two looks go on at once, which
+/// does no harm.
 pub const VISIBILITY: TimeDelta = TimeDelta::seconds(30);
-
-/// After a look that failed: 1 s, doubling to 5 min.
-fn error_backoff(errors: i64) -> TimeDelta {
-    let doublings = u32::try_from(errors.clamp(0, 9)).unwrap_or(0);
-    TimeDelta::seconds((1i64 << doublings).min(300))
-}
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -166,19 +166,19 @@ impl Task for Reconciler {
 impl Reconciler {
     /// One look at one instance.
     async fn look(&self, claimed: Claimed) {
-        let (look_again, error) = match self.look_at(claimed.id).await {
-            Ok(plan) => (plan.look_again, None),
-            Err((error, errors, now)) => {
+        let given_back = match self.look_at(claimed.id).await {
+            Ok(plan) => {
+                self.datastore
+                    .reconcile_give_back(claimed, plan.look_again)
+                    .await
+            }
+            Err(error) => {
                 let text = chain(&error);
                 warn!(self.log, "a look at an instance failed";
                     "instance" => %claimed.id, "error" => &text);
-                (Some(now + error_backoff(errors)), Some(text))
+                self.datastore.reconcile_give_back_error(claimed, text).await
             }
         };
-        let given_back = self
-            .datastore
-            .reconcile_give_back(claimed, look_again, error)
-            .await;
         // The pause until the next is due is to be reckoned anew.
         self.activators.reconcile();
         if let Err(error) = given_back {
@@ -188,25 +188,15 @@ impl Reconciler {
         }
     }
 
-    async fn look_at(
-        &self,
-        id: InstanceId,
-    ) -> Result<Plan, (LookError, i64, chrono::DateTime<chrono::Utc>)> {
-        let (facts, saga) = self
-            .datastore
-            .reconcile_facts(id)
-            .await
-            .map_err(|e| (e.into(), 0, chrono::Utc::now()))?;
+    async fn look_at(&self, id: InstanceId) -> Result<Plan, LookError> {
+        let (facts, saga) = self.datastore.reconcile_facts(id).await?;
         let plan = plan(&facts, saga.as_ref(), &self.tuning);
         // They are about different VMMs, so none waits for another's success.
         let mut outcome = Ok(());
         for step in &plan.steps {
             outcome = outcome.and(self.execute(&facts, step).await);
         }
-        match outcome {
-            Ok(()) => Ok(plan),
-            Err(e) => Err((e, facts.instance.reconcile_errors, facts.now)),
-        }
+        outcome.map(|()| plan)
     }
 
     async fn execute(
@@ -258,7 +248,7 @@ impl Reconciler {
                 self.judge_boot(facts, *attempt, *vmm, *sled).await
             }
             Step::OrderStop(vmm, sled) => {
-                self.order(*vmm, *sled, RequestedState::Stopped).await?;
+                self.order(facts, *vmm, *sled, RequestedState::Stopped).await?;
                 Ok(())
             }
             Step::Unregister(vmm, sled) => {
@@ -392,7 +382,8 @@ impl Reconciler {
         vmm: VmmId,
         sled: SledId,
     ) -> Result<(), LookError> {
-        let heard = self.order(vmm, sled, RequestedState::Running).await?;
+        let heard =
+            self.order(facts, vmm, sled, RequestedState::Running).await?;
         if !heard && self.out_of_patience(vmm).await? {
             self.give_up_on_sled(facts).await?;
         }
@@ -411,7 +402,10 @@ impl Reconciler {
                 self.observe(vmm, sled, Observation::Fenced).await?;
                 return Ok(());
             }
-            Reach::Client(client) => client.vmm_view(vmm.0).await,
+            Reach::Client(client) => {
+                let answer = client.vmm_view(vmm.0).await;
+                entombed(&client, facts, vmm, answer).await
+            }
         };
         let ran_or_ended =
             answer.as_ref().is_ok_and(|r| r.ever_ran || r.state.is_ended());
@@ -475,6 +469,7 @@ impl Reconciler {
     /// Gives an order. Says whether the sled said anything definite.
     async fn order(
         &self,
+        facts: &Facts,
         vmm: VmmId,
         sled: SledId,
         state: RequestedState,
@@ -491,6 +486,7 @@ impl Reconciler {
             Err(SledError::Refused { .. }) => client.vmm_view(vmm.0).await,
             answer => answer,
         };
+        let answer = entombed(&client, facts, vmm, answer).await;
         self.take_in(vmm, sled, answer).await
     }
 
@@ -547,6 +543,23 @@ impl Reconciler {
         let unanswered = self.datastore.vmm_unanswered(vmm).await?;
         Ok(unanswered > i64::from(self.tuning.patience))
     }
+}
+
+/// A VMM that its sled has lost leaves a tombstone there before it is taken for
+/// lost: a late order to make it, and one to run it, may be on their way. One
+/// that is `creating` may not have got there yet.
+async fn entombed(
+    client: &Client,
+    facts: &Facts,
+    vmm: VmmId,
+    answer: Result<VmmReport, SledError>,
+) -> Result<VmmReport, SledError> {
+    let was_there =
+        facts.vmm(vmm).is_some_and(|v| v.state != VmmState::Creating);
+    if was_there && matches!(answer, Err(SledError::NoSuchVmm)) {
+        client.vmm_unregister(vmm.0).await?;
+    }
+    answer
 }
 
 /// Somebody changed the instance since it was looked at: nothing is amiss, and

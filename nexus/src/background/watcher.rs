@@ -9,14 +9,17 @@ use db_model::lifecycle::reports::Observation;
 use db_model::{SecId, Sled, SledId, SledPolicy, VmmId, VmmState};
 use db_queries::{ById, DataStore, Page, SledVmm};
 use futures::StreamExt;
+use sha2::{Digest, Sha256};
 use sled_agent_client::{Client, Error as SledError, VmmReport};
 use slog::{Logger, warn};
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 /// Sleds asked at once.
 const SLEDS_AT_ONCE: usize = 16;
+
+/// VMMs that one sled is told to forget at once.
+const CLEARED_AT_ONCE: usize = 16;
 
 /// Rows read at once.
 const PAGE: i64 = 500;
@@ -252,16 +255,21 @@ impl Watcher {
         }
         let (ended, unknown) =
             self.datastore.vmm_ended_or_unknown(strangers).await?;
-        for vmm in ended {
-            client.vmm_unregister(vmm.0).await?;
-            status.cleared += 1;
+        // At once, so that one that cannot be killed holds up no other.
+        let mut cleared = futures::stream::iter(ended)
+            .map(|vmm| client.vmm_unregister(vmm.0))
+            .buffer_unordered(CLEARED_AT_ONCE);
+        let mut outcome = Ok(());
+        while let Some(one) = cleared.next().await {
+            status.cleared += usize::from(one.is_ok());
+            outcome = outcome.and(one.map(drop));
         }
         for vmm in unknown {
             warn!(self.log, "a sled runs a VMM that is not in the database";
                 "sled" => %sled, "vmm" => %vmm);
             status.unknown += 1;
         }
-        Ok(())
+        Ok(outcome?)
     }
 
     /// What goes wrong with one VMM keeps no other from being looked at; a
@@ -297,12 +305,14 @@ impl Watcher {
 }
 
 /// Which of the processes that live watches a sled: rendezvous hashing, so that
-/// one that comes or goes moves only what it watches itself.
+/// one that comes or goes moves only what it watches itself. By a hash that is
+/// the same in every build, as processes of different ones must agree.
 fn watched_by(sled: SledId, live: &[SecId]) -> Option<SecId> {
     live.iter().copied().max_by_key(|nexus| {
-        let mut hasher = std::hash::DefaultHasher::new();
-        (sled, nexus).hash(&mut hasher);
-        hasher.finish()
+        let mut hasher = Sha256::new();
+        hasher.update(sled.0.as_bytes());
+        hasher.update(nexus.0.as_bytes());
+        hasher.finalize()
     })
 }
 

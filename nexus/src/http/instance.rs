@@ -121,7 +121,8 @@ pub(super) async fn reboot(
 ) -> Result<HttpResponseAccepted<Instance>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
     let which = select(path, query.into_inner().project);
-    let instance = app.instance_reboot(&opctx, &which).await?;
+    let aside = || rqctx.step_aside();
+    let instance = app.instance_reboot(&opctx, &which, aside).await?;
     Ok(HttpResponseAccepted(instance.into()))
 }
 

@@ -95,8 +95,11 @@ pub enum ExecError {
     /// lease is not live.
     #[error("this process takes no sagas now")]
     Closed,
-    /// It could not be written down. It may have been: then it is found, and
-    /// run, by the recovery.
+    /// The database is away. It may have been written down: then it is found,
+    /// and run, by the recovery.
+    #[error("the database is not there to write the saga down")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It could not be written down or begun, through a fault of ours.
     #[error("the saga could not be created")]
     Create(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -217,6 +220,9 @@ impl SagaExecutor {
                 self.store.forget(id);
                 return Err(match error.downcast_ref() {
                     Some(db_queries::Error::SagaUnfinished) => ExecError::Busy,
+                    Some(db_queries::Error::Unavailable(_)) => {
+                        ExecError::Unavailable(error.into())
+                    }
                     _ => ExecError::Create(error.into()),
                 });
             }

@@ -2,7 +2,7 @@
 
 use super::SagaContext;
 use crate::error::chain;
-use db_model::{StagedFailure, StartFailure};
+use db_model::{StagedFailure, StartFailure, kept_error};
 use db_queries::{Error, FenceError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -60,6 +60,25 @@ pub enum SagaFailure {
         /// The error's whole chain, for operators.
         chain: String,
     },
+}
+
+impl SagaFailure {
+    /// The same, with texts that the database takes. What it refuses would be
+    /// tried again for ever, and the saga be stuck.
+    pub(super) fn fit_to_keep(self) -> SagaFailure {
+        match self {
+            SagaFailure::Start(mut staged) => {
+                staged.internal_error = kept_error(&staged.internal_error);
+                SagaFailure::Start(staged)
+            }
+            SagaFailure::Internal { chain } => {
+                SagaFailure::Internal { chain: kept_error(&chain) }
+            }
+            other @ (SagaFailure::AlreadyExists
+            | SagaFailure::NotFound
+            | SagaFailure::Overtaken) => other,
+        }
+    }
 }
 
 impl NodeError {
@@ -190,6 +209,27 @@ pub(super) async fn run_stage<S: super::Saga>(
             Verdict::Halt => std::future::pending().await,
             // Then the failure is `internal`, which is true of this, too.
             Verdict::Fail(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_a_sled_keeps_a_failure_from_being_kept() {
+        let chain = "a sled said \0 and then a lot".repeat(1000);
+        for failure in [
+            SagaFailure::Internal { chain: chain.clone() },
+            SagaFailure::Start(Box::new(StagedFailure {
+                failure: StartFailure::host_unreachable(),
+                internal_error: chain,
+            })),
+        ] {
+            let kept = serde_json::to_string(&failure.fit_to_keep());
+            let kept = kept.expect("it is plain data");
+            assert!(!kept.contains("\\u0000") && kept.len() < 5000);
         }
     }
 }

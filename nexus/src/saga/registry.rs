@@ -168,6 +168,7 @@ impl<S: Saga> Action<NexusSaga> for NodeAction<S> {
             match self.act(context, &params).await {
                 Ok(()) => Ok(Arc::new(serde_json::Value::Null)),
                 Err(failure) => {
+                    let failure = failure.fit_to_keep();
                     run_stage::<S>(context, &params, &failure).await;
                     #[expect(
                         clippy::disallowed_methods,

@@ -462,6 +462,9 @@ impl Product {
                 true
             }
             Some(Said::NoSuchVmm) => {
+                if self.vmms[&vmm].state != VmmState::Creating {
+                    self.arrives(sled, vmm, Call::Unregister);
+                }
                 self.observe(vmm, &Observation::Unknown) != Answer::Stale
             }
             Some(Said::Refused | Said::Unregistered(_)) | None => false,

@@ -266,6 +266,21 @@ fn an_attempt_whose_saga_was_given_up_before_the_order_to_run_fails() {
 }
 
 #[test]
+fn an_attempt_that_no_saga_gets_as_far_as_to_claim_is_given_up() {
+    let mut product = waiting().with_patience(2);
+    let id = attempt(&product);
+    product.instance.reconcile_errors = 2;
+    assert_eq!(steps(&product), [Step::StartSaga(id)]);
+    product.instance.reconcile_errors = 3;
+    let steps = steps(&product);
+    let [Step::GiveUp(given_up, failure)] = steps.as_slice() else {
+        panic!("{steps:?}");
+    };
+    assert_eq!(*given_up, id);
+    assert_eq!(failure.kind, StartFailureKind::Internal);
+}
+
+#[test]
 fn a_sled_that_did_not_take_the_order_to_run_is_told_again() {
     let product = ordered();
     let id = vmm(&product);
