@@ -125,6 +125,12 @@ impl Agent {
         self.vmms().await;
     }
 
+    /// The host loses the tombstone of a VMM, as one with a broken disk may.
+    pub fn lose_tombstone(&self, vmm: &str) {
+        let tombstones = self.dir.join("tombstones");
+        std::fs::remove_file(tombstones.join(format!("{vmm}.json"))).unwrap();
+    }
+
     /// The host is lost, with its guests and all that it kept.
     pub async fn lose_host(&mut self) {
         self.kill().await;

@@ -218,7 +218,7 @@ async fn a_saga_that_was_begun_though_its_starter_heard_otherwise_is_found() {
     let params = to_create(&bench);
     proxy.lose_next_commit();
     let begun = executor.sagas.start::<InstanceCreate>(&params).await;
-    assert!(matches!(begun, Err(ExecError::Create(_))), "{begun:?}");
+    assert!(matches!(begun, Err(ExecError::Unavailable(_))), "{begun:?}");
 
     let found = executor.sagas.recover().await.unwrap();
     assert_eq!(found, Recovered { resumed: 1, failed: 0 });

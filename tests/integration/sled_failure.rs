@@ -1,7 +1,7 @@
 //! Sleds that err, fall silent, die, come back and lose what they ran. Only a
 //! definite answer about a VMM fails its instance.
 
-use harness::{Agent, Setup, TestNexus, Tuning, eventually, is};
+use harness::{Agent, Answer, Setup, TestNexus, Tuning, eventually, is};
 use serde_json::{Value, json};
 
 /// A period that no test lives to see the end of.
@@ -218,13 +218,17 @@ async fn a_vmm_that_is_not_listed_is_asked_for_before_it_is_taken_for_lost() {
 
 /// Registers a VMM, as if somebody else than Nexus did.
 async fn register(agent: &Agent, vmm: &str, instance: &str) {
+    try_register(agent, vmm, instance).await.expect(200);
+}
+
+async fn try_register(agent: &Agent, vmm: &str, instance: &str) -> Answer {
     let body = json!({
         "instance_id": instance,
         "hostname": "stranger",
         "vcpus": 1,
         "memory_bytes": harness::GIB,
     });
-    agent.api().put(&format!("/vmms/{vmm}"), body).await.expect(200);
+    agent.api().put(&format!("/vmms/{vmm}"), body).await
 }
 
 /// A paused process may give an order to make a VMM long after the VMM has run.
@@ -273,15 +277,34 @@ async fn a_vmm_that_nexus_does_not_know_is_shown_and_left_alone() {
 }
 
 #[tokio::test]
+async fn a_late_order_to_make_a_vmm_that_was_lost_finds_nothing_to_do() {
+    let nexus = TestNexus::with(unwatched()).await;
+    let agent = &nexus.agents[0];
+    let (id, vmm) = nexus.running("db", never_restarted()).await;
+    // It is not taken for lost before its sled has a tombstone of it.
+    agent.fault("unregister", 1, json!({ "error": 500 })).await;
+    agent.guest(&vmm, "forget").await;
+    nexus.ask(&id, "reboot").await.error(503, "ServiceNotAvailable");
+    assert_eq!(nexus.instance_view(&id).await["run_state"], "running");
+    nexus.ask(&id, "reboot").await.error(503, "ServiceNotAvailable");
+    nexus.wait(&id, is("failed")).await;
+
+    let late = try_register(agent, &vmm, &id).await;
+    assert_eq!(late.status, 409, "{}", late.body);
+    assert!(agent.vmms().await.is_empty());
+    nexus.check_invariants().await;
+}
+
+#[tokio::test]
 async fn a_live_report_of_a_vmm_that_has_ended_is_answered_by_unregister() {
     let nexus = TestNexus::with(unwatched()).await;
     let agent = &nexus.agents[0];
     let (id, vmm) = nexus.running("db", never_restarted()).await;
-    // So that the sled does not know that the VMM is over.
-    agent.fault("unregister", 1, json!({ "error": 500 })).await;
     lose(&nexus, &id).await;
     nexus.settled(&id).await;
 
+    // So that the sled does not know that the VMM is over.
+    agent.lose_tombstone(&vmm);
     register(agent, &vmm, &id).await;
     eventually("the sled is rid of it", async || {
         agent.vmms().await.is_empty().then_some(())
