@@ -8,7 +8,7 @@ use fastrand::Rng;
 use harness::{Answer, Client, GIB, PROJECT};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +114,8 @@ pub(crate) struct User {
     pub(crate) owned: Option<Owned>,
     /// Instances that it has done with.
     pub(crate) past: Vec<Owned>,
+    /// Attempts that have ended, as they were read, by where they are found.
+    pub(crate) ends: BTreeMap<String, Value>,
 }
 
 impl User {
@@ -130,6 +132,7 @@ impl User {
             unclear_create: None,
             owned: None,
             past: Vec::new(),
+            ends: BTreeMap::new(),
         }
     }
 
@@ -404,15 +407,28 @@ impl User {
             format!("/v1/start-failures?project={PROJECT}"),
             attempts,
         ];
-        let path = &paths[self.chance.usize(..paths.len())];
+        let chosen = self.chance.usize(..paths.len());
+        let path = &paths[chosen];
         let mut asked = Vec::new();
         let answer =
             self.ask(&mut asked, "look around", Method::GET, path, None).await;
         match answer {
+            Some(Answer { status: 200, body, .. }) if chosen == 2 => {
+                self.remember(path, &body);
+            }
             Some(Answer { status: 200, .. }) | None => (),
             Some(Answer { status, body, .. }) => {
                 self.unexpected("look around", status, &body, &asked);
             }
+        }
+    }
+
+    /// What an attempt that has ended says of its end is so for ever.
+    fn remember(&mut self, attempts: &str, page: &Value) {
+        let items = page["items"].as_array().cloned().unwrap_or_default();
+        for item in items.into_iter().filter(|a| a["outcome"] != "pending") {
+            let id = item["id"].as_str().unwrap();
+            self.ends.insert(format!("{attempts}/{id}"), item);
         }
     }
 

@@ -4,7 +4,7 @@ use crate::record::Record;
 use crate::users::{Owned, User, Wish, contradiction, history, meant};
 use crate::world::World;
 use chrono::{DateTime, Utc};
-use harness::{Client, what_is_wrong};
+use harness::{Answer, Client, what_is_wrong};
 use reqwest::Method;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -34,10 +34,16 @@ pub(crate) async fn judge(world: &World, users: Vec<User>, record: &Record) {
     record.note(format!("Settled {settled:.1} s after the last fault"));
     let mut owned: Vec<Owned> = Vec::new();
     let mut past = Vec::new();
+    let mut ends = 0;
     for user in users {
         owned.extend(user.owned);
         past.extend(user.past);
+        ends += user.ends.len();
+        for (path, end) in user.ends {
+            still_reads(world, &path, &end, record).await;
+        }
     }
+    record.note(format!("Ends of attempts read and read again: {ends}"));
     for instance in &owned {
         look_at(world, instance, record).await;
     }
@@ -51,6 +57,16 @@ pub(crate) async fn judge(world: &World, users: Vec<User>, record: &Record) {
     counts(world, record);
     logs(world, record);
     leave(world, record).await;
+}
+
+/// How an attempt ended is read as it was read before, though its instance be
+/// deleted and every process that knew of it be dead.
+async fn still_reads(world: &World, path: &str, end: &Value, record: &Record) {
+    let now = world.clients[0].get(path).await;
+    if now.status != 200 || now.body != *end {
+        let Answer { status, body, .. } = now;
+        record.violation(format!("{path} was {end}, and is {status} {body}"));
+    }
 }
 
 /// Is it where it was last told to be?
