@@ -220,8 +220,20 @@ impl<'a> Draft<'a> {
 
     /// Keeps for the user why a VMM that had run is there no more.
     fn note_bad_end(&mut self, vmm: &Vmm) {
-        // One that was abandoned has not ended, as far as is known.
+        // One that was abandoned has not ended, as far as is known. One that
+        // nobody had wanted to end came up as its start was given up.
         let (reason, sentence) = match vmm.end_reason {
+            Some(
+                reason @ (VmmEndReason::Unwound | VmmEndReason::Requested),
+            ) if self.instance.intended_state
+                == crate::IntendedState::Running =>
+            {
+                (
+                    reason,
+                    "The system ended this run: it began only when its start \
+                     had been given up.",
+                )
+            }
             Some(reason) => (reason, reason.sentence()),
             None => (
                 VmmEndReason::Gone,

@@ -410,6 +410,22 @@ fn a_stop_that_finds_its_vmm_lost_says_so_and_stays_stopped() {
 }
 
 #[test]
+fn a_run_that_the_system_ended_though_it_was_wanted_is_not_said_to_be_asked_for()
+ {
+    for reason in [VmmEndReason::Unwound, VmmEndReason::Requested] {
+        let mut world = Running.world();
+        let vmm = world.facts().active_vmm().unwrap().clone();
+        let ended = vmm.end(reason, None, world.facts().now);
+        world.apply(&Changes { vmm: Some(ended), ..Changes::default() });
+        let parted = steps::unlink(&world.facts(), vmm.id);
+        let instance = parted.instance.unwrap();
+        assert_eq!(instance.state, InstanceState::Failed);
+        let message = instance.last_failure_message.unwrap();
+        assert!(message.starts_with("The system ended this run"), "{message}");
+    }
+}
+
+#[test]
 fn an_abandoned_vmm_keeps_its_room_and_its_instance_rests() {
     table(
         |w| steps::abandon(&w.facts(), w.linked_id()),
