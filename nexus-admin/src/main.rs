@@ -148,3 +148,18 @@ async fn run(args: &Args) -> Result<(), Failure> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_help_shows_no_password_from_the_environment() {
+        let command = Args::command();
+        command.clone().debug_assert();
+        let mut arguments = command.get_arguments();
+        let url = arguments.find(|a| a.get_id() == "database_url").unwrap();
+        assert!(url.is_hide_env_values_set());
+    }
+}

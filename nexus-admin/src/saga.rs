@@ -32,7 +32,12 @@ pub(crate) struct List {
     #[arg(long, value_name = "ID")]
     instance: Option<InstanceId>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     limit: u32,
 }
 
@@ -65,6 +70,8 @@ impl List {
 pub(crate) struct Sagas {
     time: DateTime<Utc>,
     sagas: Vec<Listed>,
+    /// There may be more than these.
+    more: bool,
 }
 
 #[derive(Serialize)]
@@ -114,7 +121,9 @@ pub(crate) async fn list(
         time_created: saga.time_created,
         time_ended: saga.time_ended,
     };
-    Ok(Sagas { time, sagas: found.into_iter().map(listed).collect() })
+    let sagas: Vec<_> = found.into_iter().map(listed).collect();
+    let more = i64::try_from(sagas.len()).is_ok_and(|n| n >= limit);
+    Ok(Sagas { time, sagas, more })
 }
 
 /// Reads all sagas, a page at a time, and keeps the newest of those wanted.
@@ -158,7 +167,11 @@ impl Report for Sagas {
                 instance.unwrap_or(saga.instance_id.to_string()),
             ]);
         }
-        table.to_string()
+        let more = match self.more {
+            true => "  There may be more: see --limit.\n",
+            false => "",
+        };
+        format!("{table}{more}")
     }
 }
 

@@ -6,7 +6,7 @@ use crate::database::Database;
 use crate::failure::Failure;
 use crate::report::Report;
 use crate::saga::{in_a_word, read};
-use crate::words::when;
+use crate::words::{set_in, when};
 use db_model::{InstanceId, SagaId};
 use db_queries::{Error, SagaRecord};
 use nexus::saga::Saga;
@@ -84,10 +84,11 @@ fn follows(name: &str) -> &'static str {
 
 impl Report for Abandoned {
     fn text(&self) -> String {
-        format!(
+        let text = format!(
             "Saga {} is abandoned. What follows, as soon as a Nexus lives: \
-             {}.\n`nexus-admin instance show {}` shows it.\n",
+             {}.\n`nexus-admin instance show {}` shows it.",
             self.id, self.follows, self.instance_id
-        )
+        );
+        set_in(&text, 0)
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Sled {
     provision_policy: SledProvisionPolicy,
     time_last_heartbeat: DateTime<Utc>,
     /// Null: it is not silent.
-    pub(crate) silent_since: Option<DateTime<Utc>>,
+    silent_since: Option<DateTime<Utc>>,
     vcpus: i64,
     reserved_vcpus: i64,
     memory_bytes: ByteCount,
@@ -81,6 +81,11 @@ impl Sled {
             vmms,
             abandoned_vmms: abandoned,
         }
+    }
+
+    /// Should it be heard, and is not?
+    pub(crate) fn is_missed(&self) -> bool {
+        self.policy == SledPolicy::InService && self.silent_since.is_some()
     }
 
     /// One word for the two policies: one of an expunged sled says nothing.

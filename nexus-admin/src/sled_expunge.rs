@@ -5,6 +5,7 @@ use crate::confirm::confirm;
 use crate::database::Database;
 use crate::failure::{Failure, missing};
 use crate::report::Report;
+use crate::words::set_in;
 use db_model::{LeaseState, SledId, SledPolicy};
 use nexus::error::chain;
 use serde::Serialize;
@@ -104,11 +105,12 @@ fn refused(error: &NexusError, urls: &[String]) -> Failure {
 
 impl Report for Expunged {
     fn text(&self) -> String {
-        format!(
+        let text = format!(
             "Sled {} (serial {}) is expunged. Its VMMs end within seconds, \
              abandoned ones too; their instances fail, and those that may be \
-             restarted are started elsewhere.\n",
+             restarted are started elsewhere.",
             self.id, self.serial
-        )
+        );
+        set_in(&text, 0)
     }
 }

@@ -117,6 +117,13 @@ impl Status {
                  Nexus adopts them once the lease has run out."
             ));
         }
+        let silent = self.sleds.iter().filter(|s| s.is_missed()).count();
+        if silent > 0 {
+            lines.push(format!(
+                "{silent} sleds in service are silent: what runs there is not \
+                 restarted elsewhere unless they are expunged."
+            ));
+        }
         let abandoned: i64 = self.sleds.iter().map(|s| s.abandoned_vmms).sum();
         if abandoned > 0 {
             lines.push(format!(
