@@ -135,10 +135,13 @@ pub struct NewInstance {
     pub start: bool,
 }
 
-/// What a user changes of an instance: all of it is said each time.
+/// What a user changes of an instance: all of it is said each time, but for
+/// the hostname.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct InstanceChange {
+    /// None: as it is.
+    pub hostname: Option<Hostname>,
     pub ncpus: VcpuCount,
     pub memory: ByteCount,
     pub auto_restart_policy: Option<AutoRestartPolicy>,

@@ -209,6 +209,13 @@ impl Agent {
         list["vmms"].as_array().unwrap().clone()
     }
 
+    /// A VMM that is registered there, as the agent keeps it on disk.
+    pub fn kept(&self, vmm: &str) -> Value {
+        let file = self.dir.join(format!("vmms/{vmm}.json"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
     /// While held, guests neither boot nor stop by themselves.
     pub async fn hold(&self, what: Value) {
         self.control(reqwest::Method::PUT, "/hold", Some(what)).await;

@@ -1,5 +1,5 @@
-//! Changing an instance: its size at rest, its restart policy at any time, and
-//! both seen by the next start.
+//! Changing an instance: its size at rest, its hostname and its restart policy
+//! at any time, and all of it seen by the next start.
 
 use harness::{Answer, Client, GIB, Setup, TestNexus, eventually, is};
 use nexus::saga::instance_create::InstanceCreate;
@@ -25,8 +25,8 @@ async fn update(nexus: &Client, id: &str, changes: Value) -> Answer {
 }
 
 /// Checks that now the size cannot be changed, which changes nothing, and
-/// that the policy can.
-async fn only_policy_can_change(nexus: &TestNexus, id: &str) {
+/// that hostname and policy can.
+async fn all_but_the_size_can_change(nexus: &TestNexus, id: &str) {
     let before = nexus.database.instance(id);
     for change in [json!({ "ncpus": 3 }), json!({ "memory": 3 * GIB })] {
         let refused = update(nexus, id, change).await;
@@ -34,6 +34,8 @@ async fn only_policy_can_change(nexus: &TestNexus, id: &str) {
         assert!(message.contains("stop it first"), "{message}");
     }
     let both = json!({ "ncpus": 3, "auto_restart_policy": "never" });
+    update(nexus, id, both).await.error(409, "Conflict");
+    let both = json!({ "ncpus": 3, "hostname": "other" });
     update(nexus, id, both).await.error(409, "Conflict");
     assert_eq!(nexus.database.instance(id), before);
 
@@ -43,10 +45,15 @@ async fn only_policy_can_change(nexus: &TestNexus, id: &str) {
         assert_eq!(view["auto_restart_policy"], policy);
         assert_eq!(view["auto_restart_enabled"], policy != "never");
     }
+    for hostname in ["other.example", "db"] {
+        let change = json!({ "hostname": hostname });
+        let view = update(nexus, id, change).await.expect(200);
+        assert_eq!(view["hostname"], hostname);
+    }
 }
 
 #[tokio::test]
-async fn the_size_can_be_changed_at_rest_only_and_the_policy_at_any_time() {
+async fn the_size_can_be_changed_at_rest_only_and_the_rest_at_any_time() {
     let nexus = TestNexus::with(Setup::one_sled()).await;
     let sled = &nexus.agents[0];
     sled.hold(json!({ "boot": true, "stop": true })).await;
@@ -60,7 +67,7 @@ async fn the_size_can_be_changed_at_rest_only_and_the_policy_at_any_time() {
     let creating = nexus.get("/v1/instances/db?project=demo").await.expect(200);
     assert_eq!(creating["run_state"], "creating");
     let id = creating["id"].as_str().unwrap();
-    only_policy_can_change(&nexus, id).await;
+    all_but_the_size_can_change(&nexus, id).await;
     gate.lift();
     assert_eq!(create.await.unwrap(), id);
 
@@ -70,18 +77,18 @@ async fn the_size_can_be_changed_at_rest_only_and_the_policy_at_any_time() {
         (vmm["state"] == "starting").then_some(())
     })
     .await;
-    only_policy_can_change(&nexus, id).await;
+    all_but_the_size_can_change(&nexus, id).await;
     sled.guest(&vmm, "booted").await;
     nexus.wait(id, is("running")).await;
     nexus.settled(id).await;
-    only_policy_can_change(&nexus, id).await;
+    all_but_the_size_can_change(&nexus, id).await;
     nexus.ask(id, "stop").await.expect(202);
     eventually("Nexus knows that the guest stops", async || {
         let vmm = nexus.database.row("SELECT state FROM vmm");
         (vmm["state"] == "stopping").then_some(())
     })
     .await;
-    only_policy_can_change(&nexus, id).await;
+    all_but_the_size_can_change(&nexus, id).await;
 
     sled.guest(&vmm, "halted").await;
     nexus.wait(id, is("stopped")).await;
@@ -106,6 +113,55 @@ async fn the_next_start_has_the_new_size() {
         assert_eq!(sled["reserved_hardware_threads"], ncpus);
         assert_eq!(sled["reserved_physical_ram"], gib * GIB);
     }
+}
+
+#[tokio::test]
+async fn the_next_start_has_the_new_hostname() {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    let sled = &nexus.agents[0];
+    let (id, vmm) = nexus.running("db", json!({})).await;
+    let hostname = |vmm: &str| {
+        sled.kept(vmm)["spec"]["hostname"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(hostname(&vmm), "db");
+
+    // While it runs: the guest goes on as it is, and a reboot is no start.
+    let change = json!({ "hostname": "while-it-ran" });
+    let changed = update(&nexus, &id, change).await.expect(200);
+    assert_eq!(changed["hostname"], "while-it-ran");
+    assert_eq!(changed["run_state"], "running");
+    nexus.ask(&id, "reboot").await.expect(202);
+    nexus.wait(&id, is("running")).await;
+    assert_eq!(hostname(&vmm), "db");
+
+    // What does not speak of it leaves it, be it absent or null.
+    for change in [json!({}), json!({ "hostname": null })] {
+        let view = update(&nexus, &id, change).await.expect(200);
+        assert_eq!(view["hostname"], "while-it-ran");
+    }
+
+    // The system's own start has it, too.
+    sled.guest(&vmm, "panic").await;
+    nexus
+        .wait(&id, |view| {
+            is("running")(view) && !view["time_last_auto_restarted"].is_null()
+        })
+        .await;
+    let again = nexus.vmm_of(&id).await;
+    assert_ne!(again, vmm);
+    assert_eq!(hostname(&again), "while-it-ran");
+
+    // At rest.
+    nexus.ask(&id, "stop").await.expect(202);
+    nexus.wait(&id, is("stopped")).await;
+    let change = json!({ "hostname": "At-Rest.example" });
+    let changed = update(&nexus, &id, change).await.expect(200);
+    assert_eq!(changed["hostname"], "At-Rest.example");
+    assert_eq!(changed["run_state"], "stopped");
+    nexus.ask(&id, "start").await.expect(202);
+    nexus.wait(&id, is("running")).await;
+    assert_eq!(hostname(&nexus.vmm_of(&id).await), "At-Rest.example");
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
@@ -190,6 +246,12 @@ async fn a_wrong_or_missing_value_is_refused_by_name_and_nothing_changes() {
         ("memory", json!(GIB / 2)),
         ("memory", json!(GIB + 1)),
         ("memory", json!(1537 * GIB)),
+        ("hostname", json!("")),
+        ("hostname", json!("under_score")),
+        ("hostname", json!("-dash")),
+        ("hostname", json!("dot..dot")),
+        ("hostname", json!("x".repeat(254))),
+        ("hostname", json!(1)),
         ("auto_restart_policy", json!("sometimes")),
         ("boot_disk", json!("a-disk")),
         ("cpu_platform", json!("amd_milan")),

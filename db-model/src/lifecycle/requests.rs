@@ -285,7 +285,8 @@ pub fn reboot(facts: &Facts) -> Result<crate::Vmm, Refusal> {
         .ok_or(Refusal::NotRunning)
 }
 
-/// A user changes it. The size only at rest, the policy at any time. What it
+/// A user changes it. The size only at rest, the hostname and the policy at
+/// any time; a guest that runs keeps its hostname until the next start. What it
 /// changes may let a failed start succeed, so it is tried again.
 ///
 /// # Errors
@@ -309,6 +310,9 @@ pub fn change(
     }
     let mut draft = Draft::new(facts);
     let new = &mut draft.instance;
+    if let Some(hostname) = &change.hostname {
+        new.hostname = hostname.clone();
+    }
     new.ncpus = change.ncpus;
     new.memory_bytes = change.memory;
     new.auto_restart_policy = change.auto_restart_policy;

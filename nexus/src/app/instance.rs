@@ -170,7 +170,8 @@ impl App {
         look.await
     }
 
-    /// Changes an instance: its size only at rest, its policy at any time.
+    /// Changes an instance: its size only at rest, its hostname and its policy
+    /// at any time.
     ///
     /// # Errors
     ///

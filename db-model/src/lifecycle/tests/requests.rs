@@ -264,20 +264,21 @@ fn room_that_is_freed_while_the_placement_is_asked_is_not_forgotten() {
     }
 }
 
-fn larger(world: &World) -> InstanceChange {
+fn as_it_is(world: &World) -> InstanceChange {
     InstanceChange {
-        ncpus: VcpuCount::new(4),
+        hostname: None,
+        ncpus: world.instance.ncpus,
         memory: world.instance.memory_bytes,
         auto_restart_policy: world.instance.auto_restart_policy,
     }
 }
 
+fn larger(world: &World) -> InstanceChange {
+    InstanceChange { ncpus: VcpuCount::new(4), ..as_it_is(world) }
+}
+
 fn restarts(world: &World, policy: AutoRestartPolicy) -> InstanceChange {
-    InstanceChange {
-        ncpus: world.instance.ncpus,
-        memory: world.instance.memory_bytes,
-        auto_restart_policy: Some(policy),
-    }
+    InstanceChange { auto_restart_policy: Some(policy), ..as_it_is(world) }
 }
 
 #[test]
@@ -295,6 +296,32 @@ fn the_size_changes_only_at_rest_and_a_failed_start_is_then_tried_anew() {
             (&[Deleted, DeletedAbandoned, Destroyed], DELETED),
         ],
     );
+}
+
+#[test]
+fn the_hostname_changes_at_any_time_and_a_failed_start_is_then_tried_anew() {
+    for situation in super::Situation::ALL {
+        let world = situation.world();
+        let facts = world.facts();
+        let renamed = InstanceChange {
+            hostname: Some("other.example".parse().unwrap()),
+            ..as_it_is(&world)
+        };
+        match requests::change(&facts, &renamed) {
+            Ok(changes) => {
+                let new = changes.instance.expect("a change");
+                assert_eq!(new.hostname.as_str(), "other.example");
+                assert_eq!(new.time_modified, facts.now);
+                assert_eq!(new.state, facts.instance.state);
+                let failed = new.state == InstanceState::Failed;
+                let allowed = new.auto_restart_enabled();
+                if failed && allowed {
+                    assert!(new.next_retry_at.is_some(), "{situation:?}");
+                }
+            }
+            Err(refusal) => assert_eq!(refusal, Refusal::Deleted),
+        }
+    }
 }
 
 #[test]
@@ -368,14 +395,13 @@ fn a_change_does_not_shorten_the_cooldown_after_a_run() {
 fn a_change_to_what_is_so_already_changes_nothing() {
     for situation in super::Situation::ALL {
         let world = situation.world();
-        let same = InstanceChange {
-            ncpus: world.instance.ncpus,
-            memory: world.instance.memory_bytes,
-            auto_restart_policy: world.instance.auto_restart_policy,
-        };
-        match requests::change(&world.facts(), &same) {
-            Ok(changes) => assert!(changes.is_empty(), "{situation:?}"),
-            Err(refusal) => assert_eq!(refusal, Refusal::Deleted),
+        let hostname = Some(world.instance.hostname.clone());
+        let named = InstanceChange { hostname, ..as_it_is(&world) };
+        for same in [as_it_is(&world), named] {
+            match requests::change(&world.facts(), &same) {
+                Ok(changes) => assert!(changes.is_empty(), "{situation:?}"),
+                Err(refusal) => assert_eq!(refusal, Refusal::Deleted),
+            }
         }
     }
 }

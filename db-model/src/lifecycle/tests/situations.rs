@@ -275,6 +275,7 @@ impl World {
 
     fn never_restart(self) -> World {
         let change = InstanceChange {
+            hostname: None,
             ncpus: self.instance.ncpus,
             memory: self.instance.memory_bytes,
             auto_restart_policy: Some(AutoRestartPolicy::Never),

@@ -223,6 +223,7 @@ impl Walk {
         let facts = world.facts();
         let attempt = world.attempt_id();
         let change = InstanceChange {
+            hostname: None,
             ncpus: world.instance.ncpus,
             memory: world.instance.memory_bytes,
             auto_restart_policy: world.instance.auto_restart_policy,

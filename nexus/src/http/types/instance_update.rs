@@ -1,7 +1,7 @@
 //! What shall change of an instance.
 
 use db_model::{
-    AutoRestartPolicy, ByteCount, InstanceChange, NameOrId, VcpuCount,
+    AutoRestartPolicy, ByteCount, Hostname, InstanceChange, NameOrId, VcpuCount,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -19,6 +19,10 @@ pub struct InstanceUpdate {
     /// Memory in bytes: 1 GiB to 1.5 TiB, in steps of 1 GiB. Changes only
     /// while it does not run.
     pub memory: ByteCount,
+    /// What the guest calls itself, from its next start on. Null, or not
+    /// there, means the hostname that it has.
+    #[serde(default)]
+    pub hostname: Option<Hostname>,
     /// Shall the system start it again when it fails? Null means that the
     /// system's default, `best_effort`, applies.
     pub auto_restart_policy: Nullable<AutoRestartPolicy>,
@@ -47,6 +51,7 @@ impl TryFrom<InstanceUpdate> for InstanceChange {
         refuse_if("multicast_groups", !groups.is_empty())?;
         refuse_if("enable_jumbo_frames", body.enable_jumbo_frames)?;
         Ok(Self {
+            hostname: body.hostname,
             ncpus: body.ncpus,
             memory: body.memory,
             auto_restart_policy: body.auto_restart_policy.0,
@@ -82,9 +87,11 @@ mod tests {
             json!({}),
             json!({ "multicast_groups": null, "enable_jumbo_frames": false }),
             json!({ "multicast_groups": [] }),
+            json!({ "hostname": null }),
         ] {
             let change = update(changes).expect("a valid body");
             assert_eq!(change.auto_restart_policy, None);
+            assert_eq!(change.hostname, None);
         }
     }
 

@@ -327,6 +327,7 @@ impl Product {
 
     pub(super) fn asks_for_restarts(&mut self, policy: AutoRestartPolicy) {
         let change = InstanceChange {
+            hostname: None,
             ncpus: self.instance.ncpus,
             memory: self.instance.memory_bytes,
             auto_restart_policy: Some(policy),
