@@ -3,7 +3,9 @@
 //! report comes in unless the test takes it in.
 
 use crate::nexus_process::SLED_SECRET;
-use crate::{Agent, AgentSettings, DEADLINE, Database, NexusProcess};
+use crate::{
+    Agent, AgentSettings, DEADLINE, Database, NexusProcess, eventually,
+};
 use chrono::{TimeDelta, Utc};
 use db_model::lifecycle::reports::Observation;
 use db_model::{
@@ -165,6 +167,25 @@ impl SagaBench {
 }
 
 impl Executor {
+    /// Takes over the sagas of dead processes, of which there are `sagas`. One
+    /// whose row is locked at that moment, by the last statement of whoever
+    /// ran it, is passed over: the next recovery finds it.
+    ///
+    /// # Panics
+    ///
+    /// It does not get them all, or one cannot be resumed.
+    pub async fn takes_over(&self, sagas: usize) {
+        let mut resumed = 0;
+        eventually("all sagas are taken over", async || {
+            let found = self.sagas.recover().await.unwrap();
+            assert_eq!(found.failed, 0);
+            resumed += found.resumed;
+            (resumed >= sagas).then_some(())
+        })
+        .await;
+        assert_eq!(resumed, sagas);
+    }
+
     /// Runs a saga to its end; which, and how it ended.
     ///
     /// # Panics

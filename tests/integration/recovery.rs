@@ -58,8 +58,7 @@ async fn all_that_a_dead_process_had_begun_is_finished_by_the_next() {
         dead.sagas.start::<Dying>(&params).await.unwrap();
     }
     let next = bench.executor(registry());
-    let found = next.sagas.recover().await.unwrap();
-    assert_eq!(found, Recovered { resumed: MANY, failed: 0 });
+    next.takes_over(MANY).await;
     assert!(next.sagas.close(DEADLINE).await);
     let many = i64::try_from(MANY).unwrap();
     let done = "SELECT COUNT(*) FROM saga WHERE state = 'done'";
@@ -120,8 +119,7 @@ async fn a_zombie_writes_nothing_and_says_that_it_is_one() {
     let (zombie, _saga, params) = at_the_sled(&bench).await;
 
     let other = bench.executor(registry());
-    let found = other.sagas.recover().await.unwrap();
-    assert_eq!(found, Recovered { resumed: 1, failed: 0 });
+    other.takes_over(1).await;
     assert!(other.sagas.close(DEADLINE).await);
     // The sled has more to say than is known here, were a zombie to pass it on.
     bench.agent.guest(&params.vmm_id.to_string(), "booted").await;
@@ -276,15 +274,13 @@ async fn a_saga_of_another_version_is_left_to_it() {
     let records = async || bench.datastore.saga_log(id).await.unwrap().len();
 
     let other = bench.executor(Wrap::default().registry::<OtherVersion>());
-    let found = other.sagas.recover().await.unwrap();
-    assert_eq!(found, Recovered { resumed: 1, failed: 0 });
+    other.takes_over(1).await;
     // steno's own first node is through, and ours has begun.
     eventually("it is taken up", async || (records().await == 3).then_some(()))
         .await;
 
     let ours = bench.executor(registry());
-    let found = ours.sagas.recover().await.unwrap();
-    assert_eq!(found, Recovered { resumed: 1, failed: 0 });
+    ours.takes_over(1).await;
     assert!(ours.sagas.close(DEADLINE).await);
     let view = view(&bench, params.instance_id).await;
     assert_eq!(view.instance.state, InstanceState::NoVmm);
