@@ -1,7 +1,9 @@
 //! The fleet's hosts, as operators see and set them.
 
 use harness::{Client, GIB, Setup, TestNexus, eventually, is};
+use reqwest::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 const SLEDS: &str = "/v1/system/hardware/sleds";
 
@@ -253,7 +255,7 @@ async fn an_expunged_sled_is_shown_as_such_and_cannot_be_opened_again() {
     let path = format!("/sleds/{sled}/expunge");
     let operator = nexus.process.internal_client();
     for _ in 0..2 {
-        operator.request(reqwest::Method::POST, &path, None).await.expect(204);
+        operator.request(Method::POST, &path, None).await.expect(204);
     }
     let shown = view(&nexus, sled).await;
     assert_eq!(shown["policy"], json!({ "kind": "expunged" }));
@@ -275,4 +277,138 @@ async fn an_expunged_sled_is_shown_as_such_and_cannot_be_opened_again() {
         .await;
     assert_eq!(instances(&nexus, sled).await, Vec::<Value>::new());
     assert_eq!(view(&nexus, sled).await["reserved_hardware_threads"], 0);
+}
+
+/// What a sled says of itself, right but for `changes`.
+fn registration(changes: Value) -> Value {
+    let mut body = json!({
+        "address": "127.0.0.1:9",
+        "serial": "s",
+        "part": "p",
+        "revision": 1,
+        "vcpus": 4,
+        "memory_bytes": 8 * GIB,
+        "storage_bytes": GIB,
+        "incarnation": Uuid::new_v4(),
+    });
+    let fields = body.as_object_mut().unwrap();
+    fields.extend(changes.as_object().unwrap().clone());
+    body
+}
+
+#[tokio::test]
+async fn a_sled_that_cannot_be_so_is_refused_by_the_field_s_name() {
+    let nexus = TestNexus::with(Setup::no_sled()).await;
+    let sled = Uuid::new_v4().to_string();
+    let inside = nexus.process.internal_client();
+    let (path, beat) =
+        (format!("/sleds/{sled}"), format!("/sleds/{sled}/heartbeat"));
+    let wrong = [
+        ("serial", json!(""), "1 to 63"),
+        ("serial", json!("x".repeat(64)), "1 to 63"),
+        ("serial", json!("a\u{0}b"), "control"),
+        ("serial", json!("a\nb"), "control"),
+        ("part", json!(""), "1 to 63"),
+        ("part", json!("\u{fc}".repeat(64)), "1 to 63"),
+        ("part", json!("a\u{7f}"), "control"),
+        ("address", json!("0.0.0.0:1"), "0.0.0.0:1"),
+        ("address", json!("[::]:1"), "[::]:1"),
+        ("address", json!("127.0.0.1:0"), "127.0.0.1:0"),
+        ("vcpus", json!(0), "0 is out of range"),
+        ("vcpus", json!(65_537), "from 1 to 65536"),
+        ("memory_bytes", json!(0), "0 is out of range"),
+        ("memory_bytes", json!(u64::MAX), "it must be from 1"),
+        ("storage_bytes", json!(u64::MAX), "it must be from 0"),
+    ];
+    for (field, value, why) in &wrong {
+        let body = registration(json!({ *field: value }));
+        let refused = inside.put(&path, body).await;
+        let message = refused.error(400, "InvalidValue");
+        assert!(message.starts_with(&format!("{field}: ")), "{message}");
+        assert!(message.contains(why), "{message}");
+    }
+    assert_eq!(nexus.get(SLEDS).await.expect(200)["items"], json!([]));
+
+    // One that is known changes nothing by what is wrong, either.
+    let widest = json!({
+        "serial": "\u{fc}".repeat(63),
+        "part": "x".repeat(63),
+        "vcpus": 65_536,
+    });
+    inside.put(&path, registration(widest)).await.expect(200);
+    let before = nexus.get(&format!("{SLEDS}/{sled}")).await.expect(200);
+    for (field, value, _) in &wrong {
+        let body = registration(json!({ *field: value }));
+        let refused = inside.post(&beat, body).await;
+        let message = refused.error(400, "InvalidValue");
+        assert!(message.starts_with(&format!("{field}: ")), "{message}");
+    }
+    let after = nexus.get(&format!("{SLEDS}/{sled}")).await.expect(200);
+    assert_eq!(after, before, "not even a heartbeat");
+}
+
+#[tokio::test]
+async fn a_heartbeat_of_a_sled_that_never_registered_says_so() {
+    let nexus = TestNexus::with(Setup::no_sled()).await;
+    let sled = Uuid::new_v4().to_string();
+    let inside = nexus.process.internal_client();
+    let path = format!("/sleds/{sled}/heartbeat");
+    let refused = inside.post(&path, registration(json!({}))).await;
+    let message = refused.error(404, "SLED_UNKNOWN");
+    assert!(message.contains(&sled), "{message}");
+    assert_eq!(nexus.get(SLEDS).await.expect(200)["items"], json!([]));
+
+    let register = format!("/sleds/{sled}");
+    inside.put(&register, registration(json!({}))).await.expect(200);
+    inside.post(&path, registration(json!({}))).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_report_is_taken_only_of_a_vmm_that_the_sled_was_given() {
+    let nexus = TestNexus::start().await;
+    let (id, vmm) = nexus.running("db", json!({})).await;
+    nexus.settled(&id).await;
+    let sled = nexus.agent_of(&vmm).await;
+    let other = nexus.agents.iter().find(|a| a.id != sled.id).unwrap();
+    let inside = nexus.process.internal_client();
+    let mut report = sled.vmms().await.remove(0);
+    assert_eq!(report["vmm_id"], vmm.as_str());
+    let generation = report["generation"].as_u64().unwrap();
+    assert!(generation > 1, "{report}");
+    let rows = || {
+        let vmm = nexus.database.row("SELECT state, generation FROM vmm");
+        (vmm, nexus.database.instance(&id))
+    };
+    let before = rows();
+
+    // An end, as the newest news: it would be seen if it were taken.
+    report["state"] = "destroyed".into();
+    report["end_reason"] = "guest_shutdown".into();
+    report["generation"] = (generation + 1).into();
+    let path = format!("/sleds/{}/vmms/{vmm}", other.id);
+    let refused = inside.put(&path, report.clone()).await;
+    refused.error(404, "NO_SUCH_VMM");
+    let path = format!("/sleds/{}/vmms/{vmm}", Uuid::new_v4());
+    let refused = inside.put(&path, report.clone()).await;
+    refused.error(404, "NO_SUCH_VMM");
+    let unknown = Uuid::new_v4().to_string();
+    let mut of_unknown = report.clone();
+    of_unknown["vmm_id"] = unknown.as_str().into();
+    let path = format!("/sleds/{}/vmms/{unknown}", sled.id);
+    let refused = inside.put(&path, of_unknown).await;
+    let message = refused.error(404, "NO_SUCH_VMM");
+    assert!(message.contains(&unknown), "{message}");
+
+    // Old news is taken, so that it is not told again, and is no news.
+    let path = format!("/sleds/{}/vmms/{vmm}", sled.id);
+    for old in [1, generation - 1, generation] {
+        report["generation"] = old.into();
+        inside.put(&path, report.clone()).await.expect(204);
+    }
+    assert_eq!(rows(), before);
+
+    // The same, once it is news.
+    report["generation"] = (generation + 1).into();
+    inside.put(&path, report.clone()).await.expect(204);
+    assert_ne!(rows(), before);
 }

@@ -13,6 +13,19 @@ use slog::info;
 
 const LIST: &str = "see the fleet's sleds";
 
+/// What the database has room for of a serial or a part number.
+const LABEL_MAX_CHARS: usize = 63;
+
+/// More than any host has, and far from what a sum over the fleet can hold;
+/// so are the next two.
+const VCPUS_MAX: u32 = 65_536;
+
+/// 1 PiB.
+const MEMORY_MAX: u64 = 1 << 50;
+
+/// 1 EiB.
+const STORAGE_MAX: u64 = 1 << 60;
+
 impl App {
     /// The fleet's sleds.
     ///
@@ -88,7 +101,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `Unavailable`.
+    /// `InvalidValue`: no sled can be as it says; `Unavailable`.
     pub async fn sled_register(
         &self,
         id: SledId,
@@ -101,7 +114,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`: it must register first.
+    /// `InvalidValue`, as when it registers; `NotFound`: it must register first.
     pub async fn sled_heartbeat(
         &self,
         id: SledId,
@@ -116,6 +129,7 @@ impl App {
         said: SledRegistration,
         new_too: bool,
     ) -> Result<SledStatus, Error> {
+        check(&said)?;
         let heard = self
             .datastore
             .sled_heard_from(facts(id, said), new_too)
@@ -195,4 +209,55 @@ fn facts(id: SledId, said: SledRegistration) -> SledFacts {
         storage_bytes: bytes(said.storage_bytes),
         incarnation: said.incarnation,
     }
+}
+
+/// Refuses what no sled can be, or what cannot be kept.
+fn check(said: &SledRegistration) -> Result<(), Error> {
+    check_label("serial", &said.serial)?;
+    check_label("part", &said.part)?;
+    let address = said.address;
+    if address.ip().is_unspecified() || address.port() == 0 {
+        return Err(Error::invalid_value(
+            "address",
+            format!(
+                "{address} is nowhere: it must be an IP address and a port \
+                 at which Nexus reaches the agent"
+            ),
+        ));
+    }
+    check_range("vcpus", said.vcpus.into(), 1, VCPUS_MAX.into())?;
+    check_range("memory_bytes", said.memory_bytes, 1, MEMORY_MAX)?;
+    check_range("storage_bytes", said.storage_bytes, 0, STORAGE_MAX)
+}
+
+fn check_label(field: &'static str, value: &str) -> Result<(), Error> {
+    let chars = value.chars().count();
+    let right = (1..=LABEL_MAX_CHARS).contains(&chars)
+        && !value.chars().any(char::is_control);
+    if right {
+        return Ok(());
+    }
+    let shown: String = value.chars().take(LABEL_MAX_CHARS + 1).collect();
+    Err(Error::invalid_value(
+        field,
+        format!(
+            "{shown:?} will not do: it must be 1 to {LABEL_MAX_CHARS} \
+             characters, none of them a control character"
+        ),
+    ))
+}
+
+fn check_range(
+    field: &'static str,
+    value: u64,
+    min: u64,
+    max: u64,
+) -> Result<(), Error> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid_value(
+        field,
+        format!("{value} is out of range: it must be from {min} to {max}"),
+    ))
 }
