@@ -272,9 +272,11 @@ impl Server {
 
     /// The lease is kept while sagas drain, and given back when nothing acts
     /// here any more: what is left is adopted at once.
-    async fn give_back_lease(&self) {
+    async fn give_back_lease(&mut self) {
         self.stop_lease.send_replace(true);
         self.renewing.abort();
+        // A renewal that is just being taken in must not come after the end.
+        let _ = (&mut self.renewing).await;
         self.lease.end();
         let given_back = self.datastore.lease_give_back(self.lease.id()).await;
         if let Err(error) = given_back {
