@@ -1,4 +1,4 @@
--- The schema as it is now: version 3. `nexus` applies this file to an empty
+-- The schema as it is now: version 4. `nexus` applies this file to an empty
 -- database; an older one takes the steps of the numbered folders instead.
 -- Both ways must end in the same catalog (tests/integration/schema.rs).
 --
@@ -61,6 +61,16 @@ CREATE TYPE intended_state AS ENUM (
     'running', 'stopped', 'guest_shutdown', 'destroyed'
 );
 
+CREATE TYPE affinity_group_kind AS ENUM ('affinity', 'anti_affinity');
+
+CREATE TYPE affinity_policy AS ENUM ('allow', 'fail');
+
+CREATE TYPE instance_cpu_platform AS ENUM (
+    'amd_milan', 'amd_turin', 'amd_turin_v2'
+);
+
+CREATE TYPE sled_cpu AS ENUM ('unknown', 'amd_milan', 'amd_turin');
+
 CREATE TABLE silo (
     id UUID PRIMARY KEY,
     name VARCHAR(63) NOT NULL,
@@ -72,6 +82,25 @@ CREATE TABLE silo (
 
 -- A silo's name is its own while it lives.
 CREATE UNIQUE INDEX silo_live_name ON silo (name) WHERE time_deleted IS NULL;
+
+-- What a silo may have at once, and what it has. The use is the sum of its
+-- reservations' sizes and of its allocated disks', kept by the same
+-- transactions. It may exceed a limit that was lowered since.
+CREATE TABLE silo_quota (
+    silo_id UUID PRIMARY KEY REFERENCES silo (id),
+    vcpus INT8 NOT NULL,
+    memory_bytes INT8 NOT NULL,
+    storage_bytes INT8 NOT NULL,
+    used_vcpus INT8 NOT NULL,
+    used_memory_bytes INT8 NOT NULL,
+    used_storage_bytes INT8 NOT NULL,
+    time_modified TIMESTAMPTZ NOT NULL,
+    CONSTRAINT silo_quota_not_negative CHECK (
+        vcpus >= 0 AND memory_bytes >= 0 AND storage_bytes >= 0),
+    CONSTRAINT silo_quota_use_not_negative CHECK (
+        used_vcpus >= 0 AND used_memory_bytes >= 0
+        AND used_storage_bytes >= 0)
+);
 
 CREATE TABLE silo_user (
     id UUID PRIMARY KEY,
@@ -139,13 +168,25 @@ CREATE TABLE sled (
     time_last_heartbeat TIMESTAMPTZ NOT NULL,
     time_created TIMESTAMPTZ NOT NULL,
     time_modified TIMESTAMPTZ NOT NULL,
+    -- As its agent says.
+    cpu sled_cpu NOT NULL DEFAULT 'unknown',
+    -- The sum of the local disks that are allocated here.
+    reserved_storage_bytes INT8 NOT NULL DEFAULT 0,
     -- No sled is ever overcommitted, whoever races whom.
     CONSTRAINT sled_vcpus_not_overcommitted
         CHECK (reserved_vcpus >= 0 AND reserved_vcpus <= vcpus),
     CONSTRAINT sled_memory_not_overcommitted
         CHECK (reserved_memory_bytes >= 0
-            AND reserved_memory_bytes <= memory_bytes)
+            AND reserved_memory_bytes <= memory_bytes),
+    CONSTRAINT sled_storage_not_overcommitted
+        CHECK (reserved_storage_bytes >= 0
+            AND reserved_storage_bytes <= storage_bytes)
 );
+
+-- Where a placement looks first: the sleds that take instances, by their room.
+CREATE INDEX sled_open_by_room
+    ON sled ((vcpus - reserved_vcpus), (memory_bytes - reserved_memory_bytes))
+    WHERE policy = 'in_service' AND provision_policy = 'provisionable';
 
 CREATE TABLE instance (
     id UUID PRIMARY KEY,
@@ -196,6 +237,8 @@ CREATE TABLE instance (
     view_gen INT8 NOT NULL,
 
     intended_state intended_state NOT NULL,
+    -- What its host's CPU must have; null: any will do.
+    cpu_platform instance_cpu_platform,
 
     CONSTRAINT instance_has_a_size CHECK (ncpus > 0 AND memory_bytes > 0),
     -- 'vmm' means: a VMM is linked.
@@ -289,6 +332,8 @@ CREATE TABLE sled_reservation (
     vcpus INT8 NOT NULL,
     memory_bytes INT8 NOT NULL,
     time_created TIMESTAMPTZ NOT NULL,
+    -- Whose quota is charged with it.
+    silo_id UUID REFERENCES silo (id),
     CONSTRAINT sled_reservation_has_a_size
         CHECK (vcpus > 0 AND memory_bytes > 0)
 );
@@ -299,6 +344,96 @@ CREATE UNIQUE INDEX sled_reservation_one_per_role
     ON sled_reservation (instance_id, role) WHERE role <> 'abandoned';
 
 CREATE INDEX sled_reservation_by_sled ON sled_reservation (sled_id);
+
+-- Instances that are to run on one sled (affinity), or on different ones
+-- (anti-affinity): always (fail), or if it can be (allow).
+CREATE TABLE affinity_group (
+    id UUID PRIMARY KEY,
+    project_id UUID NOT NULL REFERENCES project (id),
+    kind affinity_group_kind NOT NULL,
+    name VARCHAR(63) NOT NULL,
+    description VARCHAR(512) NOT NULL,
+    policy affinity_policy NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_modified TIMESTAMPTZ NOT NULL,
+    time_deleted TIMESTAMPTZ
+);
+
+-- A group's name is its own, among its kind, in its project while it lives.
+CREATE UNIQUE INDEX affinity_group_live_name
+    ON affinity_group (project_id, kind, name) WHERE time_deleted IS NULL;
+
+CREATE INDEX affinity_group_live_id
+    ON affinity_group (project_id, kind, id) WHERE time_deleted IS NULL;
+
+-- Gone with the group, and with the instance.
+CREATE TABLE affinity_group_member (
+    group_id UUID NOT NULL REFERENCES affinity_group (id),
+    instance_id UUID NOT NULL REFERENCES instance (id),
+    PRIMARY KEY (group_id, instance_id)
+);
+
+CREATE INDEX affinity_group_member_by_instance
+    ON affinity_group_member (instance_id, group_id);
+
+-- A member's VMM is on a sled, in the eyes of its group: made with the VMM's
+-- reservation, and gone with it, or with the membership.
+CREATE TABLE affinity_claim (
+    group_id UUID NOT NULL REFERENCES affinity_group (id),
+    vmm_id UUID NOT NULL REFERENCES sled_reservation (vmm_id),
+    instance_id UUID NOT NULL,
+    sled_id UUID NOT NULL,
+    -- The group is of anti-affinity, and means it.
+    exclusive BOOL NOT NULL,
+    PRIMARY KEY (group_id, vmm_id)
+);
+
+-- Of two that must not meet, the second stays out, whoever races whom.
+CREATE UNIQUE INDEX affinity_claim_exclusive
+    ON affinity_claim (group_id, sled_id) WHERE exclusive;
+
+CREATE INDEX affinity_claim_by_vmm ON affinity_claim (vmm_id);
+
+-- A local disk: blocks of one sled's own storage.
+CREATE TABLE disk (
+    id UUID PRIMARY KEY,
+    project_id UUID NOT NULL REFERENCES project (id),
+    name VARCHAR(63) NOT NULL,
+    description VARCHAR(512) NOT NULL,
+    size_bytes INT8 NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_modified TIMESTAMPTZ NOT NULL,
+    time_deleted TIMESTAMPTZ,
+    -- What it is attached to.
+    instance_id UUID REFERENCES instance (id),
+    -- Where its blocks are: null until an instance that it is attached to is
+    -- placed for the first time, and from then on where that instance must run.
+    sled_id UUID REFERENCES sled (id),
+    -- The VMM with which it was allocated. If that never runs, the blocks are
+    -- given back with it.
+    allocated_by UUID,
+    CONSTRAINT disk_has_a_size CHECK (size_bytes > 0),
+    CONSTRAINT disk_deleted_holds_nothing CHECK (
+        time_deleted IS NULL OR (instance_id IS NULL AND sled_id IS NULL)),
+    CONSTRAINT disk_allocated_whole
+        CHECK ((sled_id IS NULL) = (allocated_by IS NULL))
+);
+
+-- A disk's name is its own in its project until it is deleted.
+CREATE UNIQUE INDEX disk_live_name
+    ON disk (project_id, name) WHERE time_deleted IS NULL;
+
+CREATE INDEX disk_live_id
+    ON disk (project_id, id) WHERE time_deleted IS NULL;
+
+CREATE INDEX disk_by_instance
+    ON disk (instance_id, id) WHERE instance_id IS NOT NULL;
+
+CREATE INDEX disk_by_sled
+    ON disk (sled_id) WHERE sled_id IS NOT NULL;
+
+CREATE INDEX disk_by_allocation
+    ON disk (allocated_by) WHERE allocated_by IS NOT NULL;
 
 -- One attempt to start an instance: the record that a user reads.
 CREATE TABLE start_attempt (
@@ -396,4 +531,4 @@ CREATE TABLE nexus_lease (
         CHECK ((taken_by IS NULL) = (time_taken IS NULL))
 );
 
-INSERT INTO db_metadata (version) VALUES (3);
+INSERT INTO db_metadata (version) VALUES (4);

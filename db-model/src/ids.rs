@@ -111,6 +111,10 @@ typed_id! {
     ProjectId,
     /// Identifies an instance.
     InstanceId,
+    /// Identifies an affinity or anti-affinity group.
+    AffinityGroupId,
+    /// Identifies a disk.
+    DiskId,
     /// Identifies one run of an instance on a sled.
     VmmId,
     /// Identifies a host.

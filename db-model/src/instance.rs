@@ -2,7 +2,8 @@
 
 use crate::schema::instance;
 use crate::{
-    ByteCount, Hostname, InstanceId, Name, ProjectId, StartAttempt,
+    AffinityGroupId, ByteCount, DiskId, Hostname, InstanceCpuPlatform,
+    InstanceId, Name, NameOrId, NewDisk, ProjectId, StartAttempt,
     StartAttemptId, StartFailure, StartOutcome, VcpuCount, Vmm, VmmEndReason,
     VmmId,
 };
@@ -99,6 +100,7 @@ pub struct Instance {
     pub reconcile_last_error: Option<String>,
     pub view_gen: i64,
     pub intended_state: IntendedState,
+    pub cpu_platform: Option<InstanceCpuPlatform>,
 }
 
 impl Instance {
@@ -131,8 +133,37 @@ pub struct NewInstance {
     pub user_data: String,
     pub network_interfaces: serde_json::Value,
     pub auto_restart_policy: Option<AutoRestartPolicy>,
+    #[serde(default)]
+    pub cpu_platform: Option<InstanceCpuPlatform>,
+    /// The anti-affinity groups, of its project, that it joins.
+    #[serde(default)]
+    pub anti_affinity_groups: Vec<NameOrId>,
+    #[serde(default)]
+    pub disks: Vec<NewInstanceDisk>,
     /// Is it to run as soon as it exists?
     pub start: bool,
+}
+
+/// A disk that a new instance is to have.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum NewInstanceDisk {
+    /// One that is made with it.
+    Create(NewDisk),
+    /// One of its project.
+    Attach(Name),
+}
+
+/// What a new instance comes with, found by what its user said.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize,
+)]
+pub struct Joins {
+    /// The anti-affinity groups that it joins.
+    pub groups: Vec<AffinityGroupId>,
+    /// The disks that are made with it.
+    pub made: Vec<(DiskId, NewDisk)>,
+    /// The disks that were there, and are attached to it.
+    pub attached: Vec<DiskId>,
 }
 
 /// What a user changes of an instance: all of it is said each time, but for
@@ -145,6 +176,7 @@ pub struct InstanceChange {
     pub ncpus: VcpuCount,
     pub memory: ByteCount,
     pub auto_restart_policy: Option<AutoRestartPolicy>,
+    pub cpu_platform: Option<InstanceCpuPlatform>,
 }
 
 /// An instance with all that what a user sees of it is computed from.

@@ -7,6 +7,9 @@
 #[macro_use]
 mod sql_enum;
 
+mod affinity_group;
+mod cpu;
+mod disk;
 mod ids;
 mod instance;
 mod lease;
@@ -24,6 +27,9 @@ mod start_attempt;
 mod units;
 mod vmm;
 
+pub use affinity_group::*;
+pub use cpu::*;
+pub use disk::*;
 pub use ids::*;
 pub use instance::*;
 pub use lease::*;

@@ -273,6 +273,8 @@ mod tests {
             time_last_heartbeat: now(),
             time_created: now(),
             time_modified: now(),
+            cpu: crate::SledCpu::Unknown,
+            reserved_storage_bytes: ByteCount::ZERO,
         }
     }
 

@@ -105,6 +105,9 @@ mod tests {
             user_data: String::new(),
             network_interfaces: serde_json::Value::Null,
             auto_restart_policy: None,
+            cpu_platform: None,
+            anti_affinity_groups: Vec::new(),
+            disks: Vec::new(),
             start: true,
         };
         let (id, project) = (InstanceId(ID), ProjectId(ID));

@@ -3,7 +3,7 @@
 #![expect(missing_docs, reason = "dbinit.sql says what each column means")]
 
 /// The version of the schema that this code speaks.
-pub const SCHEMA_VERSION: i64 = 3;
+pub const SCHEMA_VERSION: i64 = 4;
 
 diesel::table! {
     use diesel::sql_types::*;
@@ -32,6 +32,22 @@ diesel::table! {
         time_created -> Timestamptz,
         time_modified -> Timestamptz,
         time_deleted -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    silo_quota (silo_id) {
+        silo_id -> Uuid,
+        vcpus -> Int8,
+        memory_bytes -> Int8,
+        storage_bytes -> Int8,
+        used_vcpus -> Int8,
+        used_memory_bytes -> Int8,
+        used_storage_bytes -> Int8,
+        time_modified -> Timestamptz,
     }
 }
 
@@ -99,6 +115,8 @@ diesel::table! {
         time_last_heartbeat -> Timestamptz,
         time_created -> Timestamptz,
         time_modified -> Timestamptz,
+        cpu -> SledCpuSql,
+        reserved_storage_bytes -> Int8,
     }
 }
 
@@ -139,6 +157,7 @@ diesel::table! {
         reconcile_last_error -> Nullable<Text>,
         view_gen -> Int8,
         intended_state -> IntendedStateSql,
+        cpu_platform -> Nullable<InstanceCpuPlatformSql>,
     }
 }
 
@@ -177,6 +196,66 @@ diesel::table! {
         vcpus -> Int8,
         memory_bytes -> Int8,
         time_created -> Timestamptz,
+        silo_id -> Nullable<Uuid>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    affinity_group (id) {
+        id -> Uuid,
+        project_id -> Uuid,
+        kind -> AffinityGroupKindSql,
+        name -> Text,
+        description -> Text,
+        policy -> AffinityPolicySql,
+        time_created -> Timestamptz,
+        time_modified -> Timestamptz,
+        time_deleted -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    affinity_group_member (group_id, instance_id) {
+        group_id -> Uuid,
+        instance_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    affinity_claim (group_id, vmm_id) {
+        group_id -> Uuid,
+        vmm_id -> Uuid,
+        instance_id -> Uuid,
+        sled_id -> Uuid,
+        exclusive -> Bool,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    disk (id) {
+        id -> Uuid,
+        project_id -> Uuid,
+        name -> Text,
+        description -> Text,
+        size_bytes -> Int8,
+        time_created -> Timestamptz,
+        time_modified -> Timestamptz,
+        time_deleted -> Nullable<Timestamptz>,
+        instance_id -> Nullable<Uuid>,
+        sled_id -> Nullable<Uuid>,
+        allocated_by -> Nullable<Uuid>,
     }
 }
 
@@ -253,19 +332,26 @@ diesel::table! {
 }
 
 diesel::joinable!(project -> silo (silo_id));
+diesel::joinable!(silo_quota -> silo (silo_id));
 diesel::joinable!(silo_user -> silo (silo_id));
 diesel::joinable!(api_token -> silo_user (silo_user_id));
+diesel::joinable!(affinity_group_member -> affinity_group (group_id));
 diesel::joinable!(instance -> project (project_id));
 diesel::joinable!(vmm -> sled (sled_id));
 diesel::joinable!(start_attempt -> instance (instance_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    affinity_claim,
+    affinity_group,
+    affinity_group_member,
     api_token,
+    disk,
     instance,
     nexus_lease,
     project,
     saga,
     silo,
+    silo_quota,
     silo_user,
     sled,
     sled_reservation,

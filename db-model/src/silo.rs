@@ -1,9 +1,9 @@
 //! Tenants, their users, and the tokens that speak for the users.
 
-use crate::schema::{api_token, silo, silo_user};
-use crate::{ApiTokenId, Name, SiloId, SiloUserId};
+use crate::schema::{api_token, silo, silo_quota, silo_user};
+use crate::{ApiTokenId, ByteCount, Name, SiloId, SiloUserId};
 use chrono::{DateTime, Utc};
-use diesel::{Insertable, Queryable, Selectable};
+use diesel::{Insertable, Queryable, QueryableByName, Selectable};
 
 /// A tenant. Nothing of one silo is seen by another.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
@@ -16,6 +16,58 @@ pub struct Silo {
     pub time_created: DateTime<Utc>,
     pub time_modified: DateTime<Utc>,
     pub time_deleted: Option<DateTime<Utc>>,
+}
+
+/// What a silo may have at once, and what it has.
+#[derive(
+    Clone,
+    Debug,
+    PartialEq,
+    Eq,
+    Queryable,
+    QueryableByName,
+    Selectable,
+    Insertable,
+)]
+#[diesel(table_name = silo_quota)]
+#[expect(missing_docs, reason = "dbinit.sql says what each column means")]
+pub struct SiloQuota {
+    pub silo_id: SiloId,
+    pub vcpus: i64,
+    pub memory_bytes: ByteCount,
+    pub storage_bytes: ByteCount,
+    pub used_vcpus: i64,
+    pub used_memory_bytes: ByteCount,
+    pub used_storage_bytes: ByteCount,
+    pub time_modified: DateTime<Utc>,
+}
+
+impl SiloQuota {
+    /// A quota that is not felt, for a silo that was given none: 10^9 vCPUs,
+    /// and 1 EiB of memory and of storage, which are numbers that a client in
+    /// JavaScript can hold.
+    pub fn unfelt(silo_id: SiloId, now: DateTime<Utc>) -> SiloQuota {
+        let exbibyte = ByteCount::from_gib(1 << 30);
+        SiloQuota {
+            silo_id,
+            vcpus: 1_000_000_000,
+            memory_bytes: exbibyte,
+            storage_bytes: exbibyte,
+            used_vcpus: 0,
+            used_memory_bytes: ByteCount::ZERO,
+            used_storage_bytes: ByteCount::ZERO,
+            time_modified: now,
+        }
+    }
+}
+
+/// What changes of a quota; `None` leaves as it is.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct SiloQuotaChange {
+    pub vcpus: Option<i64>,
+    pub memory: Option<ByteCount>,
+    pub storage: Option<ByteCount>,
 }
 
 /// A user of a silo.

@@ -1,7 +1,9 @@
 //! Sleds: the hosts.
 
 use crate::schema::sled;
-use crate::{ByteCount, InstanceId, Name, RunState, SledId, VcpuCount};
+use crate::{
+    ByteCount, InstanceId, Name, RunState, SledCpu, SledId, VcpuCount,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{Insertable, Queryable, QueryableByName, Selectable};
 use uuid::Uuid;
@@ -47,6 +49,8 @@ pub struct Sled {
     pub time_last_heartbeat: DateTime<Utc>,
     pub time_created: DateTime<Utc>,
     pub time_modified: DateTime<Utc>,
+    pub cpu: SledCpu,
+    pub reserved_storage_bytes: ByteCount,
 }
 
 /// How long a sled may be silent before what it last said counts as

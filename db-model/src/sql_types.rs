@@ -52,3 +52,19 @@ pub struct SagaStateSql;
 #[derive(Clone, Copy, Debug, SqlType, QueryId)]
 #[diesel(postgres_type(name = "intended_state"))]
 pub struct IntendedStateSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "affinity_group_kind"))]
+pub struct AffinityGroupKindSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "affinity_policy"))]
+pub struct AffinityPolicySql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "instance_cpu_platform"))]
+pub struct InstanceCpuPlatformSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "sled_cpu"))]
+pub struct SledCpuSql;

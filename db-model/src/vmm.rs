@@ -1,7 +1,7 @@
 //! VMMs: one run of an instance on a sled.
 
 use crate::schema::{sled_reservation, vmm};
-use crate::{ByteCount, InstanceId, SledId, StartAttemptId, VmmId};
+use crate::{ByteCount, InstanceId, SiloId, SledId, StartAttemptId, VmmId};
 use chrono::{DateTime, Utc};
 use diesel::{AsChangeset, Insertable, Queryable, QueryableByName, Selectable};
 
@@ -214,4 +214,5 @@ pub struct SledReservation {
     pub vcpus: i64,
     pub memory_bytes: ByteCount,
     pub time_created: DateTime<Utc>,
+    pub silo_id: Option<SiloId>,
 }

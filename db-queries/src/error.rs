@@ -2,6 +2,7 @@
 
 use crate::FenceError;
 use db_model::lifecycle::Refusal;
+use db_model::{MAX_GROUP_MEMBERS, MAX_INSTANCE_DISKS, MAX_INSTANCE_GROUPS};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 /// Why nothing was changed.
@@ -16,6 +17,12 @@ pub enum Error {
     /// Something is in it still.
     #[error("it is not empty")]
     NotEmpty,
+    /// It is somebody else's at the moment: a disk another instance's.
+    #[error("it is in use")]
+    InUse,
+    /// There are as many as there may be.
+    #[error("too many: {0}")]
+    TooMany(Limit),
     /// The rules of the lifecycle forbid it.
     #[error("refused")]
     Refused(#[source] Refusal),
@@ -36,6 +43,32 @@ pub enum Error {
     Internal(#[source] DieselError),
 }
 
+/// How many there may be of something.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    thiserror::Error,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// Members of a group.
+    #[error("a group has at most {MAX_GROUP_MEMBERS} members")]
+    GroupMembers,
+    /// Groups of an instance.
+    #[error(
+        "an instance is in at most {MAX_INSTANCE_GROUPS} groups of each kind"
+    )]
+    InstanceGroups,
+    /// Disks of an instance.
+    #[error("an instance has at most {MAX_INSTANCE_DISKS} disks")]
+    InstanceDisks,
+}
+
 impl Error {
     /// May the same transaction succeed if it is run again at once?
     pub(crate) fn retryable(&self) -> bool {
@@ -49,6 +82,8 @@ impl Error {
             | Error::NotFound
             | Error::AlreadyExists
             | Error::NotEmpty
+            | Error::InUse
+            | Error::TooMany(_)
             | Error::Refused(_)
             | Error::NoRoom
             | Error::SagaUnfinished
@@ -101,7 +136,9 @@ impl From<DieselError> for Error {
                     "silo_live_name"
                     | "silo_user_live_external_id"
                     | "project_live_name"
-                    | "instance_live_name",
+                    | "instance_live_name"
+                    | "affinity_group_live_name"
+                    | "disk_live_name",
                 ),
             ) => Error::AlreadyExists,
             (true, Some("saga_one_unfinished")) => Error::SagaUnfinished,

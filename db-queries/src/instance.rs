@@ -1,12 +1,14 @@
 //! Instances: what users ask of them, what sagas do to them, how they look.
 
-use crate::{ById, ByNameOrId, DataStore, Error, Page, fence};
+use crate::{
+    ById, ByNameOrId, DataStore, Error, Page, affinity_group, disk, fence,
+};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Refusal, requests, steps};
 use db_model::schema::{instance, project, sled, start_attempt, vmm};
 use db_model::{
     Fence, Instance, InstanceChange, InstanceId, InstanceState, InstanceView,
-    Name, NewInstance, ProjectId, SagaId, SiloUserId, StartAttempt,
+    Joins, Name, NewInstance, ProjectId, SagaId, SiloUserId, StartAttempt,
     StartAttemptId, Vmm,
 };
 use diesel::dsl::sql;
@@ -156,16 +158,19 @@ impl DataStore {
         .await
     }
 
-    /// The create saga's first step: the instance, and with it the attempt to
-    /// start it. Idempotent by id. Locks out the project's deletion.
+    /// The create saga's first step: the instance, what it comes with, and the
+    /// attempt to start it. Idempotent by id. Locks out the project's deletion.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the project is gone; `AlreadyExists`: the name is taken.
+    /// `NotFound`: the project is gone, or a group or a disk is; `InUse`: a disk
+    /// is attached elsewhere; `TooMany`; `AlreadyExists`: the name is taken, or
+    /// a new disk's.
     pub async fn instance_insert(
         &self,
         fence: Fence,
         new: NewInstance,
+        joins: Joins,
         id: InstanceId,
         project_id: ProjectId,
         attempt: Option<(StartAttemptId, SiloUserId)>,
@@ -193,6 +198,21 @@ impl DataStore {
                 diesel::insert_into(start_attempt::table)
                     .values(attempt)
                     .execute(conn)?;
+            }
+            // In one order, so that two who join the same do not deadlock.
+            let mut groups = joins.groups.clone();
+            groups.sort_unstable();
+            for group in &groups {
+                affinity_group::join(conn, id, project_id, *group)?;
+            }
+            for (made, new) in &joins.made {
+                disk::insert(conn, project_id, *made, new, now)?;
+            }
+            for disk in joins.made.iter().map(|(id, _)| id) {
+                disk::attach(conn, id, project_id, *disk)?;
+            }
+            for disk in &joins.attached {
+                disk::attach(conn, id, project_id, *disk)?;
             }
             Ok(())
         })

@@ -7,10 +7,13 @@
 //! share (a sled's sums) are changed by guarded statements under constraints.
 //! Both hold at READ COMMITTED, so no transaction here needs more.
 //!
-//! Locks are taken in one order: saga, instance, VMM, attempt, sled. Other
-//! instances than the locked one are only touched with SKIP LOCKED.
+//! Locks are taken in one order: saga, instance, affinity groups, disks, VMM,
+//! attempt, sled, quota. Other instances than the locked one are only touched
+//! with SKIP LOCKED.
 
+mod affinity_group;
 mod attempts_ended;
+mod disk;
 mod error;
 mod fence;
 mod instance;
@@ -32,7 +35,7 @@ mod transaction;
 mod vmm;
 
 pub use attempts_ended::{AttemptEnded, AttemptsEnded};
-pub use error::Error;
+pub use error::{Error, Limit};
 pub use fence::FenceError;
 pub use migrate::{
     MigrateError, Migrated, migrate, migrations, schema_version,

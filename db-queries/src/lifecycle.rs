@@ -1,13 +1,13 @@
 //! The transaction in which every change of an instance is made: lock, read
 //! the facts, decide (purely), write.
 
-use crate::{AttemptEnded, DataStore, Error, fence};
+use crate::{AttemptEnded, DataStore, Error, affinity_group, disk, fence};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Facts, ReservationFate};
 use db_model::schema::{instance, sled, sled_reservation, start_attempt, vmm};
 use db_model::{
-    ByteCount, Fence, Instance, InstanceId, ReservationRole, SledId,
-    SledPolicy, SledProvisionPolicy, SledReservation, StartAttempt,
+    ByteCount, Fence, Instance, InstanceId, InstanceState, ReservationRole,
+    SledId, SledPolicy, SledProvisionPolicy, SledReservation, StartAttempt,
     StartReason, Vmm, VmmId,
 };
 use diesel::result::Error as DieselError;
@@ -64,7 +64,7 @@ impl DataStore {
                 }
                 let facts = lock(conn, id)?;
                 let (changes, answer) = decide(conn, &facts)?;
-                write(conn, &changes)?;
+                write(conn, &facts, &changes)?;
                 Ok((
                     answer,
                     changes.attempt.as_ref().and_then(AttemptEnded::of),
@@ -131,7 +131,11 @@ fn linked_to<T>(row: QueryResult<T>) -> Result<T, Error> {
 }
 
 /// Writes a transition's changes.
-fn write(conn: &mut PgConnection, changes: &Changes) -> Result<(), Error> {
+fn write(
+    conn: &mut PgConnection,
+    facts: &Facts,
+    changes: &Changes,
+) -> Result<(), Error> {
     if let Some(row) = &changes.attempt {
         diesel::update(start_attempt::table.find(row.id))
             .set(row)
@@ -152,6 +156,9 @@ fn write(conn: &mut PgConnection, changes: &Changes) -> Result<(), Error> {
     }
     if let Some(row) = &changes.instance {
         diesel::update(instance::table.find(row.id)).set(row).execute(conn)?;
+        if facts.instance.time_deleted.is_none() && row.time_deleted.is_some() {
+            deleted(conn, &facts.instance)?;
+        }
     }
     match changes.reservation {
         Some((vmm, ReservationFate::Release)) => release(conn, vmm)?,
@@ -169,6 +176,16 @@ fn write(conn: &mut PgConnection, changes: &Changes) -> Result<(), Error> {
         wake_next(conn, held.sled_id)?;
     }
     Ok(())
+}
+
+/// A deleted instance is in no group and has no disk. What was made with it, if
+/// it never came to be, goes with it.
+fn deleted(conn: &mut PgConnection, was: &Instance) -> Result<(), Error> {
+    affinity_group::leave_all(conn, was.id)?;
+    if was.state == InstanceState::Creating {
+        disk::delete_made_with(conn, was.id, was.time_created)?;
+    }
+    disk::detach_all(conn, was.id)
 }
 
 /// Takes room on a sled, if it is there and the sled takes instances: one

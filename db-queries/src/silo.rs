@@ -1,8 +1,8 @@
 //! Silos, their users and tokens.
 
 use crate::{DataStore, Error};
-use db_model::schema::{api_token, silo, silo_user};
-use db_model::{ApiToken, Silo, SiloId, SiloUser, SiloUserId};
+use db_model::schema::{api_token, silo, silo_quota, silo_user};
+use db_model::{ApiToken, Silo, SiloId, SiloQuota, SiloUser, SiloUserId};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
     OptionalExtension, QueryDsl, RunQueryDsl, SelectableHelper,
@@ -71,7 +71,8 @@ impl DataStore {
         .await
     }
 
-    /// The silo of this name, made if it is not there.
+    /// The silo of this name, made if it is not there, with a quota that it
+    /// does not feel.
     pub async fn silo_ensure(&self, row: Silo) -> Result<Silo, Error> {
         self.transaction(move |conn| {
             let there: Option<Silo> = silo::table
@@ -82,10 +83,16 @@ impl DataStore {
                 .optional()?;
             match there {
                 Some(there) => Ok(there),
-                None => Ok(diesel::insert_into(silo::table)
-                    .values(&row)
-                    .returning(Silo::as_returning())
-                    .get_result(conn)?),
+                None => {
+                    let made = diesel::insert_into(silo::table)
+                        .values(&row)
+                        .returning(Silo::as_returning())
+                        .get_result(conn)?;
+                    diesel::insert_into(silo_quota::table)
+                        .values(SiloQuota::unfelt(row.id, row.time_created))
+                        .execute(conn)?;
+                    Ok(made)
+                }
             }
         })
         .await

@@ -7,8 +7,8 @@ use db_model::schema::{
     instance, nexus_lease, project, silo, sled, sled_reservation, vmm,
 };
 use db_model::{
-    Instance, Name, ReservationRole, Sled, SledId, SledInstance, SledPolicy,
-    SledProvisionPolicy, Vmm, run_state,
+    Instance, Name, ReservationRole, Sled, SledCpu, SledId, SledInstance,
+    SledPolicy, SledProvisionPolicy, Vmm, run_state,
 };
 use diesel::dsl::sql;
 use diesel::sql_types::{Timestamptz, Uuid as SqlUuid};
@@ -31,6 +31,7 @@ pub struct SledFacts {
     pub vcpus: i64,
     pub memory_bytes: i64,
     pub storage_bytes: i64,
+    pub cpu: SledCpu,
     pub incarnation: Uuid,
 }
 
@@ -85,6 +86,8 @@ impl DataStore {
             let vcpus = facts.vcpus.max(old.reserved_vcpus);
             let memory =
                 facts.memory_bytes.max(old.reserved_memory_bytes.to_i64());
+            let storage =
+                facts.storage_bytes.max(old.reserved_storage_bytes.to_i64());
             diesel::update(sled::table.find(facts.id))
                 .set((
                     sled::time_last_heartbeat.eq(now),
@@ -98,12 +101,15 @@ impl DataStore {
                         &memory.to_string(),
                     )),
                     sled::storage_bytes.eq(sql::<diesel::sql_types::BigInt>(
-                        &facts.storage_bytes.to_string(),
+                        &storage.to_string(),
                     )),
+                    sled::cpu.eq(facts.cpu),
                 ))
                 .execute(conn)?;
-            let grown = vcpus > old.vcpus || memory > old.memory_bytes.to_i64();
-            if news || grown {
+            let grown = vcpus > old.vcpus
+                || memory > old.memory_bytes.to_i64()
+                || storage > old.storage_bytes.to_i64();
+            if news || grown || facts.cpu != old.cpu {
                 wake_waiting(conn, facts.id)?;
             }
             Ok(HeardFrom { expunged, news })
@@ -315,6 +321,8 @@ fn insert(
         time_last_heartbeat: at,
         time_created: at,
         time_modified: at,
+        cpu: facts.cpu,
+        reserved_storage_bytes: db_model::ByteCount::ZERO,
     };
     diesel::insert_into(sled::table).values(&row).execute(conn)?;
     Ok(())

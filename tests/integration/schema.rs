@@ -208,11 +208,15 @@ async fn the_enums_of_rust_are_those_of_sql_value_by_value() {
         };
     }
     let mut in_rust: Vec<(String, Vec<&str>)> = enums![
+        AffinityGroupKind,
+        AffinityPolicy,
         AutoRestartPolicy,
+        InstanceCpuPlatform,
         InstanceState,
         IntendedState,
         ReservationRole,
         SagaState,
+        SledCpu,
         SledPolicy,
         SledProvisionPolicy,
         StartFailureKind,

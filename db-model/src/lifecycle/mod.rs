@@ -289,5 +289,7 @@ fn reservation(instance: &Instance, vmm: &Vmm) -> SledReservation {
         vcpus: instance.ncpus.to_i64(),
         memory_bytes: instance.memory_bytes,
         time_created: vmm.time_created,
+        // The reservation finds it.
+        silo_id: None,
     }
 }

@@ -59,6 +59,7 @@ pub fn create(
         } else {
             IntendedState::Stopped
         },
+        cpu_platform: new.cpu_platform,
     };
     (instance, attempt)
 }
@@ -285,7 +286,7 @@ pub fn reboot(facts: &Facts) -> Result<crate::Vmm, Refusal> {
         .ok_or(Refusal::NotRunning)
 }
 
-/// A user changes it. The size only at rest, the hostname and the policy at
+/// A user changes it. The size and the CPU only at rest, the hostname and the policy at
 /// any time; a guest that runs keeps its hostname until the next start. What it
 /// changes may let a failed start succeed, so it is tried again.
 ///
@@ -300,8 +301,8 @@ pub fn change(
     if old.time_deleted.is_some() {
         return Err(Refusal::Deleted);
     }
-    let resized =
-        (old.ncpus, old.memory_bytes) != (change.ncpus, change.memory);
+    let resized = (old.ncpus, old.memory_bytes, old.cpu_platform)
+        != (change.ncpus, change.memory, change.cpu_platform);
     let at_rest = old.active_vmm_id.is_none()
         && facts.attempt.is_none()
         && old.state != InstanceState::Creating;
@@ -315,6 +316,7 @@ pub fn change(
     }
     new.ncpus = change.ncpus;
     new.memory_bytes = change.memory;
+    new.cpu_platform = change.cpu_platform;
     new.auto_restart_policy = change.auto_restart_policy;
     if new == old {
         return Ok(Changes::default());

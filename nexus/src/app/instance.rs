@@ -10,7 +10,7 @@ use crate::sleds::{Reach, ReachError, reported};
 use db_model::lifecycle::Refusal;
 use db_model::lifecycle::reports::Observation;
 use db_model::{
-    InstanceChange, InstanceId, InstanceView, NameOrId, NewInstance,
+    InstanceChange, InstanceId, InstanceView, Joins, NameOrId, NewInstance,
     StartAttemptId, Vmm,
 };
 use db_queries::{ByNameOrId, DataStore, Page};
@@ -81,6 +81,7 @@ impl App {
             attempt: new
                 .start
                 .then(|| (StartAttemptId::new_v4(), opctx.user_id)),
+            joins: Joins::default(),
             new,
         };
         let saga = self

@@ -207,6 +207,7 @@ fn facts(id: SledId, said: SledRegistration) -> SledFacts {
         vcpus: i64::from(said.vcpus),
         memory_bytes: bytes(said.memory_bytes),
         storage_bytes: bytes(said.storage_bytes),
+        cpu: db_model::SledCpu::Unknown,
         incarnation: said.incarnation,
     }
 }

@@ -266,6 +266,9 @@ mod tests {
         change: impl FnOnce(&mut InstanceView, db_model::StartAttempt),
     ) -> InstanceView {
         let new = NewInstance {
+            cpu_platform: None,
+            anti_affinity_groups: Vec::new(),
+            disks: Vec::new(),
             name: "db".parse().expect("a name"),
             description: String::new(),
             hostname: "db".parse().expect("a hostname"),

@@ -450,6 +450,8 @@ fn label(outcome: &Result<(), SagaFailure>) -> &'static str {
         Err(
             SagaFailure::AlreadyExists
             | SagaFailure::NotFound
+            | SagaFailure::InUse
+            | SagaFailure::TooMany { .. }
             | SagaFailure::Overtaken
             | SagaFailure::Start(_),
         ) => undone,

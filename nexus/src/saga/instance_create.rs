@@ -4,14 +4,13 @@
 //!    destroyed; its name is free. Apart from the next node, since steno does
 //!    not undo the node that failed, and that may have inserted it.
 //! 2. `insert`: the row, `creating`, and with `start` the pending attempt with
-//!    it, so that the wish to start cannot be lost between two sagas.
+//!    it, so that the wish to start cannot be lost between two sagas; its groups
+//!    and its disks, too.
 //! 3. `finish`: `creating` becomes `no_vmm`. The reconciler does the rest.
-//!
-//! Disks, addresses and the like will be made in between.
 
 use super::{Node, NodeError, Saga, SagaContext};
 use db_model::{
-    InstanceId, NewInstance, ProjectId, SiloUserId, StartAttemptId,
+    InstanceId, Joins, NewInstance, ProjectId, SiloUserId, StartAttemptId,
 };
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
@@ -26,6 +25,8 @@ pub struct Params {
     pub instance_id: InstanceId,
     pub project_id: ProjectId,
     pub new: NewInstance,
+    #[serde(default)]
+    pub joins: Joins,
     /// With `start`: the first attempt, and who asked.
     pub attempt: Option<(StartAttemptId, SiloUserId)>,
 }
@@ -71,6 +72,7 @@ async fn insert(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         .instance_insert(
             cx.fence,
             p.new,
+            p.joins,
             p.instance_id,
             p.project_id,
             p.attempt,

@@ -99,22 +99,23 @@ impl Saga for InstanceStart {
         failure: SagaFailure,
     ) -> BoxFuture<'static, Result<(), Error>> {
         async move {
-            let staged =
-                match failure {
-                    SagaFailure::Start(staged) => *staged,
-                    // Whoever overtook it has ended the attempt, or the saga finds
-                    // that it never had it.
-                    SagaFailure::Overtaken => return Ok(()),
-                    SagaFailure::Internal { chain } => StagedFailure {
-                        failure: StartFailure::internal(cx.fence.saga_id),
-                        internal_error: chain,
-                    },
-                    other @ (SagaFailure::AlreadyExists
-                    | SagaFailure::NotFound) => StagedFailure {
-                        failure: StartFailure::internal(cx.fence.saga_id),
-                        internal_error: format!("{other:?}"),
-                    },
-                };
+            let staged = match failure {
+                SagaFailure::Start(staged) => *staged,
+                // Whoever overtook it has ended the attempt, or the saga finds
+                // that it never had it.
+                SagaFailure::Overtaken => return Ok(()),
+                SagaFailure::Internal { chain } => StagedFailure {
+                    failure: StartFailure::internal(cx.fence.saga_id),
+                    internal_error: chain,
+                },
+                other @ (SagaFailure::AlreadyExists
+                | SagaFailure::NotFound
+                | SagaFailure::InUse
+                | SagaFailure::TooMany { .. }) => StagedFailure {
+                    failure: StartFailure::internal(cx.fence.saga_id),
+                    internal_error: format!("{other:?}"),
+                },
+            };
             cx.datastore
                 .start_attempt_stage(cx.fence, p.attempt_id, staged)
                 .await

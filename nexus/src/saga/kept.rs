@@ -46,6 +46,10 @@ pub fn kept_failure(data: &Value) -> String {
         Some(SagaFailure::NotFound) => {
             "what it builds on is not there any more".to_string()
         }
+        Some(SagaFailure::InUse) => {
+            "a disk was attached to another instance".to_string()
+        }
+        Some(SagaFailure::TooMany { limit }) => limit.to_string(),
         Some(SagaFailure::Overtaken) => {
             "a later request has overtaken it".to_string()
         }

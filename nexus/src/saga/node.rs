@@ -3,7 +3,7 @@
 use super::SagaContext;
 use crate::error::chain;
 use db_model::{StagedFailure, StartFailure, kept_error};
-use db_queries::{Error, FenceError};
+use db_queries::{Error, FenceError, Limit};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,13 @@ pub enum SagaFailure {
     AlreadyExists,
     /// What it builds on is not there any more.
     NotFound,
+    /// What it was to have is another's.
+    InUse,
+    /// There would be too many of something.
+    TooMany {
+        /// Of what.
+        limit: Limit,
+    },
     /// A later request has overtaken it: there is nothing to say.
     Overtaken,
     /// The instance cannot start, for this reason.
@@ -76,6 +83,8 @@ impl SagaFailure {
             }
             other @ (SagaFailure::AlreadyExists
             | SagaFailure::NotFound
+            | SagaFailure::InUse
+            | SagaFailure::TooMany { .. }
             | SagaFailure::Overtaken) => other,
         }
     }
@@ -118,6 +127,8 @@ pub(super) fn judge(context: &SagaContext, error: NodeError) -> Verdict {
             Verdict::Halt
         }
         Error::AlreadyExists => Verdict::Fail(SagaFailure::AlreadyExists),
+        Error::InUse => Verdict::Fail(SagaFailure::InUse),
+        Error::TooMany(limit) => Verdict::Fail(SagaFailure::TooMany { limit }),
         Error::NotFound => Verdict::Fail(SagaFailure::NotFound),
         Error::Refused(refusal) => {
             info!(context.log, "the saga was overtaken"; "by" => %refusal);

@@ -1,7 +1,7 @@
 //! Instances, made and unmade by sagas as they are.
 
 use db_model::{
-    AutoRestartPolicy, ByteCount, InstanceId, InstanceView, NewInstance,
+    AutoRestartPolicy, ByteCount, InstanceId, InstanceView, Joins, NewInstance,
     StartAttemptId, VcpuCount, VmmId,
 };
 use harness::{AgentSettings, SagaBench, eventually, name};
@@ -33,6 +33,9 @@ pub(crate) fn to_create(bench: &SagaBench) -> instance_create::Params {
         instance_id: InstanceId::new_v4(),
         project_id: bench.project,
         new: NewInstance {
+            cpu_platform: None,
+            anti_affinity_groups: Vec::new(),
+            disks: Vec::new(),
             name: name("proof"),
             description: String::new(),
             hostname: "proof".parse().unwrap(),
@@ -43,6 +46,7 @@ pub(crate) fn to_create(bench: &SagaBench) -> instance_create::Params {
             auto_restart_policy: Some(AutoRestartPolicy::Never),
             start: true,
         },
+        joins: Joins::default(),
         attempt: Some((StartAttemptId::new_v4(), bench.user)),
     }
 }

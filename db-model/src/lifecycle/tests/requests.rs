@@ -269,6 +269,7 @@ fn as_it_is(world: &World) -> InstanceChange {
         hostname: None,
         ncpus: world.instance.ncpus,
         memory: world.instance.memory_bytes,
+        cpu_platform: None,
         auto_restart_policy: world.instance.auto_restart_policy,
     }
 }

@@ -278,6 +278,7 @@ impl World {
             hostname: None,
             ncpus: self.instance.ncpus,
             memory: self.instance.memory_bytes,
+            cpu_platform: None,
             auto_restart_policy: Some(AutoRestartPolicy::Never),
         };
         let changes = requests::change(&self.facts(), &change).unwrap();

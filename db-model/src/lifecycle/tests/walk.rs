@@ -226,6 +226,7 @@ impl Walk {
             hostname: None,
             ncpus: world.instance.ncpus,
             memory: world.instance.memory_bytes,
+            cpu_platform: None,
             auto_restart_policy: world.instance.auto_restart_policy,
         };
         match event {

@@ -41,6 +41,9 @@ impl World {
             user_data: String::new(),
             network_interfaces: serde_json::json!({ "type": "none" }),
             auto_restart_policy: None,
+            cpu_platform: None,
+            anti_affinity_groups: Vec::new(),
+            disks: Vec::new(),
             start,
         };
         let attempt = StartAttemptId(Uuid::from_u128(3));

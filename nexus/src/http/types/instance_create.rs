@@ -99,6 +99,9 @@ impl TryFrom<InstanceCreate> for NewInstance {
             user_data: body.user_data,
             auto_restart_policy: body.auto_restart_policy,
             network_interfaces: body.network_interfaces.into_kept()?,
+            cpu_platform: None,
+            anti_affinity_groups: Vec::new(),
+            disks: Vec::new(),
             start: body.start,
         })
     }

@@ -55,6 +55,7 @@ impl TryFrom<InstanceUpdate> for InstanceChange {
             ncpus: body.ncpus,
             memory: body.memory,
             auto_restart_policy: body.auto_restart_policy.0,
+            cpu_platform: None,
         })
     }
 }

@@ -149,6 +149,9 @@ impl Product {
         let now = "2026-01-02T03:04:05Z".parse().unwrap();
         let id = Uuid::from_u128;
         let new = NewInstance {
+            cpu_platform: None,
+            anti_affinity_groups: Vec::new(),
+            disks: Vec::new(),
             name: "db".parse().unwrap(),
             description: String::new(),
             hostname: "db".parse().unwrap(),
@@ -327,6 +330,7 @@ impl Product {
 
     pub(super) fn asks_for_restarts(&mut self, policy: AutoRestartPolicy) {
         let change = InstanceChange {
+            cpu_platform: None,
             hostname: None,
             ncpus: self.instance.ncpus,
             memory: self.instance.memory_bytes,

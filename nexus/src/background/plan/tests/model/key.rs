@@ -151,6 +151,7 @@ impl<'a> Naming<'a> {
 
     fn instance(&self, instance: &Instance, to: &mut Key) {
         let Instance {
+            cpu_platform: _,
             id: _,
             project_id: _,
             name: _,

@@ -1,0 +1,1 @@
+CREATE TYPE affinity_policy AS ENUM ('allow', 'fail');

@@ -1,0 +1,1 @@
+ALTER TABLE sled ADD COLUMN IF NOT EXISTS cpu sled_cpu NOT NULL DEFAULT 'unknown';

@@ -1,0 +1,2 @@
+ALTER TABLE sled
+    ADD COLUMN IF NOT EXISTS reserved_storage_bytes INT8 NOT NULL DEFAULT 0;

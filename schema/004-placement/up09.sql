@@ -1,0 +1,2 @@
+ALTER TABLE instance
+    ADD COLUMN IF NOT EXISTS cpu_platform instance_cpu_platform;

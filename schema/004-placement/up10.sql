@@ -1,0 +1,2 @@
+ALTER TABLE sled_reservation
+    ADD COLUMN IF NOT EXISTS silo_id UUID REFERENCES silo (id);
