@@ -1,8 +1,8 @@
 //! Start attempts: the record that a user reads.
 
-use crate::placement::Shortfall;
+use crate::placement::Account;
 use crate::schema::start_attempt;
-use crate::{ByteCount, InstanceId, SagaId, SiloUserId, StartAttemptId, VmmId};
+use crate::{InstanceId, SagaId, SiloUserId, StartAttemptId, VmmId};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{AsChangeset, Insertable, Queryable, QueryableByName, Selectable};
 use schemars::JsonSchema;
@@ -69,18 +69,19 @@ sql_enum! {
 }
 
 impl StartFailureKind {
-    /// Is it for want of a sled with room, so that more room may end it?
-    pub fn is_about_room(self) -> bool {
+    /// Is it for want of a place, so that a change of the fleet, of a group or
+    /// of a quota may end it?
+    pub fn is_about_placement(self) -> bool {
         match self {
             StartFailureKind::InsufficientCapacity
-            | StartFailureKind::NoSledInService => true,
-            StartFailureKind::AntiAffinity
+            | StartFailureKind::NoSledInService
+            | StartFailureKind::AntiAffinity
             | StartFailureKind::Affinity
             | StartFailureKind::AffinityConflict
             | StartFailureKind::CpuPlatform
             | StartFailureKind::LocalStorage
-            | StartFailureKind::QuotaExceeded
-            | StartFailureKind::ImageOrDiskUnavailable
+            | StartFailureKind::QuotaExceeded => true,
+            StartFailureKind::ImageOrDiskUnavailable
             | StartFailureKind::HostRejected
             | StartFailureKind::HostUnreachable
             | StartFailureKind::BootFailed
@@ -100,7 +101,7 @@ pub enum StartFailureDetails {
     #[default]
     None,
     /// The placement's account.
-    Placement(Shortfall),
+    Placement(Account),
     /// What the host said.
     Host {
         /// The host's own sentence.
@@ -114,12 +115,10 @@ pub enum StartFailureDetails {
 }
 
 impl StartFailureDetails {
-    /// The size that was asked for, where that is said.
-    fn requested(&self) -> Option<(u32, ByteCount)> {
+    /// The placement's account, where that is what there is.
+    fn account(&self) -> Option<&Account> {
         match self {
-            StartFailureDetails::Placement(shortfall) => {
-                Some((shortfall.requested_vcpus, shortfall.requested_memory))
-            }
+            StartFailureDetails::Placement(account) => Some(account),
             StartFailureDetails::None
             | StartFailureDetails::Host { .. }
             | StartFailureDetails::Incident { .. } => None,
@@ -143,11 +142,16 @@ pub struct StartFailure {
 impl StartFailure {
     /// Does who has read this one know what `later` says? Yes, though there is
     /// a little more room by now, or less; no, if it is another kind, has
-    /// another prospect, or is about another size of the instance.
+    /// another prospect, is about another size of the instance, or if other
+    /// groups or disks are in the way.
     pub fn tells_as_much_as(&self, later: &StartFailure) -> bool {
+        let accounts = (self.details.account(), later.details.account());
         self.kind == later.kind
             && self.transient == later.transient
-            && self.details.requested() == later.details.requested()
+            && match accounts {
+                (Some(told), Some(later)) => told.tells_as_much_as(later),
+                (told, later) => told.is_none() == later.is_none(),
+            }
     }
 
     /// A failure inside the system. The user gets the incident's id and
@@ -374,38 +378,40 @@ pub fn retry_backoff(failed_starts: i64) -> TimeDelta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::placement::{BestSled, Excluded};
+    use crate::placement::{Amounts, Ask, Quota, SledRoom, explain};
+    use crate::{ByteCount, SledCpu, SledId, SledPolicy, SledProvisionPolicy};
 
-    /// A placement's refusal of so many vCPUs by a sled of which so many are
-    /// free.
-    fn refusal(
-        requested: u32,
-        free: u32,
-        fits_an_empty_sled: bool,
-    ) -> StartFailure {
-        Shortfall {
-            requested_vcpus: requested,
-            requested_memory: ByteCount::GIB,
-            sleds_considered: 1,
-            excluded: Excluded { vcpus: 1, ..Excluded::default() },
-            best_sled: Some(BestSled {
-                free_vcpus: free,
-                free_memory: ByteCount::GIB,
-                short_vcpus: requested - free,
-                short_memory: ByteCount::ZERO,
-            }),
-            fits_an_empty_sled,
-        }
-        .into_failure()
+    /// A placement's refusal of so many vCPUs by a sled of so many, of which so
+    /// many are free.
+    fn refusal(requested: i64, free: i64, of: i64) -> StartFailure {
+        let amounts = |vcpus| Amounts { vcpus, memory: 1 << 40, storage: 0 };
+        let ask = Ask {
+            vcpus: requested,
+            memory: ByteCount::GIB,
+            cpu_platform: None,
+            groups: Vec::new(),
+            disks: Vec::new(),
+            quota: Quota { limit: amounts(99), used: Amounts::default() },
+        };
+        let sled = SledRoom {
+            id: SledId(uuid::Uuid::nil()),
+            policy: SledPolicy::InService,
+            provision_policy: SledProvisionPolicy::Provisionable,
+            silent: false,
+            cpu: SledCpu::Unknown,
+            total: amounts(of),
+            reserved: Amounts { vcpus: of - free, ..Amounts::default() },
+        };
+        explain(&ask, &[sled], &[]).expect("too little is free")
     }
 
     #[test]
     fn a_reason_is_told_anew_when_it_is_another_and_not_for_a_little_room() {
-        let told = refusal(8, 2, true);
-        assert!(told.tells_as_much_as(&refusal(8, 7, true)));
+        let told = refusal(8, 2, 16);
+        assert!(told.tells_as_much_as(&refusal(8, 7, 16)));
         for later in [
-            refusal(9, 2, true),
-            refusal(8, 2, false),
+            refusal(9, 2, 16),
+            refusal(8, 2, 7),
             StartFailure::host_unreachable(),
         ] {
             assert!(!told.tells_as_much_as(&later), "{later:?}");

@@ -22,9 +22,11 @@ mod lifecycle;
 mod migrate;
 mod operator;
 mod pagination;
+mod placement;
 mod pool;
 mod project;
 mod reconcile;
+mod reservation;
 mod retention;
 mod saga;
 mod saga_store;
@@ -33,6 +35,7 @@ mod sled;
 mod start_attempt;
 mod transaction;
 mod vmm;
+mod waiting;
 
 pub use attempts_ended::{AttemptEnded, AttemptsEnded};
 pub use error::{Error, Limit};
@@ -45,6 +48,7 @@ pub use operator::{
     SledLoad, Unsettled,
 };
 pub use pagination::{ById, ByNameOrId, ByTime, Page};
+pub use placement::{Imagined, PlacementCase};
 pub use pool::{Connections, PoolSettings};
 pub use reconcile::{Claimed, Unfinished};
 pub use retention::Pruned;

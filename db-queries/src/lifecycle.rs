@@ -1,27 +1,21 @@
 //! The transaction in which every change of an instance is made: lock, read
 //! the facts, decide (purely), write.
 
-use crate::{AttemptEnded, DataStore, Error, affinity_group, disk, fence};
+use crate::{
+    AttemptEnded, DataStore, Error, affinity_group, disk, fence, reservation,
+};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Facts, ReservationFate};
-use db_model::schema::{instance, sled, sled_reservation, start_attempt, vmm};
+use db_model::schema::{instance, start_attempt, vmm};
 use db_model::{
-    ByteCount, Fence, Instance, InstanceId, InstanceState, ReservationRole,
-    SledId, SledPolicy, SledProvisionPolicy, SledReservation, StartAttempt,
-    StartReason, Vmm, VmmId,
+    Fence, Instance, InstanceId, InstanceState, StartAttempt, StartReason, Vmm,
 };
 use diesel::result::Error as DieselError;
-use diesel::sql_types::{BigInt, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Timestamptz, Uuid as SqlUuid};
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, OptionalExtension, PgConnection,
-    QueryDsl, QueryResult, QueryableByName, RunQueryDsl, SelectableHelper,
-    sql_query,
+    ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName,
+    RunQueryDsl, SelectableHelper, sql_query,
 };
-
-/// Starts that freed room wakes at most: enough to use what one VMM leaves of a
-/// sled, and few enough not to race each other in vain. Each of them that gets
-/// room wakes others, so that as many are on their way while there is room.
-const WOKEN_AT_ONCE: i64 = 8;
 
 #[derive(QueryableByName)]
 struct Locked {
@@ -29,12 +23,6 @@ struct Locked {
     instance: Instance,
     #[diesel(sql_type = Timestamptz)]
     now: DateTime<Utc>,
-}
-
-#[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
 }
 
 impl DataStore {
@@ -144,12 +132,8 @@ fn write(
     if let Some(row) = &changes.new_attempt {
         diesel::insert_into(start_attempt::table).values(row).execute(conn)?;
     }
-    if let Some((row, held)) = &changes.new_vmm {
-        reserve(conn, held)?;
+    if let Some((row, _)) = &changes.new_vmm {
         diesel::insert_into(vmm::table).values(row).execute(conn)?;
-        diesel::insert_into(sled_reservation::table)
-            .values(held)
-            .execute(conn)?;
     }
     if let Some(row) = &changes.vmm {
         diesel::update(vmm::table.find(row.id)).set(row).execute(conn)?;
@@ -160,22 +144,23 @@ fn write(
             deleted(conn, &facts.instance)?;
         }
     }
-    match changes.reservation {
-        Some((vmm, ReservationFate::Release)) => release(conn, vmm)?,
-        Some((vmm, ReservationFate::Abandon)) => {
-            diesel::update(sled_reservation::table.find(vmm))
-                .set(sled_reservation::role.eq(ReservationRole::Abandoned))
-                .execute(conn)?;
+    // What many share is taken last, and so is held for the shortest time.
+    if let Some((_, held)) = &changes.new_vmm {
+        reservation::reserve(conn, &facts.instance, held)?;
+        let attempt = changes.attempt.as_ref();
+        if attempt.is_some_and(|a| a.reason == StartReason::AutoRestart) {
+            reservation::wake_who_is_next(conn, held)?;
         }
-        None => (),
     }
-    if let (Some((_, held)), Some(attempt)) =
-        (&changes.new_vmm, &changes.attempt)
-        && attempt.reason == StartReason::AutoRestart
-    {
-        wake_next(conn, held.sled_id)?;
+    match changes.reservation {
+        Some((vmm, ReservationFate::Release)) => {
+            reservation::release(conn, vmm)
+        }
+        Some((vmm, ReservationFate::Abandon)) => {
+            reservation::abandon(conn, vmm)
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A deleted instance is in no group and has no disk. What was made with it, if
@@ -186,108 +171,4 @@ fn deleted(conn: &mut PgConnection, was: &Instance) -> Result<(), Error> {
         disk::delete_made_with(conn, was.id, was.time_created)?;
     }
     disk::detach_all(conn, was.id)
-}
-
-/// Takes room on a sled, if it is there and the sled takes instances: one
-/// guarded statement on the sled's own sums.
-fn reserve(
-    conn: &mut PgConnection,
-    held: &SledReservation,
-) -> Result<(), Error> {
-    let reserved = diesel::update(sled::table.find(held.sled_id))
-        .filter(sled::policy.eq(SledPolicy::InService))
-        .filter(sled::provision_policy.eq(SledProvisionPolicy::Provisionable))
-        .filter(
-            (sled::reserved_vcpus + held.vcpus).le(sled::vcpus).and(
-                (sled::reserved_memory_bytes + held.memory_bytes.to_i64())
-                    .le(sled::memory_bytes),
-            ),
-        )
-        .set((
-            sled::reserved_vcpus.eq(sled::reserved_vcpus + held.vcpus),
-            sled::reserved_memory_bytes
-                .eq(sled::reserved_memory_bytes + held.memory_bytes.to_i64()),
-        ))
-        .execute(conn)?;
-    if reserved == 1 { Ok(()) } else { Err(Error::NoRoom) }
-}
-
-/// Gives back what a VMM held, and wakes who waited for it.
-fn release(conn: &mut PgConnection, vmm: VmmId) -> Result<(), Error> {
-    let held: Option<(SledId, i64, ByteCount)> =
-        diesel::delete(sled_reservation::table.find(vmm))
-            .returning((
-                sled_reservation::sled_id,
-                sled_reservation::vcpus,
-                sled_reservation::memory_bytes,
-            ))
-            .get_result(conn)
-            .optional()?;
-    let Some((sled_id, vcpus, memory)) = held else { return Ok(()) };
-    diesel::update(sled::table.find(sled_id))
-        .set((
-            sled::reserved_vcpus.eq(sled::reserved_vcpus - vcpus),
-            sled::reserved_memory_bytes
-                .eq(sled::reserved_memory_bytes - memory.to_i64()),
-        ))
-        .execute(conn)?;
-    wake_waiting(conn, sled_id)
-}
-
-/// Has failed starts looked at that wait for room and that this sled could
-/// take: at most a few, longest waiting first. Whether there is room for them,
-/// the look finds out. Those that are locked at this moment are passed over:
-/// whoever holds them looks at them, or is about to have them looked at.
-pub(crate) fn wake_waiting(
-    conn: &mut PgConnection,
-    sled: SledId,
-) -> Result<(), Error> {
-    wake(conn, sled, WOKEN_AT_ONCE)
-}
-
-/// A start of the system's own has got room on a sled, and there may be more.
-/// Those that look for room already count among those to be woken: were they
-/// not, each start would wake eight more, and all who wait would run for the
-/// room of a few. One is woken in any case: those may all be held back.
-fn wake_next(conn: &mut PgConnection, sled: SledId) -> Result<(), Error> {
-    let looking: Count = sql_query(
-        "SELECT count(*) AS n FROM start_attempt \
-         WHERE outcome = 'pending' AND reason = 'auto_restart' \
-           AND vmm_id IS NULL",
-    )
-    .get_result(conn)?;
-    wake(conn, sled, (WOKEN_AT_ONCE - looking.n).max(1))
-}
-
-fn wake(
-    conn: &mut PgConnection,
-    sled: SledId,
-    limit: i64,
-) -> Result<(), Error> {
-    sql_query(
-        "UPDATE instance \
-         SET reconcile_at = clock_timestamp() \
-         WHERE id IN ( \
-             SELECT i.id \
-             FROM instance i \
-             JOIN start_attempt a ON a.id = i.latest_start_attempt_id \
-             JOIN sled s ON s.id = $1 \
-             WHERE i.state = 'failed' \
-               AND i.failed_starts > 0 \
-               AND (i.auto_restart_policy IS NULL \
-                    OR i.auto_restart_policy = 'best_effort') \
-               AND a.failure_kind IN \
-                   ('insufficient_capacity', 'no_sled_in_service') \
-               AND s.policy = 'in_service' \
-               AND s.provision_policy = 'provisionable' \
-               AND i.ncpus <= s.vcpus - s.reserved_vcpus \
-               AND i.memory_bytes <= s.memory_bytes - s.reserved_memory_bytes \
-             ORDER BY i.time_state_updated, i.id \
-             LIMIT $2 \
-             FOR UPDATE OF i SKIP LOCKED)",
-    )
-    .bind::<SqlUuid, _>(sled)
-    .bind::<BigInt, _>(limit)
-    .execute(conn)?;
-    Ok(())
 }

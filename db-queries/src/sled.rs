@@ -1,11 +1,9 @@
 //! Sleds: registered by their agents, set by operators.
 
-use crate::lifecycle::wake_waiting;
+use crate::waiting::wake_room;
 use crate::{ById, DataStore, Error, Page};
 use chrono::{DateTime, Utc};
-use db_model::schema::{
-    instance, nexus_lease, project, silo, sled, sled_reservation, vmm,
-};
+use db_model::schema::{instance, project, silo, sled, sled_reservation, vmm};
 use db_model::{
     Instance, Name, ReservationRole, Sled, SledCpu, SledId, SledInstance,
     SledPolicy, SledProvisionPolicy, Vmm, run_state,
@@ -78,7 +76,7 @@ impl DataStore {
                     return Err(Error::NotFound);
                 }
                 insert(conn, &facts)?;
-                wake_waiting(conn, facts.id)?;
+                wake_room(conn, facts.id)?;
                 return Ok(HeardFrom { expunged: false, news: true });
             };
             let expunged = old.policy == SledPolicy::Expunged;
@@ -110,35 +108,9 @@ impl DataStore {
                 || memory > old.memory_bytes.to_i64()
                 || storage > old.storage_bytes.to_i64();
             if news || grown || facts.cpu != old.cpu {
-                wake_waiting(conn, facts.id)?;
+                wake_room(conn, facts.id)?;
             }
             Ok(HeardFrom { expunged, news })
-        })
-        .await
-    }
-
-    /// All sleds, for a placement. A sled's silence counts only from when
-    /// there was somebody to listen: after an outage of ours or of the
-    /// database, each has its time to be heard again.
-    pub async fn sled_all(&self) -> Result<(Vec<Sled>, DateTime<Utc>), Error> {
-        self.run(|conn| {
-            let mut sleds: Vec<Sled> =
-                sled::table.select(Sled::as_select()).load(conn)?;
-            let (listening_since, now): (Option<DateTime<Utc>>, DateTime<Utc>) =
-                nexus_lease::table
-                    .filter(nexus_lease::taken_by.is_null())
-                    .filter(nexus_lease::lease_expires.gt(diesel::dsl::now))
-                    .select((
-                        diesel::dsl::min(nexus_lease::steady_since),
-                        sql::<Timestamptz>("clock_timestamp()"),
-                    ))
-                    .first(conn)?;
-            for sled in &mut sleds {
-                let heard = sled.time_last_heartbeat;
-                sled.time_last_heartbeat =
-                    listening_since.map_or(heard, |t| heard.max(t));
-            }
-            Ok((sleds, now))
         })
         .await
     }
@@ -266,7 +238,7 @@ impl DataStore {
                 ))
                 .execute(conn)?;
             if old.1 != policy && policy == SledProvisionPolicy::Provisionable {
-                wake_waiting(conn, id)?;
+                wake_room(conn, id)?;
             }
             Ok(old.1)
         })

@@ -66,6 +66,9 @@ INSERT INTO silo
 SELECT md5('silo-' || n)::UUID, 'silo-' || n, '', now(), now(), NULL
 FROM generate_series(0, 9) n;
 
+INSERT INTO silo_quota
+SELECT id, 1000000, 1 << 60, 1 << 60, 0, 0, 0, now() FROM silo;
+
 INSERT INTO silo_user
 SELECT md5('user-' || n)::UUID, md5('silo-' || n % 10)::UUID, 'user-' || n,
     FALSE, now(), now(), NULL
@@ -191,15 +194,15 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     database.try_sql(&FILL.replace("1 <<", "1::INT8 <<")).unwrap();
     let mut counters = Counters::of(&database);
 
+    let instances: Vec<InstanceId> = ids(&database, "instance", 2);
     // It is seen when a method scans: this one does, and may.
     let seen = counters
-        .reads(async |db, _| {
-            db.sled_all().await.unwrap();
+        .reads(async |db, n| {
+            db.placement_case(instances[n]).await.unwrap();
         })
         .await;
     assert_eq!(seen["sled"].scans, i64::try_from(CALLS).unwrap());
 
-    let instances: Vec<InstanceId> = ids(&database, "instance", 2);
     let projects: Vec<ProjectId> = ids(&database, "project", 0);
     let silos: Vec<SiloId> = ids(&database, "silo", 0);
     let vmms: Vec<VmmId> = ids(&database, "vmm", 2);
@@ -290,6 +293,11 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
         let page = Page { by: ById { after: None }, limit: LIMIT };
         let list = db.sled_instance_list(sled, page).await.unwrap();
         assert_eq!(list.len(), 25);
+    });
+    probe!("placement_ask", |db, n| {
+        let ask = db.placement_ask(instances[n]).await.unwrap();
+        assert_eq!(ask.vcpus, 2);
+        db.placement_candidates(&ask).await.unwrap();
     });
     probe!("vmm_live_on_sled", |db, _n| {
         let live = db.vmm_live_on_sled(sled, None, LIMIT).await.unwrap();

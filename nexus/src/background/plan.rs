@@ -47,7 +47,7 @@ pub enum Step {
     Retry,
     /// Its retry is planned for later, or not at all. If it is room that it
     /// waits for and there is some now, retry at once.
-    CheckRoom,
+    CheckPlace,
 }
 
 /// What to do, and when to look again if nothing stamps the instance before.
@@ -229,7 +229,7 @@ impl Step {
             Step::Retry => "Ask the placement, and open an attempt if that \
                  says yes: it failed to start, and its retry is due."
                 .to_string(),
-            Step::CheckRoom => format!(
+            Step::CheckPlace => format!(
                 "Look whether there is room for it now, if it is room that it \
                  failed for, and then open an attempt: {}.",
                 match instance.next_retry_at {
@@ -420,10 +420,10 @@ fn rest(facts: &Facts, held: bool, soon: Option<DateTime<Utc>>) -> Next {
                     false => (Some(Step::Restart), soon),
                 },
                 Some(later) => {
-                    (failed_to_start.then_some(Step::CheckRoom), Some(later))
+                    (failed_to_start.then_some(Step::CheckPlace), Some(later))
                 }
                 None if failed_to_start => {
-                    (Some(Step::CheckRoom), Some(facts.now + PERMANENT_LOOK))
+                    (Some(Step::CheckPlace), Some(facts.now + PERMANENT_LOOK))
                 }
                 None => (None, None),
             }

@@ -17,7 +17,7 @@ use crate::sleds::{Reach, ReachError, Sleds, reported, unregistered};
 use chrono::TimeDelta;
 use db_model::lifecycle::Facts;
 use db_model::lifecycle::reports::{Answer, Observation};
-use db_model::placement::{Demand, choose};
+use db_model::placement::starts;
 use db_model::{
     InstanceId, SledId, StartAttemptId, StartFailure, VmmId, VmmState,
 };
@@ -256,7 +256,7 @@ impl Reconciler {
             }
             Step::Restart => self.open_attempt(instance.id).await,
             Step::Retry => self.retry(facts).await,
-            Step::CheckRoom => self.check_room(facts).await,
+            Step::CheckPlace => self.check_place(facts).await,
         }
     }
 
@@ -310,7 +310,7 @@ impl Reconciler {
     /// fails is how users are told.
     async fn retry(&self, facts: &Facts) -> Result<(), LookError> {
         let Facts { instance, .. } = facts;
-        let Some(refusal) = self.no_room(facts).await? else {
+        let Some(refusal) = self.no_place(facts).await? else {
             return self.open_attempt(instance.id).await;
         };
         let told = self.told(instance.id).await?;
@@ -329,11 +329,11 @@ impl Reconciler {
     /// Whoever frees room stamps who waits for it, which leads here; and so
     /// does an attempt's own end, since room that was freed while it was under
     /// way has passed it by.
-    async fn check_room(&self, facts: &Facts) -> Result<(), LookError> {
+    async fn check_place(&self, facts: &Facts) -> Result<(), LookError> {
         let Facts { instance, .. } = facts;
         let told = self.told(instance.id).await?;
-        if !told.is_some_and(|told| told.kind.is_about_room())
-            || self.no_room(facts).await?.is_some()
+        if !told.is_some_and(|told| told.kind.is_about_placement())
+            || self.no_place(facts).await?.is_some()
         {
             return Ok(());
         }
@@ -343,17 +343,17 @@ impl Reconciler {
     }
 
     /// Why the placement would refuse the instance now, if it would.
-    async fn no_room(
+    async fn no_place(
         &self,
         facts: &Facts,
     ) -> Result<Option<StartFailure>, LookError> {
-        let demand = Demand {
-            vcpus: facts.instance.ncpus.to_i64(),
-            memory: facts.instance.memory_bytes,
-        };
-        let (sleds, now) = self.datastore.sled_all().await?;
-        let refused = choose(demand, &sleds, now).err();
-        Ok(refused.map(|shortfall| shortfall.into_failure()))
+        let id = facts.instance.id;
+        let ask = self.datastore.placement_ask(id).await?;
+        let sleds = self.datastore.placement_candidates(&ask).await?;
+        if starts(&ask, &sleds) {
+            return Ok(None);
+        }
+        Ok(self.datastore.placement_case(id).await?.explain())
     }
 
     /// What its user reads of why the instance does not start.

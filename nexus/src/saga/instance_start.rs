@@ -22,7 +22,7 @@ use super::{Node, NodeError, Saga, SagaContext, SagaFailure};
 use crate::error::chain;
 use crate::sleds::{Reach, ReachError, reported, sentence, unregistered};
 use db_model::lifecycle::reports::Observation;
-use db_model::placement::{Demand, choose};
+use db_model::placement::{Nowhere, choose};
 use db_model::{
     ByteCount, Hostname, InstanceId, SledId, StagedFailure, StartAttemptId,
     StartFailure, VcpuCount, VmmId,
@@ -36,9 +36,16 @@ use sled_agent_client::{
 };
 use slog::info;
 
-/// How often a chosen sled may turn out to be full before the start fails for
-/// now: each time, somebody else has got the room, so there is progress.
+/// How often a chosen sled may turn out not to do any more before the start fails
+/// for now: each time, somebody else has got the place, so there is progress.
 const MAX_PLACEMENTS: u32 = 100;
+
+/// Among how many of the best sleds a start chooses, at first: few starts choose
+/// at the same moment.
+const SPREAD: usize = 4;
+
+/// How often that is doubled for one that lost a race: as far as sleds are read.
+const MAX_SCATTER: u32 = 4;
 
 /// See the module.
 pub struct InstanceStart;
@@ -148,14 +155,19 @@ async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         Err(Error::NotFound) => (),
         Err(error) => return Err(error.into()),
     }
-    let demand = Demand { vcpus: p.ncpus.to_i64(), memory: p.memory };
-    for _ in 0..MAX_PLACEMENTS {
-        let (sleds, now) = cx.datastore.sled_all().await?;
-        let sled = choose(demand, &sleds, now).map_err(|shortfall| {
-            let failure = shortfall.into_failure();
-            let cause = failure.message.clone();
-            NodeError::start(failure, cause)
-        })?;
+    for round in 0..MAX_PLACEMENTS {
+        let ask = cx.datastore.placement_ask(p.instance_id).await?;
+        let sleds = cx.datastore.placement_candidates(&ask).await?;
+        // Those who lost a race scatter, the more the oftener they did.
+        let spread = SPREAD << round.min(MAX_SCATTER);
+        let (ticket, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let sled = match choose(&ask, &sleds, spread, ticket) {
+            Ok(sled) => sled,
+            Err(Nowhere) => {
+                refused(&cx, &p).await?;
+                continue;
+            }
+        };
         match link(&cx, &p, sled).await {
             Err(Error::NoRoom) => continue,
             linked => return Ok(linked?),
@@ -163,8 +175,16 @@ async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
     }
     Err(NodeError::start(
         StartFailure::internal(cx.fence.saga_id),
-        format!("lost {MAX_PLACEMENTS} races for a sled's room"),
+        format!("lost {MAX_PLACEMENTS} races for a place"),
     ))
+}
+
+/// Says why there is no place; or says nothing, when there is one after all.
+async fn refused(cx: &SagaContext, p: &Params) -> Result<(), NodeError> {
+    let case = cx.datastore.placement_case(p.instance_id).await?;
+    let Some(failure) = case.explain() else { return Ok(()) };
+    let cause = failure.message.clone();
+    Err(NodeError::start(failure, cause))
 }
 
 async fn link(cx: &SagaContext, p: &Params, sled: SledId) -> Result<(), Error> {

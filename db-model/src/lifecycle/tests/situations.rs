@@ -4,7 +4,6 @@
 use super::world::{World, sled, user};
 use crate::lifecycle::reports::Observation;
 use crate::lifecycle::{requests, steps};
-use crate::placement::{Excluded, Shortfall};
 use crate::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,20 +174,12 @@ impl Situation {
 
 /// A failure that does not go away by itself.
 pub(super) fn no_room() -> StartFailure {
-    let shortfall = Shortfall {
-        requested_vcpus: 2,
-        requested_memory: ByteCount::GIB,
-        sleds_considered: 1,
-        excluded: Excluded { vcpus: 1, ..Excluded::default() },
-        best_sled: Some(crate::placement::BestSled {
-            free_vcpus: 1,
-            free_memory: ByteCount::GIB,
-            short_vcpus: 1,
-            short_memory: ByteCount::ZERO,
-        }),
-        fits_an_empty_sled: false,
-    };
-    shortfall.into_failure()
+    StartFailure {
+        kind: crate::StartFailureKind::InsufficientCapacity,
+        message: "No host is large enough.".to_string(),
+        transient: false,
+        details: crate::StartFailureDetails::None,
+    }
 }
 
 impl World {

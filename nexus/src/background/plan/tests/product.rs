@@ -899,7 +899,7 @@ impl Product {
                 self.write_if_taken(opened);
             }
             // There is always room here.
-            Step::CheckRoom => (),
+            Step::CheckPlace => (),
         }
     }
 
@@ -998,6 +998,6 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Unregister(..) => "Unregister",
         Step::Restart => "Restart",
         Step::Retry => "Retry",
-        Step::CheckRoom => "CheckRoom",
+        Step::CheckPlace => "CheckPlace",
     }
 }

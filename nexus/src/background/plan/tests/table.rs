@@ -397,7 +397,7 @@ fn an_instance_that_ran_and_failed_is_restarted_after_its_cooldown() {
 fn a_start_that_failed_is_retried_by_backoff_or_when_there_is_room() {
     let mut product = failed_to_start();
     let next = product.instance.next_retry_at;
-    assert_eq!(steps(&product), [Step::CheckRoom]);
+    assert_eq!(steps(&product), [Step::CheckPlace]);
     assert_eq!(product.plan().look_again, next);
     product.passes(TimeDelta::seconds(5));
     assert_eq!(steps(&product), [Step::Retry]);
@@ -408,7 +408,7 @@ fn a_start_that_failed_is_retried_by_backoff_or_when_there_is_room() {
 fn a_permanent_failure_is_retried_only_when_there_is_room() {
     let mut product = failed_to_start();
     product.instance.next_retry_at = None;
-    assert_eq!(steps(&product), [Step::CheckRoom]);
+    assert_eq!(steps(&product), [Step::CheckPlace]);
     assert_eq!(look_in(&product), secs(300));
 }
 

@@ -135,7 +135,7 @@ fn the_walks_take_every_step() {
         "Unregister",
         "Restart",
         "Retry",
-        "CheckRoom",
+        "CheckPlace",
     ];
     let mut missing: BTreeSet<&str> = steps.into();
     let mut runner = TestRunner::deterministic();

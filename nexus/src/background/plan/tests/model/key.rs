@@ -326,6 +326,6 @@ fn about(step: &Step) -> Subject {
         | Step::UndoCreate
         | Step::Restart
         | Step::Retry
-        | Step::CheckRoom => (None, None),
+        | Step::CheckPlace => (None, None),
     }
 }

@@ -1,0 +1,522 @@
+//! What a placement is decided on: the instance's ask, and the fleet.
+//!
+//! The way of every start reads a few sleds that will probably do, by an index
+//! on their room, so that its cost does not grow with the fleet. Only where none
+//! is found, the whole fleet is read, to say why.
+
+use crate::{DataStore, Error};
+use db_model::placement::{
+    Amounts, Ask, AskedDisk, Group, OwnInstance, PlacedMember, Quota, SledRoom,
+    explain,
+};
+use db_model::schema::{
+    affinity_claim, affinity_group, affinity_group_member, disk, instance,
+    project, silo_quota, sled_reservation,
+};
+use db_model::{
+    AffinityGroupId, AffinityGroupKind, AffinityPolicy, ByteCount, DiskId,
+    HEARTBEAT_ALLOWANCE, Instance, InstanceCpuPlatform, InstanceId, Name,
+    NewDisk, ProjectId, ReservationRole, SiloQuota, SledCpu, SledId,
+    SledPolicy, SledProvisionPolicy, StartFailure, VcpuCount,
+};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Uuid as SqlUuid};
+use diesel::{
+    ExpressionMethods, JoinOnDsl, OptionalExtension, PgConnection, QueryDsl,
+    QueryableByName, RunQueryDsl, SelectableHelper, sql_query,
+};
+use uuid::Uuid;
+
+/// Sleds that one look for a place reads: enough to choose well among, and for
+/// many who look at once not to choose the same.
+const CANDIDATES: i64 = 64;
+
+/// A user's instances among which those are sought whose end would help. A
+/// project may have very many on sleds; more of them help little.
+const OWN_AT_MOST: i64 = 512;
+
+/// A sled's room, and since when it is silent. Its silence counts only from
+/// when there was somebody to listen: after an outage of ours or of the
+/// database, each has its time to be heard again.
+const ROOM: &str = "SELECT id, policy, provision_policy, cpu, vcpus, \
+     memory_bytes, storage_bytes, reserved_vcpus, reserved_memory_bytes, \
+     reserved_storage_bytes, \
+     GREATEST(time_last_heartbeat, ( \
+         SELECT min(steady_since) FROM nexus_lease \
+         WHERE taken_by IS NULL AND lease_expires > now())) \
+     < clock_timestamp() - $1 * INTERVAL '1 microsecond' AS silent \
+     FROM sled";
+
+#[derive(QueryableByName)]
+struct RoomRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: SledId,
+    #[diesel(sql_type = db_model::sql_types::SledPolicySql)]
+    policy: SledPolicy,
+    #[diesel(sql_type = db_model::sql_types::SledProvisionPolicySql)]
+    provision_policy: SledProvisionPolicy,
+    #[diesel(sql_type = db_model::sql_types::SledCpuSql)]
+    cpu: SledCpu,
+    #[diesel(sql_type = BigInt)]
+    vcpus: i64,
+    #[diesel(sql_type = BigInt)]
+    memory_bytes: i64,
+    #[diesel(sql_type = BigInt)]
+    storage_bytes: i64,
+    #[diesel(sql_type = BigInt)]
+    reserved_vcpus: i64,
+    #[diesel(sql_type = BigInt)]
+    reserved_memory_bytes: i64,
+    #[diesel(sql_type = BigInt)]
+    reserved_storage_bytes: i64,
+    #[diesel(sql_type = Bool)]
+    silent: bool,
+}
+
+impl From<RoomRow> for SledRoom {
+    fn from(row: RoomRow) -> SledRoom {
+        SledRoom {
+            id: row.id,
+            policy: row.policy,
+            provision_policy: row.provision_policy,
+            silent: row.silent,
+            cpu: row.cpu,
+            total: Amounts {
+                vcpus: row.vcpus,
+                memory: row.memory_bytes,
+                storage: row.storage_bytes,
+            },
+            reserved: Amounts {
+                vcpus: row.reserved_vcpus,
+                memory: row.reserved_memory_bytes,
+                storage: row.reserved_storage_bytes,
+            },
+        }
+    }
+}
+
+/// All that a placement is decided on, as it was at one moment.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct PlacementCase {
+    pub ask: Ask,
+    /// The whole fleet. What the instance itself holds there counts as free.
+    pub sleds: Vec<SledRoom>,
+    /// Of the project's other instances, those that hold a place.
+    pub own: Vec<OwnInstance>,
+}
+
+impl PlacementCase {
+    /// Why the instance would not start now; `None` if it would.
+    pub fn explain(&self) -> Option<StartFailure> {
+        explain(&self.ask, &self.sleds, &self.own)
+    }
+}
+
+/// An instance that might be made: what it would ask, and what it would join.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Imagined {
+    pub project: ProjectId,
+    pub ncpus: VcpuCount,
+    pub memory: ByteCount,
+    pub cpu_platform: Option<InstanceCpuPlatform>,
+    pub groups: Vec<AffinityGroupId>,
+    pub new_disks: Vec<(DiskId, NewDisk)>,
+    pub disks: Vec<DiskId>,
+}
+
+impl DataStore {
+    /// What an instance asks of the fleet.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn placement_ask(&self, id: InstanceId) -> Result<Ask, Error> {
+        self.run(move |conn| {
+            let row = instance_row(conn, id)?;
+            ask_of(conn, &row)
+        })
+        .await
+    }
+
+    /// Some of the sleds that would do, if any would: those with the least free
+    /// vCPUs first, and those that fulfil the most wishes of soft groups.
+    pub async fn placement_candidates(
+        &self,
+        ask: &Ask,
+    ) -> Result<Vec<SledRoom>, Error> {
+        let search = Search::new(ask);
+        self.run(move |conn| Ok(search.run(conn)?)).await
+    }
+
+    /// All that the placement of an instance is decided on. Reads the whole
+    /// fleet.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn placement_case(
+        &self,
+        id: InstanceId,
+    ) -> Result<PlacementCase, Error> {
+        self.snapshot(move |conn| {
+            let row = instance_row(conn, id)?;
+            let mut ask = ask_of(conn, &row)?;
+            let mut sleds = fleet(conn)?;
+            give_back_own(conn, &row, &mut ask, &mut sleds)?;
+            let own = own_placed(conn, row.project_id, id)?;
+            Ok(PlacementCase { ask, sleds, own })
+        })
+        .await
+    }
+
+    /// The same of an instance that is not there.
+    pub async fn placement_case_of(
+        &self,
+        imagined: Imagined,
+    ) -> Result<PlacementCase, Error> {
+        self.snapshot(move |conn| {
+            let nobody = InstanceId(Uuid::nil());
+            let mut disks = disks_of(conn, Disks::These(&imagined.disks))?;
+            disks.extend(imagined.new_disks.iter().map(|(id, new)| {
+                AskedDisk {
+                    id: *id,
+                    name: new.name.clone(),
+                    size: new.size,
+                    sled: None,
+                }
+            }));
+            let ask = Ask {
+                vcpus: imagined.ncpus.to_i64(),
+                memory: imagined.memory,
+                cpu_platform: imagined.cpu_platform,
+                groups: groups_of(conn, nobody, &imagined.groups)?,
+                disks,
+                quota: quota_of(conn, imagined.project)?,
+            };
+            let sleds = fleet(conn)?;
+            let own = own_placed(conn, imagined.project, nobody)?;
+            Ok(PlacementCase { ask, sleds, own })
+        })
+        .await
+    }
+}
+
+fn instance_row(
+    conn: &mut PgConnection,
+    id: InstanceId,
+) -> Result<Instance, Error> {
+    Ok(instance::table.find(id).select(Instance::as_select()).first(conn)?)
+}
+
+fn ask_of(conn: &mut PgConnection, row: &Instance) -> Result<Ask, Error> {
+    let groups: Vec<AffinityGroupId> = affinity_group_member::table
+        .filter(affinity_group_member::instance_id.eq(row.id))
+        .select(affinity_group_member::group_id)
+        .load(conn)?;
+    Ok(Ask {
+        vcpus: row.ncpus.to_i64(),
+        memory: row.memory_bytes,
+        cpu_platform: row.cpu_platform,
+        groups: groups_of(conn, row.id, &groups)?,
+        disks: disks_of(conn, Disks::Of(row.id))?,
+        quota: quota_of(conn, row.project_id)?,
+    })
+}
+
+type GroupRow = (AffinityGroupId, Name, AffinityGroupKind, AffinityPolicy);
+
+/// Groups, and where their members are, but for the instance itself.
+fn groups_of(
+    conn: &mut PgConnection,
+    but: InstanceId,
+    ids: &[AffinityGroupId],
+) -> Result<Vec<Group>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<GroupRow> = affinity_group::table
+        .filter(affinity_group::id.eq_any(ids))
+        .filter(affinity_group::time_deleted.is_null())
+        .order(affinity_group::id)
+        .select((
+            affinity_group::id,
+            affinity_group::name,
+            affinity_group::kind,
+            affinity_group::policy,
+        ))
+        .load(conn)?;
+    let placed: Vec<(AffinityGroupId, InstanceId, Name, SledId)> =
+        affinity_claim::table
+            .inner_join(
+                instance::table
+                    .on(instance::id.eq(affinity_claim::instance_id)),
+            )
+            .filter(affinity_claim::group_id.eq_any(ids))
+            .filter(affinity_claim::instance_id.ne(but))
+            .order((instance::name, instance::id))
+            .select((
+                affinity_claim::group_id,
+                instance::id,
+                instance::name,
+                affinity_claim::sled_id,
+            ))
+            .load(conn)?;
+    let members = |of: AffinityGroupId| {
+        placed
+            .iter()
+            .filter(|(group, ..)| *group == of)
+            .map(|(_, id, name, sled)| PlacedMember {
+                id: *id,
+                name: name.clone(),
+                sled: *sled,
+            })
+            .collect()
+    };
+    Ok(rows
+        .into_iter()
+        .map(|(id, name, kind, policy)| Group {
+            id,
+            name,
+            kind,
+            policy,
+            placed: members(id),
+        })
+        .collect())
+}
+
+/// Which disks.
+enum Disks<'a> {
+    Of(InstanceId),
+    These(&'a [DiskId]),
+}
+
+fn disks_of(
+    conn: &mut PgConnection,
+    which: Disks<'_>,
+) -> Result<Vec<AskedDisk>, Error> {
+    let query = disk::table
+        .order(disk::id)
+        .select((disk::id, disk::name, disk::size_bytes, disk::sled_id))
+        .into_boxed();
+    let query = match which {
+        Disks::Of(instance) => query.filter(disk::instance_id.eq(instance)),
+        Disks::These(ids) => query.filter(disk::id.eq_any(ids)),
+    };
+    let rows: Vec<(DiskId, Name, ByteCount, Option<SledId>)> =
+        query.load(conn)?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, name, size, sled)| AskedDisk { id, name, size, sled })
+        .collect())
+}
+
+fn quota_of(
+    conn: &mut PgConnection,
+    project: ProjectId,
+) -> Result<Quota, Error> {
+    let row: SiloQuota = silo_quota::table
+        .inner_join(project::table.on(project::silo_id.eq(silo_quota::silo_id)))
+        .filter(project::id.eq(project))
+        .select(SiloQuota::as_select())
+        .first(conn)?;
+    Ok(Quota {
+        limit: Amounts {
+            vcpus: row.vcpus,
+            memory: row.memory_bytes.to_i64(),
+            storage: row.storage_bytes.to_i64(),
+        },
+        used: Amounts {
+            vcpus: row.used_vcpus,
+            memory: row.used_memory_bytes.to_i64(),
+            storage: row.used_storage_bytes.to_i64(),
+        },
+    })
+}
+
+fn fleet(conn: &mut PgConnection) -> Result<Vec<SledRoom>, Error> {
+    let rows: Vec<RoomRow> =
+        sql_query(ROOM).bind::<BigInt, _>(allowance_micros()).load(conn)?;
+    Ok(rows.into_iter().map(SledRoom::from).collect())
+}
+
+fn allowance_micros() -> i64 {
+    HEARTBEAT_ALLOWANCE.num_microseconds().unwrap_or(i64::MAX)
+}
+
+/// What the instance holds itself is free for itself: the question is where it
+/// would go if it were started now.
+fn give_back_own(
+    conn: &mut PgConnection,
+    row: &Instance,
+    ask: &mut Ask,
+    sleds: &mut [SledRoom],
+) -> Result<(), Error> {
+    let held: Option<(SledId, i64, ByteCount, Option<Uuid>)> =
+        sled_reservation::table
+            .filter(sled_reservation::instance_id.eq(row.id))
+            .filter(sled_reservation::role.ne(ReservationRole::Abandoned))
+            .select((
+                sled_reservation::sled_id,
+                sled_reservation::vcpus,
+                sled_reservation::memory_bytes,
+                sled_reservation::silo_id,
+            ))
+            .first(conn)
+            .optional()?;
+    let Some((at, vcpus, memory, charged)) = held else { return Ok(()) };
+    let own = Amounts { vcpus, memory: memory.to_i64(), storage: 0 };
+    for sled in sleds.iter_mut().filter(|s| s.id == at) {
+        sled.reserved = sled.reserved - own;
+    }
+    if charged.is_some() {
+        ask.quota.used = ask.quota.used - own;
+    }
+    Ok(())
+}
+
+fn own_placed(
+    conn: &mut PgConnection,
+    of: ProjectId,
+    but: InstanceId,
+) -> Result<Vec<OwnInstance>, Error> {
+    let rows: Vec<(InstanceId, Name, SledId, i64, ByteCount)> = instance::table
+        .inner_join(
+            sled_reservation::table
+                .on(sled_reservation::instance_id.eq(instance::id)),
+        )
+        .filter(instance::project_id.eq(of))
+        .filter(instance::time_deleted.is_null())
+        .filter(instance::intended_state.eq(db_model::IntendedState::Running))
+        .filter(instance::id.ne(but))
+        .filter(sled_reservation::role.ne(ReservationRole::Abandoned))
+        .order(instance::id)
+        .limit(OWN_AT_MOST)
+        .select((
+            instance::id,
+            instance::name,
+            sled_reservation::sled_id,
+            sled_reservation::vcpus,
+            sled_reservation::memory_bytes,
+        ))
+        .load(conn)?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, name, sled, vcpus, memory)| OwnInstance {
+            id,
+            name,
+            sled,
+            size: Amounts { vcpus, memory: memory.to_i64(), storage: 0 },
+        })
+        .collect())
+}
+
+/// A search for some sleds that would do. `fits` of `db_model::placement`, as
+/// SQL: that both say the same, a test sees to.
+struct Search {
+    size: Amounts,
+    cpus: Vec<&'static str>,
+    /// It can be on this one only: of its hard affinity groups, or its disks.
+    only: Option<Vec<Uuid>>,
+    /// Its hard anti-affinity groups keep it from these.
+    not: Vec<Uuid>,
+    /// Its soft affinity groups would have it on these.
+    rather: Vec<Uuid>,
+    /// Its soft anti-affinity groups would not have it on these.
+    rather_not: Vec<Uuid>,
+}
+
+impl Search {
+    fn new(ask: &Ask) -> Search {
+        let placed = |kind: AffinityGroupKind, policy: AffinityPolicy| {
+            let mut at: Vec<Uuid> = ask
+                .groups
+                .iter()
+                .filter(|g| g.kind == kind && g.policy == policy)
+                .flat_map(|g| g.placed.iter().map(|m| m.sled.0))
+                .collect();
+            at.sort_unstable();
+            at.dedup();
+            at
+        };
+        use AffinityGroupKind::{Affinity, AntiAffinity};
+        use AffinityPolicy::{Allow, Fail};
+        let disks = ask.disks.iter().filter_map(|d| d.sled.map(|s| s.0));
+        let mut tied: Vec<Uuid> =
+            placed(Affinity, Fail).into_iter().chain(disks).collect();
+        tied.sort_unstable();
+        tied.dedup();
+        let only = match tied.len() {
+            0 => None,
+            1 => Some(tied),
+            // It cannot be on two.
+            _ => Some(Vec::new()),
+        };
+        let cpus =
+            ask.cpu_platform.map_or(SledCpu::ALL, InstanceCpuPlatform::runs_on);
+        Search {
+            size: ask.size(),
+            cpus: cpus.iter().map(|c| c.as_str()).collect(),
+            only,
+            not: placed(AntiAffinity, Fail),
+            rather: placed(Affinity, Allow),
+            rather_not: placed(AntiAffinity, Allow),
+        }
+    }
+
+    fn run(
+        &self,
+        conn: &mut PgConnection,
+    ) -> Result<Vec<SledRoom>, diesel::result::Error> {
+        if self.only.is_some() {
+            return self.some(conn, self.only.as_deref(), &self.not);
+        }
+        let mut found = Vec::new();
+        if !self.rather.is_empty() {
+            found = self.some(conn, Some(&self.rather), &self.not)?;
+        }
+        let shunned = [self.not.as_slice(), &self.rather_not].concat();
+        found.extend(self.some(conn, None, &shunned)?);
+        if found.is_empty() && !self.rather_not.is_empty() {
+            found = self.some(conn, Some(&self.rather_not), &self.not)?;
+        }
+        Ok(found)
+    }
+
+    /// Some of those that would do: only of these, and none of those.
+    fn some(
+        &self,
+        conn: &mut PgConnection,
+        only: Option<&[Uuid]>,
+        not: &[Uuid],
+    ) -> Result<Vec<SledRoom>, diesel::result::Error> {
+        // Each of those named may be the best.
+        let limit = only.map_or(CANDIDATES, |ids| {
+            i64::try_from(ids.len()).unwrap_or(i64::MAX)
+        });
+        let rows: Vec<RoomRow> = sql_query(format!(
+            "SELECT * FROM ({ROOM} \
+             WHERE policy = 'in_service' \
+               AND provision_policy = 'provisionable' \
+               AND vcpus - reserved_vcpus >= $2 \
+               AND memory_bytes - reserved_memory_bytes >= $3 \
+               AND storage_bytes - reserved_storage_bytes >= $4 \
+               AND cpu::TEXT = ANY($5) \
+               AND ($6::UUID[] IS NULL OR id = ANY($6)) \
+               AND NOT (id = ANY($7)) \
+             ORDER BY vcpus - reserved_vcpus, \
+                 memory_bytes - reserved_memory_bytes) s \
+             WHERE NOT silent LIMIT $8"
+        ))
+        .bind::<BigInt, _>(allowance_micros())
+        .bind::<BigInt, _>(self.size.vcpus)
+        .bind::<BigInt, _>(self.size.memory)
+        .bind::<BigInt, _>(self.size.storage)
+        .bind::<Array<Text>, _>(&self.cpus)
+        .bind::<Nullable<Array<SqlUuid>>, _>(only)
+        .bind::<Array<SqlUuid>, _>(not)
+        .bind::<BigInt, _>(limit)
+        .load(conn)?;
+        Ok(rows.into_iter().map(SledRoom::from).collect())
+    }
+}

@@ -1,0 +1,360 @@
+//! What a VMM holds of the fleet: room on its sled, its silo's quota, its place
+//! in the eyes of its groups, and the blocks of its disks. Taken and given back
+//! as a whole, in the transaction that makes or ends the VMM.
+//!
+//! The placement decided over what was then. Here everything that it relied on
+//! is checked again, under the locks of what it is about: the instance's (its
+//! size, its groups, its disks), its groups' (where their members are), and in
+//! guarded statements on single rows (the sled's sums, the quota).
+
+use crate::Error;
+use crate::waiting::{wake_group, wake_next, wake_quota, wake_room};
+use db_model::schema::{
+    affinity_claim, disk, project, silo_quota, sled, sled_reservation, vmm,
+};
+use db_model::{
+    AffinityGroupId, ByteCount, Instance, InstanceCpuPlatform, ReservationRole,
+    SiloId, SledCpu, SledId, SledPolicy, SledProvisionPolicy, SledReservation,
+    VmmId,
+};
+use diesel::dsl::{exists, select};
+use diesel::sql_types::{BigInt, Uuid as SqlUuid};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, OptionalExtension, PgConnection,
+    QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query,
+};
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = SqlUuid)]
+    #[expect(dead_code, reason = "the row is locked, which is what it is for")]
+    id: AffinityGroupId,
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+#[derive(QueryableByName)]
+struct Disks {
+    #[diesel(sql_type = BigInt)]
+    elsewhere: i64,
+    #[diesel(sql_type = BigInt)]
+    unallocated_bytes: i64,
+}
+
+/// Takes what `held` says for `instance`, whose row is locked. The VMM's row
+/// must be there.
+///
+/// # Errors
+///
+/// `NoRoom`: something of what the placement relied on is not so any more.
+pub(crate) fn reserve(
+    conn: &mut PgConnection,
+    instance: &Instance,
+    held: &SledReservation,
+) -> Result<(), Error> {
+    let grouped = lock_groups(conn, instance)?;
+    if grouped {
+        groups_allow(conn, held)?;
+    }
+    let storage = allocate_disks(conn, held)?;
+    take_room(conn, instance.cpu_platform, held, storage)?;
+    let silo =
+        project::table.find(instance.project_id).select(project::silo_id);
+    let silo: SiloId = silo.first(conn)?;
+    // Last of what others wait for: many starts of one silo meet here.
+    take_quota(conn, silo, held, storage)?;
+    let held = SledReservation { silo_id: Some(silo), ..held.clone() };
+    diesel::insert_into(sled_reservation::table).values(&held).execute(conn)?;
+    if grouped {
+        claim(conn, &held)?;
+    }
+    Ok(())
+}
+
+/// Keeps others from placing members of the instance's groups meanwhile. Says
+/// whether there are any.
+fn lock_groups(
+    conn: &mut PgConnection,
+    instance: &Instance,
+) -> Result<bool, Error> {
+    let groups: Vec<Id> = sql_query(
+        "SELECT id FROM affinity_group \
+         WHERE id IN (SELECT group_id FROM affinity_group_member \
+                      WHERE instance_id = $1) \
+         ORDER BY id FOR UPDATE",
+    )
+    .bind::<SqlUuid, _>(instance.id)
+    .load(conn)?;
+    Ok(!groups.is_empty())
+}
+
+/// Do its hard groups let the instance be on the sled?
+fn groups_allow(
+    conn: &mut PgConnection,
+    held: &SledReservation,
+) -> Result<(), Error> {
+    let against: Count = sql_query(
+        "SELECT count(*) AS n \
+         FROM affinity_group_member m \
+         JOIN affinity_group g ON g.id = m.group_id \
+         JOIN affinity_claim c ON c.group_id = m.group_id \
+         WHERE m.instance_id = $1 AND c.instance_id <> $1 \
+           AND g.policy = 'fail' \
+           AND (g.kind = 'anti_affinity') = (c.sled_id = $2)",
+    )
+    .bind::<SqlUuid, _>(held.instance_id)
+    .bind::<SqlUuid, _>(held.sled_id)
+    .get_result(conn)?;
+    if against.n == 0 { Ok(()) } else { Err(Error::NoRoom) }
+}
+
+/// Its disks' blocks are on the sled, or will be. Says how much that takes.
+fn allocate_disks(
+    conn: &mut PgConnection,
+    held: &SledReservation,
+) -> Result<i64, Error> {
+    let disks: Disks = sql_query(
+        "SELECT \
+             count(CASE WHEN sled_id <> $2 THEN 1 END) AS elsewhere, \
+             COALESCE(sum(CASE WHEN sled_id IS NULL THEN size_bytes END), 0) \
+                 ::INT8 AS unallocated_bytes \
+         FROM disk WHERE instance_id = $1",
+    )
+    .bind::<SqlUuid, _>(held.instance_id)
+    .bind::<SqlUuid, _>(held.sled_id)
+    .get_result(conn)?;
+    if disks.elsewhere > 0 {
+        return Err(Error::NoRoom);
+    }
+    if disks.unallocated_bytes > 0 {
+        diesel::update(
+            disk::table
+                .filter(disk::instance_id.eq(held.instance_id))
+                .filter(disk::sled_id.is_null()),
+        )
+        .set((
+            disk::sled_id.eq(held.sled_id),
+            disk::allocated_by.eq(held.vmm_id),
+        ))
+        .execute(conn)?;
+    }
+    Ok(disks.unallocated_bytes)
+}
+
+/// Takes room on the sled, if it is there and the sled takes such instances.
+fn take_room(
+    conn: &mut PgConnection,
+    cpu: Option<InstanceCpuPlatform>,
+    held: &SledReservation,
+    storage: i64,
+) -> Result<(), Error> {
+    let cpus = cpu.map_or(SledCpu::ALL, InstanceCpuPlatform::runs_on);
+    let memory = held.memory_bytes.to_i64();
+    let taken = diesel::update(sled::table.find(held.sled_id))
+        .filter(sled::policy.eq(SledPolicy::InService))
+        .filter(sled::provision_policy.eq(SledProvisionPolicy::Provisionable))
+        .filter(sled::cpu.eq_any(cpus.to_vec()))
+        .filter(
+            (sled::reserved_vcpus + held.vcpus)
+                .le(sled::vcpus)
+                .and(
+                    (sled::reserved_memory_bytes + memory)
+                        .le(sled::memory_bytes),
+                )
+                .and(
+                    (sled::reserved_storage_bytes + storage)
+                        .le(sled::storage_bytes),
+                ),
+        )
+        .set((
+            sled::reserved_vcpus.eq(sled::reserved_vcpus + held.vcpus),
+            sled::reserved_memory_bytes
+                .eq(sled::reserved_memory_bytes + memory),
+            sled::reserved_storage_bytes
+                .eq(sled::reserved_storage_bytes + storage),
+        ))
+        .execute(conn)?;
+    if taken == 1 { Ok(()) } else { Err(Error::NoRoom) }
+}
+
+/// Charges the silo's quota, if it is there.
+fn take_quota(
+    conn: &mut PgConnection,
+    silo: SiloId,
+    held: &SledReservation,
+    storage: i64,
+) -> Result<(), Error> {
+    let memory = held.memory_bytes.to_i64();
+    // A limit may have been lowered below the use: then what is not asked for
+    // more of does not matter.
+    let taken = diesel::update(silo_quota::table.find(silo))
+        .filter(
+            (silo_quota::used_vcpus + held.vcpus).le(silo_quota::vcpus).and(
+                (silo_quota::used_memory_bytes + memory)
+                    .le(silo_quota::memory_bytes),
+            ),
+        )
+        .filter(
+            (silo_quota::used_storage_bytes + storage)
+                .le(silo_quota::storage_bytes)
+                .or(diesel::dsl::sql::<diesel::sql_types::Bool>(
+                    if storage == 0 { "TRUE" } else { "FALSE" },
+                )),
+        )
+        .set((
+            silo_quota::used_vcpus.eq(silo_quota::used_vcpus + held.vcpus),
+            silo_quota::used_memory_bytes
+                .eq(silo_quota::used_memory_bytes + memory),
+            silo_quota::used_storage_bytes
+                .eq(silo_quota::used_storage_bytes + storage),
+        ))
+        .execute(conn)?;
+    if taken == 1 { Ok(()) } else { Err(Error::NoRoom) }
+}
+
+/// The VMM takes its place in the eyes of its groups.
+fn claim(conn: &mut PgConnection, held: &SledReservation) -> QueryResult<()> {
+    sql_query(
+        "INSERT INTO affinity_claim \
+             (group_id, vmm_id, instance_id, sled_id, exclusive) \
+         SELECT g.id, $1, $2, $3, \
+             g.kind = 'anti_affinity' AND g.policy = 'fail' \
+         FROM affinity_group_member m \
+         JOIN affinity_group g ON g.id = m.group_id \
+         WHERE m.instance_id = $2",
+    )
+    .bind::<SqlUuid, _>(held.vmm_id)
+    .bind::<SqlUuid, _>(held.instance_id)
+    .bind::<SqlUuid, _>(held.sled_id)
+    .execute(conn)?;
+    Ok(())
+}
+
+/// Gives back what a VMM held, and wakes who waited for it. Blocks that were
+/// allocated for it stay, if it ran: there may be something in them.
+pub(crate) fn release(
+    conn: &mut PgConnection,
+    vmm: VmmId,
+) -> Result<(), Error> {
+    let groups = unclaim(conn, vmm)?;
+    let held: Option<(SledId, i64, ByteCount, Option<SiloId>)> =
+        diesel::delete(sled_reservation::table.find(vmm))
+            .returning((
+                sled_reservation::sled_id,
+                sled_reservation::vcpus,
+                sled_reservation::memory_bytes,
+                sled_reservation::silo_id,
+            ))
+            .get_result(conn)
+            .optional()?;
+    let Some((sled, vcpus, memory, silo)) = held else { return Ok(()) };
+    let storage = free_blocks(conn, vmm)?;
+    give_back(conn, sled, silo, (vcpus, memory.to_i64(), storage))?;
+    wake_room(conn, sled)?;
+    if let Some(silo) = silo {
+        wake_quota(conn, silo)?;
+    }
+    for group in groups {
+        wake_group(conn, group)?;
+    }
+    Ok(())
+}
+
+/// A VMM is given up that may still be on its sled: it keeps its room there. If
+/// it was never told to run it has no place in its groups any more, and no
+/// disks: the instance may be started elsewhere.
+pub(crate) fn abandon(
+    conn: &mut PgConnection,
+    vmm_id: VmmId,
+) -> Result<(), Error> {
+    let held: (SledId, Option<SiloId>) =
+        diesel::update(sled_reservation::table.find(vmm_id))
+            .set(sled_reservation::role.eq(ReservationRole::Abandoned))
+            .returning((sled_reservation::sled_id, sled_reservation::silo_id))
+            .get_result(conn)?;
+    let may_run: bool =
+        vmm::table.find(vmm_id).select(vmm::may_run).first(conn)?;
+    if may_run {
+        return Ok(());
+    }
+    let groups = unclaim(conn, vmm_id)?;
+    let storage = free_blocks(conn, vmm_id)?;
+    if storage > 0 {
+        give_back(conn, held.0, held.1, (0, 0, storage))?;
+    }
+    for group in groups {
+        wake_group(conn, group)?;
+    }
+    Ok(())
+}
+
+/// Gives up a VMM's place in its groups; which they are.
+fn unclaim(
+    conn: &mut PgConnection,
+    vmm: VmmId,
+) -> QueryResult<Vec<AffinityGroupId>> {
+    let mine = affinity_claim::table.filter(affinity_claim::vmm_id.eq(vmm));
+    diesel::delete(mine).returning(affinity_claim::group_id).load(conn)
+}
+
+/// The blocks that were allocated for a VMM that never ran are nowhere again;
+/// how many bytes that frees.
+fn free_blocks(conn: &mut PgConnection, vmm_id: VmmId) -> QueryResult<i64> {
+    let ran: bool =
+        select(exists(vmm::table.find(vmm_id).filter(vmm::ever_ran.eq(true))))
+            .get_result(conn)?;
+    if ran {
+        return Ok(0);
+    }
+    let (no_sled, no_vmm): (Option<SledId>, Option<VmmId>) = (None, None);
+    let freed: Vec<ByteCount> =
+        diesel::update(disk::table.filter(disk::allocated_by.eq(vmm_id)))
+            .set((disk::sled_id.eq(no_sled), disk::allocated_by.eq(no_vmm)))
+            .returning(disk::size_bytes)
+            .load(conn)?;
+    Ok(freed.into_iter().map(ByteCount::to_i64).sum())
+}
+
+/// Lowers the sums of a sled and of a quota, by vCPUs and bytes of memory and
+/// of storage.
+pub(crate) fn give_back(
+    conn: &mut PgConnection,
+    sled: SledId,
+    silo: Option<SiloId>,
+    (vcpus, memory, storage): (i64, i64, i64),
+) -> QueryResult<()> {
+    diesel::update(sled::table.find(sled))
+        .set((
+            sled::reserved_vcpus.eq(sled::reserved_vcpus - vcpus),
+            sled::reserved_memory_bytes
+                .eq(sled::reserved_memory_bytes - memory),
+            sled::reserved_storage_bytes
+                .eq(sled::reserved_storage_bytes - storage),
+        ))
+        .execute(conn)?;
+    // None: placed before there were quotas, by a program that knew of none.
+    let Some(silo) = silo else { return Ok(()) };
+    diesel::update(silo_quota::table.find(silo))
+        .set((
+            silo_quota::used_vcpus.eq(silo_quota::used_vcpus - vcpus),
+            silo_quota::used_memory_bytes
+                .eq(silo_quota::used_memory_bytes - memory),
+            silo_quota::used_storage_bytes
+                .eq(silo_quota::used_storage_bytes - storage),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// A start of the system's own has got its place, and there may be more room
+/// there, and more of the quota: the next who waits for either is woken.
+pub(crate) fn wake_who_is_next(
+    conn: &mut PgConnection,
+    held: &SledReservation,
+) -> Result<(), Error> {
+    wake_next(conn, held.sled_id, held.instance_id)
+}
