@@ -396,7 +396,7 @@ impl Problem {
     fn resizes(&self) -> Vec<Vec<Change>> {
         let asked = self.ask.size();
         let left = self.ask.quota.limit - self.ask.quota.used;
-        if left.storage < asked.storage {
+        if left.lacking(asked).storage > 0 {
             return Vec::new();
         }
         let roomy = |sled: &SledRoom| {
