@@ -101,7 +101,7 @@ pub enum StartFailureDetails {
     #[default]
     None,
     /// The placement's account.
-    Placement(Account),
+    Placement(Box<Account>),
     /// What the host said.
     Host {
         /// The host's own sentence.
@@ -152,6 +152,22 @@ impl StartFailure {
                 (Some(told), Some(later)) => told.tells_as_much_as(later),
                 (told, later) => told.is_none() == later.is_none(),
             }
+    }
+
+    /// The same without how many sleds there are, and what excludes how many of
+    /// them.
+    pub fn without_counts(self) -> StartFailure {
+        let details = match self.details {
+            StartFailureDetails::Placement(account) => {
+                StartFailureDetails::Placement(Box::new(
+                    account.without_counts(),
+                ))
+            }
+            other @ (StartFailureDetails::None
+            | StartFailureDetails::Host { .. }
+            | StartFailureDetails::Incident { .. }) => other,
+        };
+        StartFailure { details, ..self }
     }
 
     /// A failure inside the system. The user gets the incident's id and
@@ -312,6 +328,17 @@ impl StartAttempt {
                 .and_then(|d| serde_json::from_value(d).ok())
                 .unwrap_or_default(),
         })
+    }
+
+    /// The same, its failure without how many sleds there are, and what excludes
+    /// how many of them.
+    pub fn without_counts(self) -> StartAttempt {
+        let details = self.failure().map(|f| f.without_counts().details);
+        StartAttempt {
+            failure_details: details
+                .and_then(|details| serde_json::to_value(details).ok()),
+            ..self
+        }
     }
 
     /// What its saga's failing node left, if one did.

@@ -30,6 +30,24 @@ pub(crate) enum Which {
     Path(InstancePath),
 }
 
+impl Which {
+    /// The instance's id.
+    pub(crate) async fn id(
+        &self,
+        database: &Database,
+    ) -> Result<InstanceId, Failure> {
+        let path = match self {
+            Which::Id(id) => return Ok(*id),
+            Which::Path(path) => path,
+        };
+        let found = database.datastore.instance_id_by_path(path.clone());
+        found.await.map_err(missing(format!(
+            "there is no instance {path} (SILO/PROJECT/NAME); one that is \
+             deleted is found by its id"
+        )))
+    }
+}
+
 impl FromStr for Which {
     type Err = String;
 
@@ -147,17 +165,8 @@ pub(crate) async fn show(
     database: &Database,
     which: &Which,
 ) -> Result<Shown, Failure> {
+    let id = which.id(database).await?;
     let datastore = &database.datastore;
-    let id = match which {
-        Which::Id(id) => *id,
-        Which::Path(path) => datastore
-            .instance_id_by_path(path.clone())
-            .await
-            .map_err(missing(format!(
-                "there is no instance {path} (SILO/PROJECT/NAME); one that is \
-                 deleted is found by its id"
-            )))?,
-    };
     let record = datastore.instance_whole(id, ATTEMPTS).await;
     let record =
         record.map_err(missing(format!("there is no instance {id}")))?;

@@ -11,6 +11,7 @@ mod database;
 mod failure;
 mod instance;
 mod lease;
+mod placement;
 mod report;
 mod saga;
 mod saga_abandon;
@@ -86,6 +87,12 @@ enum InstanceCommand {
         #[arg(value_name = "ID|SILO/PROJECT/NAME")]
         which: instance::Which,
     },
+    /// Where an instance would go now, and what speaks against each sled
+    Placement {
+        /// Its id, or SILO/PROJECT/NAME
+        #[arg(value_name = "ID|SILO/PROJECT/NAME")]
+        which: instance::Which,
+    },
 }
 
 #[derive(Subcommand)]
@@ -137,6 +144,9 @@ async fn run(args: &Args) -> Result<(), Failure> {
         }
         Command::Instance(InstanceCommand::Show { which }) => {
             print(&instance::show(&database, which).await?, json)
+        }
+        Command::Instance(InstanceCommand::Placement { which }) => {
+            print(&placement::show(&database, which).await?, json)
         }
         Command::Sled(SledCommand::List) => {
             print(&sled::list(&database).await?, json)

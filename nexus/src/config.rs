@@ -28,9 +28,17 @@ pub struct Config {
     /// `trace`, `debug`, `info`, `warn` or `error`.
     #[serde(default = "log_level")]
     pub log_level: String,
+    /// Are users told how many sleds a placement looked at, and what excluded
+    /// how many of them?
+    #[serde(default = "placement_detail")]
+    pub placement_detail: bool,
     /// Times and bounds.
     #[serde(default)]
     pub tuning: Tuning,
+}
+
+fn placement_detail() -> bool {
+    true
 }
 
 fn max_connections() -> u32 {

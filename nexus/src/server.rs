@@ -129,6 +129,7 @@ impl Server {
             activators.clone(),
             tuning,
             secret,
+            config.placement_detail,
             rack_id,
             log.clone(),
         ));

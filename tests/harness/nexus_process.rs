@@ -28,6 +28,7 @@ pub struct Tuning {
     pub reconcile_poll_ms: u32,
     pub watch_period_ms: u32,
     pub heartbeat_period_ms: u32,
+    pub placement_detail: bool,
 }
 
 impl Default for Tuning {
@@ -46,6 +47,7 @@ impl Default for Tuning {
             reconcile_poll_ms: 200,
             watch_period_ms: 200,
             heartbeat_period_ms: 500,
+            placement_detail: true,
         }
     }
 }
@@ -66,17 +68,20 @@ impl Tuning {
             reconcile_poll_ms: it.reconcile_poll_ms,
             watch_period_ms: it.watch_period_ms,
             heartbeat_period_ms: it.heartbeat_period_ms,
+            placement_detail: true,
         }
     }
 
     fn toml(&self) -> String {
         format!(
-            "[tuning]\n\
+            "placement_detail = {}\n\
+             [tuning]\n\
              lease_ms = {}\ndrain_ms = {}\nboot_allowance_ms = {}\n\
              sled_timeout_ms = {}\nsled_tries = {}\n\
              sled_retry_ms = {}\npatience = {}\nlook_period_ms = {}\n\
              reconcile_poll_ms = {}\nwatch_period_ms = {}\n\
              heartbeat_period_ms = {}\n",
+            self.placement_detail,
             self.lease_ms,
             self.drain_ms,
             self.boot_allowance_ms,

@@ -206,21 +206,54 @@ pub fn explain(
         return None;
     }
     let case = Case { ask, sleds };
-    let kind = case.kind();
+    let obstacle = case.obstacle();
     let may_pass = case.may_pass();
-    let transient = match kind {
-        StartFailureKind::NoSledInService => true,
-        StartFailureKind::QuotaExceeded => false,
-        _ => may_pass,
+    let transient = match obstacle {
+        Obstacle::NoSled => true,
+        Obstacle::Quota => false,
+        Obstacle::Contradiction
+        | Obstacle::AntiAffinity
+        | Obstacle::Affinity
+        | Obstacle::Cpu
+        | Obstacle::Storage
+        | Obstacle::Room => may_pass,
     };
-    let mut account = case.account(kind, may_pass);
+    let mut account = case.account(obstacle, may_pass);
     account.remedies = remedies::solve(ask, sleds, own, transient);
     Some(StartFailure {
-        kind,
-        message: case.message(kind, &account, transient),
+        kind: obstacle.kind(),
+        message: case.message(obstacle, &account, transient),
         transient,
-        details: StartFailureDetails::Placement(account),
+        details: StartFailureDetails::Placement(Box::new(account)),
     })
+}
+
+/// What stands in the way: see the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obstacle {
+    Quota,
+    Contradiction,
+    NoSled,
+    AntiAffinity,
+    Affinity,
+    Cpu,
+    Storage,
+    Room,
+}
+
+impl Obstacle {
+    fn kind(self) -> StartFailureKind {
+        match self {
+            Obstacle::Quota => StartFailureKind::QuotaExceeded,
+            Obstacle::Contradiction => StartFailureKind::AffinityConflict,
+            Obstacle::NoSled => StartFailureKind::NoSledInService,
+            Obstacle::AntiAffinity => StartFailureKind::AntiAffinity,
+            Obstacle::Affinity => StartFailureKind::Affinity,
+            Obstacle::Cpu => StartFailureKind::CpuPlatform,
+            Obstacle::Storage => StartFailureKind::LocalStorage,
+            Obstacle::Room => StartFailureKind::InsufficientCapacity,
+        }
+    }
 }
 
 /// An instance that does not start, and the fleet on which it does not.
@@ -230,35 +263,34 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn kind(&self) -> StartFailureKind {
-        use StartFailureKind as Kind;
+    fn obstacle(&self) -> Obstacle {
         if self.ask.beyond_quota() != Amounts::default() {
-            return Kind::QuotaExceeded;
+            return Obstacle::Quota;
         }
         if self.groups_contradict() {
-            return Kind::AffinityConflict;
+            return Obstacle::Contradiction;
         }
         if self.disks_contradict() {
-            return Kind::LocalStorage;
+            return Obstacle::Storage;
         }
         if !self.sleds.iter().any(SledRoom::takes_instances) {
-            return Kind::NoSledInService;
+            return Obstacle::NoSled;
         }
         let without = [
             (
-                Kind::AntiAffinity,
+                Obstacle::AntiAffinity,
                 self.ask.without(AffinityGroupKind::AntiAffinity),
             ),
-            (Kind::Affinity, self.ask.without(AffinityGroupKind::Affinity)),
-            (Kind::CpuPlatform, self.ask.on_any_cpu()),
-            (Kind::LocalStorage, self.ask.without_disks()),
+            (Obstacle::Affinity, self.ask.without(AffinityGroupKind::Affinity)),
+            (Obstacle::Cpu, self.ask.on_any_cpu()),
+            (Obstacle::Storage, self.ask.without_disks()),
         ];
         let alone = without.iter().find(|(_, ask)| starts(ask, self.sleds));
         let stages = [
-            (Kind::CpuPlatform, Cause::CpuPlatform),
-            (Kind::LocalStorage, Cause::LocalDisk),
-            (Kind::Affinity, Cause::Affinity),
-            (Kind::AntiAffinity, Cause::AntiAffinity),
+            (Obstacle::Cpu, Cause::CpuPlatform),
+            (Obstacle::Storage, Cause::LocalDisk),
+            (Obstacle::Affinity, Cause::Affinity),
+            (Obstacle::AntiAffinity, Cause::AntiAffinity),
         ];
         let none_gets_past = |cause: Cause| {
             self.open().all(|sled| {
@@ -270,7 +302,7 @@ impl Case<'_> {
             None => stages
                 .into_iter()
                 .find(|(_, cause)| none_gets_past(*cause))
-                .map_or(Kind::InsufficientCapacity, |(kind, _)| kind),
+                .map_or(Obstacle::Room, |(kind, _)| kind),
         }
     }
 
@@ -320,7 +352,7 @@ impl Case<'_> {
         })
     }
 
-    fn account(&self, kind: StartFailureKind, may_pass: bool) -> Account {
+    fn account(&self, obstacle: Obstacle, may_pass: bool) -> Account {
         let ask = self.ask;
         let mut excluded = Excluded::default();
         for sled in self.sleds {
@@ -338,7 +370,7 @@ impl Case<'_> {
             best_sled: self.best_sled(),
             fits_an_empty_sled: may_pass,
             groups: self.groups_in_the_way(),
-            disks: self.disks_in_the_way(kind),
+            disks: self.disks_in_the_way(obstacle),
             quota: self.quota_short(),
             remedies: Vec::new(),
         }
@@ -386,8 +418,8 @@ impl Case<'_> {
 
     /// Its disks that are on a sled; and the others, if it is them that no sled
     /// has room for.
-    fn disks_in_the_way(&self, kind: StartFailureKind) -> Vec<DiskInTheWay> {
-        let too_large = kind == StartFailureKind::LocalStorage;
+    fn disks_in_the_way(&self, obstacle: Obstacle) -> Vec<DiskInTheWay> {
+        let too_large = obstacle == Obstacle::Storage;
         self.ask
             .disks
             .iter()
@@ -431,36 +463,35 @@ impl Case<'_> {
     /// The sentence that a user reads.
     fn message(
         &self,
-        kind: StartFailureKind,
+        obstacle: Obstacle,
         account: &Account,
         transient: bool,
     ) -> String {
-        use StartFailureKind as Kind;
-        match kind {
-            Kind::QuotaExceeded => beyond_quota(account.quota.as_ref()),
-            Kind::AffinityConflict => self.conflict(),
-            Kind::NoSledInService => self.none_in_service().to_string(),
-            Kind::AntiAffinity => format!(
+        match obstacle {
+            Obstacle::Quota => beyond_quota(account.quota.as_ref()),
+            Obstacle::Contradiction => self.conflict(),
+            Obstacle::NoSled => self.none_in_service().to_string(),
+            Obstacle::AntiAffinity => format!(
                 "Each host with room for it already runs a member of {}. {}",
                 self.named(AffinityGroupKind::AntiAffinity),
                 prospect(transient),
             ),
-            Kind::Affinity => format!(
+            Obstacle::Affinity => format!(
                 "It must run where the members of {} run, and that host {}. {}",
                 self.named(AffinityGroupKind::Affinity),
                 self.trouble_there(Cause::Affinity),
                 prospect(transient),
             ),
-            Kind::CpuPlatform => format!(
+            Obstacle::Cpu => format!(
                 "No host that has the CPU platform {} has room for it or takes \
                  new instances. {}",
                 self.ask.cpu_platform.map_or("", InstanceCpuPlatform::as_str),
                 prospect(transient),
             ),
-            Kind::LocalStorage => {
+            Obstacle::Storage => {
                 format!("{} {}", self.storage(account), prospect(transient))
             }
-            _ => self.no_room(account, transient),
+            Obstacle::Room => self.no_room(account, transient),
         }
     }
 

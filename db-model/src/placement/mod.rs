@@ -192,7 +192,7 @@ impl SledRoom {
 /// Why a sled will not do. In this order: of several causes, a sled is counted
 /// under the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "&'static str")]
 pub enum Cause {
     /// Out of service for good.
     NotInService,
@@ -231,6 +231,22 @@ impl Cause {
         Cause::Storage,
     ];
 
+    /// In one word, as JSON spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::NotInService => "not_in_service",
+            Cause::NotProvisionable => "not_provisionable",
+            Cause::Unreachable => "unreachable",
+            Cause::CpuPlatform => "cpu_platform",
+            Cause::LocalDisk => "local_disk",
+            Cause::Affinity => "affinity",
+            Cause::AntiAffinity => "anti_affinity",
+            Cause::Vcpus => "vcpus",
+            Cause::Memory => "memory",
+            Cause::Storage => "storage",
+        }
+    }
+
     /// Does it hold?
     fn holds(self, ask: &Ask, sled: &SledRoom) -> bool {
         match self {
@@ -258,6 +274,12 @@ impl Cause {
     /// Is it about how much is free, which others may give back?
     fn is_room(self) -> bool {
         matches!(self, Cause::Vcpus | Cause::Memory | Cause::Storage)
+    }
+}
+
+impl From<Cause> for &'static str {
+    fn from(cause: Cause) -> &'static str {
+        cause.as_str()
     }
 }
 

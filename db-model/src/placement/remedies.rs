@@ -535,17 +535,15 @@ impl Problem {
     /// What is to be waited for, if anything.
     fn wait(&self) -> WaitFor {
         let size = self.ask.size();
-        let in_time = |sled: &SledRoom, also: &[Cause]| {
+        let only_full = |sled: &SledRoom| {
             sled.total.cover(size)
-                && causes(&self.ask, sled)
-                    .all(|c| c.is_room() || also.contains(&c))
+                && causes(&self.ask, sled).all(Cause::is_room)
         };
-        let back = [Cause::NotProvisionable, Cause::Unreachable];
-        if self.sleds.iter().any(|s| in_time(s, &[])) {
+        let any_in_service =
+            self.sleds.iter().any(|s| s.policy == SledPolicy::InService);
+        if self.sleds.iter().any(only_full) {
             WaitFor::Room
-        } else if self.sleds.iter().any(|s| in_time(s, &back)) {
-            WaitFor::HostBack
-        } else if self.sleds.iter().any(|s| s.policy == SledPolicy::InService) {
+        } else if any_in_service {
             WaitFor::HostBack
         } else {
             WaitFor::AnyHost

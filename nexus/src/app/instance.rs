@@ -57,7 +57,8 @@ impl App {
         page: Page<ByNameOrId>,
     ) -> Result<Vec<InstanceView>, Error> {
         let project = self.project_view(opctx, project).await?;
-        Ok(self.datastore.instance_list(project.id, page).await?)
+        let views = self.datastore.instance_list(project.id, page).await?;
+        Ok(views.into_iter().map(|view| self.shown(view)).collect())
     }
 
     /// Makes an instance; with `start`, one that is to run. Returns when it is
@@ -359,7 +360,7 @@ impl App {
     }
 
     /// The instance, not deleted.
-    async fn live(
+    pub(super) async fn live(
         &self,
         opctx: &OpContext,
         which: &InstanceSelector,
@@ -415,11 +416,11 @@ impl App {
                 return Err(Error::not_found("instance", &which.instance));
             }
         }
-        Ok(view)
+        Ok(self.shown(view))
     }
 
     async fn view(&self, id: InstanceId) -> Result<InstanceView, Error> {
-        Ok(self.datastore.instance_view(id).await?)
+        Ok(self.shown(self.datastore.instance_view(id).await?))
     }
 }
 

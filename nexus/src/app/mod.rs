@@ -2,6 +2,7 @@
 //! authorizes, validates, and then makes one query or starts one saga.
 
 mod instance;
+mod placement;
 mod project;
 mod sled;
 mod start_attempt;
@@ -36,6 +37,7 @@ pub struct App {
     activators: Activators,
     tuning: Tuning,
     sled_secret: Secret,
+    placement_detail: bool,
     rack_id: Uuid,
     looks: Semaphore,
     log: Logger,
@@ -51,6 +53,7 @@ impl App {
         activators: Activators,
         tuning: Tuning,
         sled_secret: Secret,
+        placement_detail: bool,
         rack_id: Uuid,
         log: Logger,
     ) -> App {
@@ -62,6 +65,7 @@ impl App {
             activators,
             tuning,
             sled_secret,
+            placement_detail,
             rack_id,
             looks,
             log,

@@ -19,7 +19,8 @@ impl App {
         page: Page<ByTime>,
     ) -> Result<Vec<StartAttempt>, Error> {
         let id = self.instance_ever(opctx, which).await?;
-        Ok(self.datastore.start_attempt_list(id, page).await?)
+        let attempts = self.datastore.start_attempt_list(id, page).await?;
+        Ok(attempts.into_iter().map(|a| self.shown_attempt(a)).collect())
     }
 
     /// An attempt. By the instance's id, a deleted instance's too.
@@ -34,10 +35,9 @@ impl App {
         attempt: StartAttemptId,
     ) -> Result<StartAttempt, Error> {
         let id = self.instance_ever(opctx, which).await?;
-        self.datastore
-            .start_attempt_view(id, attempt)
-            .await
-            .map_err(super::about("start attempt", &NameOrId::Id(attempt.0)))
+        let missing = super::about("start attempt", &NameOrId::Id(attempt.0));
+        let found = self.datastore.start_attempt_view(id, attempt).await;
+        Ok(self.shown_attempt(found.map_err(missing)?))
     }
 
     /// Those of a project's instances that should run and do not, now.
@@ -52,6 +52,7 @@ impl App {
         page: Page<ById>,
     ) -> Result<Vec<InstanceView>, Error> {
         let project = self.project_view(opctx, project).await?;
-        Ok(self.datastore.start_failure_list(project.id, page).await?)
+        let views = self.datastore.start_failure_list(project.id, page).await?;
+        Ok(views.into_iter().map(|view| self.shown(view)).collect())
     }
 }

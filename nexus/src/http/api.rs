@@ -227,6 +227,21 @@ pub trait ExternalApi {
         query: Query<OptionalProjectSelector>,
     ) -> Result<HttpResponseAccepted<Instance>, HttpError>;
 
+    /// Ask whether an instance would start now
+    ///
+    /// Says why not, and what would help, as the start itself would. Reserves
+    /// nothing. Of one that runs it says whether it would start again.
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances/{instance}/placement",
+        tags = ["instances"],
+    }]
+    async fn instance_placement_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<PlacementCheck>, HttpError>;
+
     /// List the attempts to start an instance
     ///
     /// The newest first. The history of a deleted instance is found by its id.

@@ -10,7 +10,7 @@ use super::extract::{Path, Query, TypedBody};
 use super::handler::{ApiContext, Request, admitted, timed};
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
-use super::{instance, ping, project, sled, start_attempt, user};
+use super::{instance, ping, placement, project, sled, start_attempt, user};
 
 type Answer<T> = Result<HttpResponseOk<T>, HttpError>;
 type Accepted<T> = Result<HttpResponseAccepted<T>, HttpError>;
@@ -131,6 +131,15 @@ impl ExternalApi for ExternalApiImpl {
         query: Query<OptionalProjectSelector>,
     ) -> Accepted<Instance> {
         admitted(rqctx, |rqctx| instance::reboot(rqctx, path, query)).await
+    }
+
+    async fn instance_placement_view(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Answer<PlacementCheck> {
+        admitted(rqctx, |rqctx| placement::of_instance(rqctx, path, query))
+            .await
     }
 
     async fn instance_start_attempt_list(

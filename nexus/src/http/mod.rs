@@ -17,6 +17,7 @@ pub mod internal_api;
 mod openapi;
 pub mod pagination;
 mod ping;
+mod placement;
 mod project;
 mod sled;
 mod start_attempt;

@@ -420,6 +420,12 @@ fn every_constraint_of_the_schema_is_one_that_the_walk_checks() {
         "api_token_is_hashed",
         "sled_vcpus_not_overcommitted",
         "sled_memory_not_overcommitted",
+        "sled_storage_not_overcommitted",
+        "silo_quota_not_negative",
+        "silo_quota_use_not_negative",
+        "disk_has_a_size",
+        "disk_deleted_holds_nothing",
+        "disk_allocated_whole",
         "saga_ended_iff_over",
         "nexus_lease_taken_whole",
         // Unique among all silos, users, tokens, projects and instances.
@@ -429,6 +435,9 @@ fn every_constraint_of_the_schema_is_one_that_the_walk_checks() {
         "project_live_name",
         "instance_live_name",
         "saga_one_unfinished",
+        "affinity_group_live_name",
+        "affinity_claim_exclusive",
+        "disk_live_name",
     ];
     let mut world = Situation::FailedAbandoned.world();
     world.apply(&Changes::default());

@@ -140,7 +140,8 @@ fn those_who_choose_at_once_scatter_as_far_as_they_are_told() {
 
 #[test]
 fn a_soft_wish_is_never_given_up_to_scatter() {
-    let sleds: Vec<SledRoom> = (0..4).map(|n| sled(n, n as i64, 0)).collect();
+    let sleds: Vec<SledRoom> =
+        (0..4).zip(0..).map(|(n, vcpus)| sled(n, vcpus, 0)).collect();
     let mut asked = ask(1, 1);
     asked.groups = vec![group(
         "web",

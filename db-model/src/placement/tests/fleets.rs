@@ -17,8 +17,12 @@ pub(super) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
+fn uuid(base: u128, n: usize) -> Uuid {
+    Uuid::from_u128(base + u128::try_from(n).unwrap())
+}
+
 pub(super) fn id(n: usize) -> SledId {
-    SledId(Uuid::from_u128(n as u128))
+    SledId(uuid(0, n))
 }
 
 /// vCPUs, and GiB of memory and of storage.
@@ -72,7 +76,7 @@ pub(super) fn group(
             .iter()
             .enumerate()
             .map(|(n, at)| PlacedMember {
-                id: InstanceId(Uuid::from_u128(key * 256 + n as u128)),
+                id: InstanceId(uuid(key * 256, n)),
                 name: name(&format!("{called}-{n}")),
                 sled: id(*at),
             })
@@ -102,7 +106,7 @@ pub(super) fn disk(called: &str, gib: u32, at: Option<usize>) -> AskedDisk {
 /// and GiB.
 pub(super) fn own(n: usize, at: usize, vcpus: i64, memory: i64) -> OwnInstance {
     OwnInstance {
-        id: InstanceId(Uuid::from_u128(0xabc000 + n as u128)),
+        id: InstanceId(uuid(0xabc000, n)),
         name: name(&format!("own-{n}")),
         sled: id(at),
         size: amounts(vcpus, memory, 0),

@@ -12,7 +12,9 @@ fn remedies(ask: &Ask, sleds: &[SledRoom], own: &[OwnInstance]) -> Vec<Remedy> {
     let Some(failure) = explain(ask, sleds, own) else { return Vec::new() };
     match failure.details {
         StartFailureDetails::Placement(account) => account.remedies,
-        other => panic!("{other:?}"),
+        other @ (StartFailureDetails::None
+        | StartFailureDetails::Host { .. }
+        | StartFailureDetails::Incident { .. }) => panic!("{other:?}"),
     }
 }
 
