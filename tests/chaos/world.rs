@@ -21,6 +21,7 @@ const SLED: AgentSettings = AgentSettings { vcpus: 8, memory_gib: 16 };
 /// What of a run takes minutes in production takes seconds here.
 pub(crate) fn tuning() -> Tuning {
     Tuning {
+        placement_detail: true,
         lease_ms: 2_000,
         drain_ms: 2_000,
         boot_allowance_ms: 6_000,

@@ -80,6 +80,54 @@ const WRONG_ROWS: &[&str] = &[
      GROUP BY s.id \
      HAVING s.reserved_vcpus <> COALESCE(sum(r.vcpus), 0) \
          OR s.reserved_memory_bytes <> COALESCE(sum(r.memory_bytes), 0)",
+    // What is counted is what there is.
+    "SELECT 'sled ' || s.id || ' does not add up: ' \
+         || s.reserved_storage_bytes || ' bytes of storage of ' \
+         || COALESCE(sum(d.size_bytes), 0) \
+     FROM sled s LEFT JOIN disk d ON d.sled_id = s.id \
+     GROUP BY s.id \
+     HAVING s.reserved_storage_bytes <> COALESCE(sum(d.size_bytes), 0)",
+    "SELECT 'the quota of silo ' || q.silo_id || ' does not add up: ' \
+         || q.used_vcpus || ' vCPUs of ' || COALESCE(sum(r.vcpus), 0) \
+     FROM silo_quota q LEFT JOIN sled_reservation r ON r.silo_id = q.silo_id \
+     GROUP BY q.silo_id \
+     HAVING q.used_vcpus <> COALESCE(sum(r.vcpus), 0) \
+         OR q.used_memory_bytes <> COALESCE(sum(r.memory_bytes), 0)",
+    "SELECT 'the quota of silo ' || q.silo_id || ' does not add up: ' \
+         || q.used_storage_bytes || ' bytes of storage of ' \
+         || COALESCE(sum(d.size_bytes), 0) \
+     FROM silo_quota q \
+     LEFT JOIN (project p JOIN disk d \
+         ON d.project_id = p.id AND d.sled_id IS NOT NULL) \
+         ON p.silo_id = q.silo_id \
+     GROUP BY q.silo_id \
+     HAVING q.used_storage_bytes <> COALESCE(sum(d.size_bytes), 0)",
+    "SELECT 'VMM ' || v.id || ' may run, and is not where disk ' || d.id \
+     FROM vmm v JOIN disk d ON d.instance_id = v.instance_id \
+     WHERE v.time_ended IS NULL AND v.may_run \
+       AND d.sled_id IS DISTINCT FROM v.sled_id",
+    "SELECT 'disk ' || d.id || ' is kept for a VMM that never ran' \
+     FROM disk d JOIN vmm v ON v.id = d.allocated_by \
+     WHERE v.time_ended IS NOT NULL AND NOT v.ever_ran",
+    // Groups.
+    "SELECT 'VMM ' || r.vmm_id || ' may run, and group ' || m.group_id \
+         || ' does not know' \
+     FROM sled_reservation r JOIN vmm v ON v.id = r.vmm_id \
+     JOIN affinity_group_member m ON m.instance_id = r.instance_id \
+     LEFT JOIN affinity_claim c \
+         ON c.vmm_id = r.vmm_id AND c.group_id = m.group_id \
+     WHERE (v.may_run OR r.role <> 'abandoned') \
+       AND c.sled_id IS DISTINCT FROM r.sled_id",
+    "SELECT 'instance ' || c.instance_id || ' is on a sled for group ' \
+         || c.group_id || ', and is no member' \
+     FROM affinity_claim c JOIN instance i ON i.id = c.instance_id \
+     LEFT JOIN affinity_group_member m \
+         ON m.group_id = c.group_id AND m.instance_id = c.instance_id \
+     WHERE m.group_id IS NULL AND i.time_deleted IS NULL",
+    "SELECT 'members of affinity group ' || g.id || ' are on several sleds' \
+     FROM affinity_group g JOIN affinity_claim c ON c.group_id = g.id \
+     WHERE g.kind = 'affinity' AND g.policy = 'fail' \
+     GROUP BY g.id HAVING count(DISTINCT c.sled_id) > 1",
 ];
 
 #[derive(QueryableByName)]

@@ -48,8 +48,8 @@ const READS_MORE: [(&str, i64); 7] = [
     // All that have failed, of whichever project.
     ("start_failure_list", 1250),
     // All that have failed, to find which of them wait for room, and how long.
-    ("vmm_unlink", 1250),
-    ("vmm_link", 1250),
+    ("vmm_unlink", 2500),
+    ("vmm_link", 2500),
     // Other sleds' VMMs in passing, for want of the sled's own in order.
     ("sled_instance_list", 3500),
     // All that lives on its sleds, to count it.

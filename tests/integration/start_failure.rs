@@ -243,21 +243,47 @@ async fn insufficient_capacity_says_what_is_short_where() {
                 "type": "placement",
                 "requested_vcpus": 2,
                 "requested_memory": 2_u64 << 30,
+                "requested_storage": 0,
+                "requested_cpu_platform": null,
                 "sleds_considered": 2,
                 "excluded": {
                     "not_in_service": 0,
                     "not_provisionable": 1,
                     "unreachable": 0,
+                    "cpu_platform": 0,
+                    "local_disk": 0,
+                    "affinity": 0,
+                    "anti_affinity": 0,
                     "vcpus": 1,
                     "memory": 0,
+                    "storage": 0,
                 },
                 "best_sled": {
                     "free_vcpus": 1,
                     "free_memory": 14_u64 << 30,
+                    "free_storage": 100_u64 << 30,
                     "short_vcpus": 1,
                     "short_memory": 0,
+                    "short_storage": 0,
                 },
                 "fits_an_empty_sled": true,
+                "groups": [],
+                "disks": [],
+                "quota": null,
+                "remedies": [
+                    {
+                        "message": "Shrink it to 1 vCPUs.",
+                        "changes": [{
+                            "type": "resize",
+                            "ncpus": 1,
+                            "memory": 2_u64 << 30,
+                        }],
+                    },
+                    {
+                        "message": "Wait until a host has room for it.",
+                        "changes": [{ "type": "wait", "until": "room" }],
+                    },
+                ],
             }),
         );
         let message = failure["message"].as_str().unwrap();
