@@ -8,8 +8,8 @@ use crate::{ByNameOrId, DataStore, Error, Limit, Page};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::Refusal;
 use db_model::schema::{
-    affinity_claim, affinity_group, affinity_group_member, project,
-    sled_reservation,
+    affinity_claim, affinity_group, affinity_group_member, instance, project,
+    vmm,
 };
 use db_model::{
     AffinityGroup, AffinityGroupChange, AffinityGroupId, AffinityGroupKind,
@@ -20,8 +20,8 @@ use diesel::dsl::{exists, now, select, sql};
 use diesel::pg::Pg;
 use diesel::sql_types::Timestamptz;
 use diesel::{
-    ExpressionMethods, JoinOnDsl, PgConnection, QueryDsl, RunQueryDsl,
-    SelectableHelper,
+    BoolExpressionMethods, ExpressionMethods, JoinOnDsl, PgConnection,
+    QueryDsl, RunQueryDsl, SelectableHelper,
 };
 
 impl DataStore {
@@ -270,12 +270,7 @@ pub(crate) fn join(
     if is_member {
         return Ok(false);
     }
-    let placed: bool = select(exists(
-        sled_reservation::table
-            .filter(sled_reservation::instance_id.eq(instance)),
-    ))
-    .get_result(conn)?;
-    if placed {
+    if is_placed(conn, instance)? {
         return Err(Error::Refused(Refusal::NotStopped));
     }
     let members: i64 = affinity_group_member::table
@@ -301,6 +296,20 @@ pub(crate) fn join(
         ))
         .execute(conn)?;
     Ok(true)
+}
+
+/// Does the instance hold a place on a sled? What does is linked to it, or was
+/// abandoned and has not ended; by these it is found without a scan.
+pub(crate) fn is_placed(
+    conn: &mut PgConnection,
+    id: InstanceId,
+) -> Result<bool, Error> {
+    let linked =
+        instance::table.find(id).filter(instance::active_vmm_id.is_not_null());
+    let live = vmm::table
+        .filter(vmm::instance_id.eq(id))
+        .filter(vmm::time_ended.is_null());
+    Ok(select(exists(linked).or(exists(live))).get_result(conn)?)
 }
 
 /// The instance leaves a group, and so does its VMM. Says whether it was in it.
