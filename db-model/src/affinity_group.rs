@@ -24,6 +24,14 @@ impl AffinityGroupKind {
             AffinityGroupKind::AntiAffinity => "anti-affinity group",
         }
     }
+
+    /// What a person calls who is in such a group.
+    pub fn member_noun(self) -> &'static str {
+        match self {
+            AffinityGroupKind::Affinity => "affinity group member",
+            AffinityGroupKind::AntiAffinity => "anti-affinity group member",
+        }
+    }
 }
 
 sql_enum! {

@@ -12,6 +12,7 @@
 //! with SKIP LOCKED.
 
 mod affinity_group;
+mod affinity_group_member;
 mod attempts_ended;
 mod disk;
 mod error;

@@ -2,11 +2,16 @@
 
 use crate::{ByNameOrId, DataStore, Error, Page};
 use chrono::{DateTime, Utc};
-use db_model::schema::{instance, project};
-use db_model::{Name, NameOrId, Project, ProjectChange, ProjectId, SiloId};
+use db_model::schema::{affinity_group, instance, project};
+use db_model::{
+    AffinityGroupKind, Name, NameOrId, Project, ProjectChange, ProjectId,
+    SiloId,
+};
 use diesel::dsl::{exists, now, select, sql};
 use diesel::sql_types::Timestamptz;
-use diesel::{ExpressionMethods, QueryDsl, RunQueryDsl, SelectableHelper};
+use diesel::{
+    ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
+};
 
 impl DataStore {
     /// A silo's live project.
@@ -150,12 +155,12 @@ impl DataStore {
         .await
     }
 
-    /// Deletes an empty project. Its row is locked first, so that no instance
-    /// comes in between (they lock it FOR SHARE).
+    /// Deletes an empty project. Its row is locked first, so that nothing comes
+    /// in between (whatever does locks it FOR SHARE).
     ///
     /// # Errors
     ///
-    /// `NotFound`; `NotEmpty`.
+    /// `NotFound`; `NotEmpty`: of what there is something in it.
     pub async fn project_delete(&self, id: ProjectId) -> Result<(), Error> {
         self.transaction(move |conn| {
             let _: ProjectId = project::table
@@ -164,14 +169,9 @@ impl DataStore {
                 .select(project::id)
                 .for_update()
                 .first(conn)?;
-            let in_use: bool = select(exists(
-                instance::table
-                    .filter(instance::project_id.eq(id))
-                    .filter(instance::time_deleted.is_null()),
-            ))
-            .get_result(conn)?;
-            if in_use {
-                return Err(Error::NotEmpty);
+            let kept = what_is_in(conn, id)?;
+            if !kept.is_empty() {
+                return Err(Error::NotEmpty(kept));
             }
             diesel::update(project::table.find(id))
                 .set(project::time_deleted.eq(now))
@@ -180,4 +180,37 @@ impl DataStore {
         })
         .await
     }
+}
+
+/// Of what there is something in a project.
+fn what_is_in(
+    conn: &mut PgConnection,
+    id: ProjectId,
+) -> Result<Vec<&'static str>, Error> {
+    let mut kept = Vec::new();
+    let has_instances: bool = select(exists(
+        instance::table
+            .filter(instance::project_id.eq(id))
+            .filter(instance::time_deleted.is_null()),
+    ))
+    .get_result(conn)?;
+    if has_instances {
+        kept.push("instances");
+    }
+    for (kind, groups) in [
+        (AffinityGroupKind::Affinity, "affinity groups"),
+        (AffinityGroupKind::AntiAffinity, "anti-affinity groups"),
+    ] {
+        let has_groups: bool = select(exists(
+            affinity_group::table
+                .filter(affinity_group::project_id.eq(id))
+                .filter(affinity_group::kind.eq(kind))
+                .filter(affinity_group::time_deleted.is_null()),
+        ))
+        .get_result(conn)?;
+        if has_groups {
+            kept.push(groups);
+        }
+    }
+    Ok(kept)
 }

@@ -29,7 +29,7 @@ enum Stranger {
 
 /// A well-formed request for an operation.
 struct Row {
-    operation: &'static str,
+    operation: String,
     /// The values of the path's variables.
     path: Vec<(&'static str, String)>,
     query: &'static str,
@@ -38,8 +38,9 @@ struct Row {
 }
 
 impl Row {
-    fn new(operation: &'static str, stranger: Stranger) -> Row {
-        let (path, query) = (Vec::new(), "");
+    fn new(operation: impl Into<String>, stranger: Stranger) -> Row {
+        let (operation, path) = (operation.into(), Vec::new());
+        let query = "";
         Row { operation, path, query, body: None, stranger }
     }
 
@@ -94,7 +95,7 @@ fn operations(document: &str, rows: Vec<Row>) -> Vec<Operation> {
             found.push((path, method, operation));
         }
     }
-    let known = ids(rows.iter().map(|row| row.operation).collect());
+    let known = ids(rows.iter().map(|row| &*row.operation).collect());
     let id = |o: &Value| o["operationId"].as_str().unwrap().to_string();
     let documented: BTreeSet<_> = found.iter().map(|(_, _, o)| id(o)).collect();
     assert_eq!(documented, known, "documented, and known here");
@@ -133,6 +134,8 @@ struct Fixture {
     rests: String,
     to_delete: String,
     attempt: String,
+    /// A group of each kind, as their operations call it.
+    groups: Vec<(&'static str, String)>,
 }
 
 async fn fixture() -> Fixture {
@@ -144,6 +147,15 @@ async fn fixture() -> Fixture {
     let to_delete = nexus.create("to-delete", false).await;
     for id in [&runs, &rests, &to_delete] {
         nexus.settled(id).await;
+    }
+    let mut groups = Vec::new();
+    for (kind, path) in [
+        ("affinity_group", "affinity-groups"),
+        ("anti_affinity_group", "anti-affinity-groups"),
+    ] {
+        let path = format!("/v1/{path}?project=demo");
+        let made = nexus.post(&path, group("group")).await.expect(201);
+        groups.push((kind, made["id"].as_str().unwrap().to_string()));
     }
     let attempt = nexus.attempts(&runs).await[0]["id"].clone();
     let report = nexus.agents[0].vmms().await[0].clone();
@@ -157,10 +169,50 @@ async fn fixture() -> Fixture {
         runs,
         rests,
         to_delete,
+        groups,
     }
 }
 
+/// The body of a group to be made.
+fn group(name: &str) -> Value {
+    json!({
+        "name": name,
+        "description": "",
+        "policy": "fail",
+        "failure_domain": "sled",
+    })
+}
+
 impl Fixture {
+    /// What is asked of groups, of both kinds.
+    fn of_groups(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for (kind, id) in &self.groups {
+            let row = |verb: &str| {
+                Row::new(format!("{kind}_{verb}"), Stranger::NotFound)
+            };
+            let it = |verb: &str| row(verb).at(kind, id);
+            let member = |verb: &str| {
+                it(&format!("member_instance_{verb}"))
+                    .at("instance", &self.rests)
+            };
+            rows.extend([
+                row("list").within("?project=demo"),
+                row("create").within("?project=demo").body(group("new")),
+                it("view"),
+                it("update").body(json!({ "description": "changed" })),
+                member("add"),
+                member("view"),
+                it("member_list"),
+                Row::new(format!("instance_{kind}_list"), Stranger::NotFound)
+                    .at("instance", &self.rests),
+                member("delete"),
+                it("delete"),
+            ]);
+        }
+        rows
+    }
+
     fn external(&self) -> Vec<Operation> {
         use Stranger::*;
         let sled =
@@ -168,7 +220,7 @@ impl Fixture {
         let instance = |id, instance: &str| {
             Row::new(id, NotFound).at("instance", instance)
         };
-        let rows = vec![
+        let mut rows = vec![
             Row::new("ping", Served),
             Row::new("current_user_view", Own),
             Row::new("project_list", Empty),
@@ -205,6 +257,8 @@ impl Fixture {
             sled("sled_set_provision_policy", Forbidden)
                 .body(json!({ "state": "non_provisionable" })),
         ];
+        // Before an instance is started that is to join: it must be stopped.
+        rows.splice(0..0, self.of_groups());
         operations(EXTERNAL, rows)
     }
 
@@ -243,6 +297,10 @@ impl Fixture {
                      AS projects, \
                  (SELECT jsonb_agg(i ORDER BY i.id) FROM instance i) \
                      AS instances, \
+                 (SELECT jsonb_agg(g ORDER BY g.id) FROM affinity_group g) \
+                     AS groups, \
+                 (SELECT jsonb_agg(m) FROM affinity_group_member m) \
+                     AS members, \
                  (SELECT jsonb_agg(v ORDER BY v.id) FROM vmm v) AS vmms, \
                  (SELECT jsonb_agg(a ORDER BY a.id) FROM start_attempt a) \
                      AS attempts, \
@@ -366,7 +424,7 @@ async fn each_operation_is_timed_under_its_id_and_status() {
     }
     let metrics = nexus.process.metrics().await;
     for operation in external.iter().chain(&internal) {
-        let id = operation.row.operation;
+        let id = &operation.row.operation;
         let status = if id == "ping" { 200 } else { 401 };
         let count = metrics.at(&format!(
             "nexus_request_duration_seconds_count\

@@ -24,8 +24,8 @@ INSERT INTO project VALUES
      NULL);
 INSERT INTO sled VALUES
     ('00000000-0000-0000-0000-000000000005', '127.0.0.1:1', 'S1', 'P', 1,
-     'in_service', 'provisionable', gen_random_uuid(), 8, 1024, 1, 2, 256,
-     now(), now(), now());
+     'in_service', 'provisionable', gen_random_uuid(), 8, 1024, 64, 2, 256,
+     now(), now(), now(), 'unknown', 16);
 INSERT INTO instance (id, project_id, name, description, time_created,
     time_modified, hostname, ncpus, memory_bytes, user_data,
     network_interfaces, state, state_gen, time_state_updated, active_vmm_id,
@@ -72,6 +72,32 @@ INSERT INTO sled_reservation VALUES
     ('00000000-0000-0000-0000-000000000021',
      '00000000-0000-0000-0000-000000000011',
      '00000000-0000-0000-0000-000000000005', 'active', 2, 256, now());
+INSERT INTO silo_quota VALUES
+    ('00000000-0000-0000-0000-000000000001', 8, 1024, 64, 2, 256, 16, now());
+INSERT INTO affinity_group VALUES
+    ('00000000-0000-0000-0000-000000000051',
+     '00000000-0000-0000-0000-000000000004', 'anti_affinity', 'apart', '',
+     'fail', now(), now(), NULL),
+    ('00000000-0000-0000-0000-000000000052',
+     '00000000-0000-0000-0000-000000000004', 'affinity', 'together', '',
+     'fail', now(), now(), NULL);
+INSERT INTO affinity_group_member VALUES
+    ('00000000-0000-0000-0000-000000000051',
+     '00000000-0000-0000-0000-000000000011');
+INSERT INTO affinity_claim VALUES
+    ('00000000-0000-0000-0000-000000000051',
+     '00000000-0000-0000-0000-000000000021',
+     '00000000-0000-0000-0000-000000000011',
+     '00000000-0000-0000-0000-000000000005', TRUE);
+INSERT INTO disk VALUES
+    ('00000000-0000-0000-0000-000000000061',
+     '00000000-0000-0000-0000-000000000004', 'placed', '', 16, now(), now(),
+     NULL, '00000000-0000-0000-0000-000000000011',
+     '00000000-0000-0000-0000-000000000005',
+     '00000000-0000-0000-0000-000000000021'),
+    ('00000000-0000-0000-0000-000000000062',
+     '00000000-0000-0000-0000-000000000004', 'loose', '', 16, now(), now(),
+     NULL, NULL, NULL, NULL);
 INSERT INTO saga VALUES
     ('00000000-0000-0000-0000-000000000041', 'instance-start',
      '00000000-0000-0000-0000-000000000012', 'running', '{}',
@@ -96,6 +122,22 @@ const ATTEMPTS: &[(&str, &str)] = &[
         "silo_live_name",
         "INSERT INTO silo SELECT gen_random_uuid(), name, '', now(), now(), \
              NULL FROM silo",
+    ),
+    (
+        "silo_quota_silo_id_fkey",
+        "UPDATE silo_quota SET silo_id = gen_random_uuid()",
+    ),
+    ("silo_quota_not_negative", "UPDATE silo_quota SET vcpus = -1"),
+    ("silo_quota_not_negative", "UPDATE silo_quota SET memory_bytes = -1"),
+    ("silo_quota_not_negative", "UPDATE silo_quota SET storage_bytes = -1"),
+    ("silo_quota_use_not_negative", "UPDATE silo_quota SET used_vcpus = -1"),
+    (
+        "silo_quota_use_not_negative",
+        "UPDATE silo_quota SET used_memory_bytes = -1",
+    ),
+    (
+        "silo_quota_use_not_negative",
+        "UPDATE silo_quota SET used_storage_bytes = -1",
     ),
     (
         "silo_user_silo_id_fkey",
@@ -135,6 +177,15 @@ const ATTEMPTS: &[(&str, &str)] = &[
         "UPDATE sled SET reserved_memory_bytes = -1",
     ),
     ("sled_memory_not_overcommitted", "UPDATE sled SET memory_bytes = 255"),
+    (
+        "sled_storage_not_overcommitted",
+        "UPDATE sled SET reserved_storage_bytes = 65",
+    ),
+    (
+        "sled_storage_not_overcommitted",
+        "UPDATE sled SET reserved_storage_bytes = -1",
+    ),
+    ("sled_storage_not_overcommitted", "UPDATE sled SET storage_bytes = 15"),
     // Instances.
     (
         "instance_project_id_fkey",
@@ -301,7 +352,8 @@ const ATTEMPTS: &[(&str, &str)] = &[
     // What they hold.
     (
         "sled_reservation_vmm_id_fkey",
-        "UPDATE sled_reservation SET vmm_id = gen_random_uuid()",
+        "DELETE FROM affinity_claim; \
+         UPDATE sled_reservation SET vmm_id = gen_random_uuid()",
     ),
     (
         "sled_reservation_instance_id_fkey",
@@ -310,6 +362,10 @@ const ATTEMPTS: &[(&str, &str)] = &[
     (
         "sled_reservation_sled_id_fkey",
         "UPDATE sled_reservation SET sled_id = gen_random_uuid()",
+    ),
+    (
+        "sled_reservation_silo_id_fkey",
+        "UPDATE sled_reservation SET silo_id = gen_random_uuid()",
     ),
     ("sled_reservation_has_a_size", "UPDATE sled_reservation SET vcpus = 0"),
     (
@@ -321,6 +377,75 @@ const ATTEMPTS: &[(&str, &str)] = &[
         "INSERT INTO sled_reservation \
              SELECT vmm.id, r.instance_id, r.sled_id, r.role, 1, 1, now() \
              FROM sled_reservation r, vmm WHERE vmm.state = 'abandoned'",
+    ),
+    // Groups.
+    (
+        "affinity_group_project_id_fkey",
+        "UPDATE affinity_group SET project_id = gen_random_uuid()",
+    ),
+    (
+        "affinity_group_live_name",
+        "INSERT INTO affinity_group SELECT gen_random_uuid(), project_id, \
+             kind, name, '', 'allow', now(), now(), NULL FROM affinity_group",
+    ),
+    (
+        "affinity_group_member_group_id_fkey",
+        "UPDATE affinity_group_member SET group_id = gen_random_uuid()",
+    ),
+    (
+        "affinity_group_member_instance_id_fkey",
+        "UPDATE affinity_group_member SET instance_id = gen_random_uuid()",
+    ),
+    (
+        "affinity_claim_group_id_fkey",
+        "UPDATE affinity_claim SET group_id = gen_random_uuid()",
+    ),
+    (
+        "affinity_claim_vmm_id_fkey",
+        "UPDATE affinity_claim SET vmm_id = gen_random_uuid()",
+    ),
+    // What holds nothing of a sled any more is not on it in a group's eyes.
+    ("affinity_claim_vmm_id_fkey", "DELETE FROM sled_reservation"),
+    // Two of an anti-affinity group on one sled.
+    (
+        "affinity_claim_exclusive",
+        "INSERT INTO sled_reservation \
+             SELECT vmm.id, r.instance_id, r.sled_id, 'abandoned', 1, 1, now() \
+             FROM sled_reservation r, vmm WHERE vmm.state = 'abandoned'; \
+         INSERT INTO affinity_claim \
+             SELECT c.group_id, vmm.id, c.instance_id, c.sled_id, TRUE \
+             FROM affinity_claim c, vmm WHERE vmm.state = 'abandoned'",
+    ),
+    // Disks.
+    ("disk_project_id_fkey", "UPDATE disk SET project_id = gen_random_uuid()"),
+    ("disk_live_name", "UPDATE disk SET name = 'placed' WHERE name = 'loose'"),
+    (
+        "disk_instance_id_fkey",
+        "UPDATE disk SET instance_id = gen_random_uuid()",
+    ),
+    (
+        "disk_sled_id_fkey",
+        "UPDATE disk SET sled_id = gen_random_uuid() WHERE name = 'placed'",
+    ),
+    ("disk_has_a_size", "UPDATE disk SET size_bytes = 0"),
+    (
+        "disk_deleted_holds_nothing",
+        "UPDATE disk SET time_deleted = now(), sled_id = NULL, \
+             allocated_by = NULL WHERE name = 'placed'",
+    ),
+    (
+        "disk_deleted_holds_nothing",
+        "UPDATE disk SET time_deleted = now(), instance_id = NULL \
+             WHERE name = 'placed'",
+    ),
+    (
+        "disk_allocated_whole",
+        "UPDATE disk SET allocated_by = gen_random_uuid() \
+             WHERE name = 'loose'",
+    ),
+    (
+        "disk_allocated_whole",
+        "UPDATE disk SET allocated_by = NULL WHERE name = 'placed'",
     ),
     // Attempts.
     (
@@ -464,7 +589,47 @@ const TAKEN: &[(&str, &str)] = &[
     (
         "a sled may be full",
         "UPDATE sled SET reserved_vcpus = vcpus, \
-             reserved_memory_bytes = memory_bytes",
+             reserved_memory_bytes = memory_bytes, \
+             reserved_storage_bytes = storage_bytes",
+    ),
+    (
+        "a quota may be lowered below what is used",
+        "UPDATE silo_quota SET vcpus = 0, memory_bytes = 0, storage_bytes = 0",
+    ),
+    (
+        "a group's name is its own among its kind",
+        "UPDATE affinity_group SET name = 'together'",
+    ),
+    (
+        "a deleted group's name is free",
+        "UPDATE affinity_group SET time_deleted = now(); \
+         INSERT INTO affinity_group SELECT gen_random_uuid(), project_id, \
+             kind, name, '', 'allow', now(), now(), NULL FROM affinity_group",
+    ),
+    (
+        "two of a group that does not insist may share a sled",
+        "UPDATE affinity_claim SET exclusive = FALSE; \
+         INSERT INTO sled_reservation \
+             SELECT vmm.id, r.instance_id, r.sled_id, 'abandoned', 1, 1, now() \
+             FROM sled_reservation r, vmm WHERE vmm.state = 'abandoned'; \
+         INSERT INTO affinity_claim \
+             SELECT c.group_id, vmm.id, c.instance_id, c.sled_id, FALSE \
+             FROM affinity_claim c, vmm WHERE vmm.state = 'abandoned'",
+    ),
+    (
+        "what is of two groups is on its sled for both",
+        "INSERT INTO affinity_claim \
+             SELECT g.id, c.vmm_id, c.instance_id, c.sled_id, TRUE \
+             FROM affinity_claim c, affinity_group g WHERE g.id <> c.group_id",
+    ),
+    (
+        "a deleted disk's name is free",
+        "UPDATE disk SET time_deleted = now() WHERE name = 'loose'; \
+         UPDATE disk SET name = 'loose' WHERE name = 'placed'",
+    ),
+    (
+        "a disk's blocks stay where they are when it is detached",
+        "UPDATE disk SET instance_id = NULL",
     ),
     (
         "wanted and failed, nobody starts it",

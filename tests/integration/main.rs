@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod affinity_group;
 mod auto_restart;
 mod constraints;
 mod expunge;

@@ -2,18 +2,22 @@
 //! comes and goes in between.
 
 use harness::{Client, Setup, TestNexus, is};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 const PROJECTS: &str = "/v1/projects";
 const INSTANCES: &str = "/v1/instances?project=demo";
+const GROUP_KINDS: [&str; 2] = ["affinity-groups", "anti-affinity-groups"];
 
 fn with(path: &str, query: &str) -> String {
     let sign = if path.contains('?') { '&' } else { '?' };
     format!("{path}{sign}{query}")
 }
 
+/// What a page holds. A group's member is told with its type.
 fn items(page: &Value) -> Vec<Value> {
-    page["items"].as_array().unwrap().clone()
+    let items = page["items"].as_array().unwrap().iter();
+    items.map(|item| item.get("value").unwrap_or(item).clone()).collect()
 }
 
 fn keys(items: &[Value], key: &str) -> Vec<String> {
@@ -52,10 +56,24 @@ async fn make_projects(nexus: &Client, names: &[&str]) {
 async fn lists_by_name_or_id_are_sorted_as_asked_and_by_name_if_not() {
     let nexus = TestNexus::with(Setup::no_sled()).await;
     make_projects(&nexus, &["b", "a-1", "zz", "b-0"]).await;
-    for name in ["y", "x", "x-9", "x-10", "a"] {
-        nexus.create(name, false).await;
+    let names = ["y", "x", "x-9", "x-10", "a"];
+    let mut ids = Vec::new();
+    for name in names {
+        ids.push(nexus.create(name, false).await);
     }
-    for path in [PROJECTS, INSTANCES] {
+    let mut lists = vec![PROJECTS.to_string(), INSTANCES.to_string()];
+    let groups = joined(&nexus, &ids[0], &names).await;
+    for (kind, group) in GROUP_KINDS.iter().zip(&groups) {
+        for id in &ids[1..] {
+            join(&nexus, kind, group, id).await;
+        }
+        lists.push(format!("/v1/{kind}?project=demo"));
+        lists.push(format!("/v1/{kind}/{group}/members"));
+        lists.push(format!("/v1/{kind}/a/members?project=demo"));
+        lists.push(format!("/v1/instances/{}/{kind}", ids[0]));
+        lists.push(format!("/v1/instances/y/{kind}?project=demo"));
+    }
+    for path in &lists {
         let whole = items(&nexus.get(path).await.expect(200));
         assert_eq!(whole.len(), 5);
         let mut names = keys(&whole, "name");
@@ -139,6 +157,32 @@ async fn the_instances_of_a_sled_are_listed_in_pages() {
     assert_eq!(walk(&nexus, &path).await, whole);
 }
 
+/// Makes groups of these names, of both kinds, and has an instance join them;
+/// the ids of the last two.
+async fn joined(nexus: &Client, id: &str, names: &[&str]) -> [String; 2] {
+    let mut last = [String::new(), String::new()];
+    for name in names {
+        for (kind, last) in GROUP_KINDS.iter().zip(&mut last) {
+            let body = json!({
+                "name": name,
+                "description": "",
+                "policy": "allow",
+                "failure_domain": "sled",
+            });
+            let path = format!("/v1/{kind}?project=demo");
+            let group = nexus.post(&path, body).await.expect(201);
+            *last = group["id"].as_str().unwrap().to_string();
+            join(nexus, kind, last, id).await;
+        }
+    }
+    last
+}
+
+async fn join(nexus: &Client, kind: &str, group: &str, id: &str) {
+    let path = format!("/v1/{kind}/{group}/members/instance/{id}");
+    nexus.request(Method::POST, &path, None).await.expect(201);
+}
+
 /// Every list of the API, with a token of a page of it.
 async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
     let (id, _) = nexus.running("db", json!({})).await;
@@ -147,6 +191,7 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
     let failed = nexus.create_as(body).await;
     nexus.wait(&failed, is("failed")).await;
     let sled = &nexus.agents[0].id;
+    let groups = joined(nexus, &failed, &["group"]).await;
     let mut lists = Vec::new();
     for path in [
         PROJECTS.to_string(),
@@ -155,6 +200,12 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
         "/v1/start-failures?project=demo".to_string(),
         "/v1/system/hardware/sleds".to_string(),
         format!("/v1/system/hardware/sleds/{sled}/instances"),
+        "/v1/affinity-groups?project=demo".to_string(),
+        "/v1/anti-affinity-groups?project=demo".to_string(),
+        format!("/v1/affinity-groups/{}/members", groups[0]),
+        format!("/v1/anti-affinity-groups/{}/members", groups[1]),
+        format!("/v1/instances/{failed}/affinity-groups"),
+        format!("/v1/instances/{failed}/anti-affinity-groups"),
     ] {
         let page = nexus.get(&with(&path, "limit=1")).await.expect(200);
         let token = page["next_page"].as_str().unwrap().to_string();
@@ -340,22 +391,18 @@ async fn a_token_opens_no_other_silo_s_list() {
     let other = nexus.other_silo("other").await;
     make_projects(&other, &["theirs"]).await;
     let lists = all_lists(&nexus).await;
-    for (n, (path, token)) in lists.iter().enumerate() {
+    for (path, token) in &lists {
         let (path, _) = path.split_once('?').unwrap_or((path, ""));
-        let path = format!("{path}?page_token={token}");
-        let answer = other.get(&path).await;
-        match n {
-            // The page of the same place, but of the other's own projects.
-            0 => {
-                let page = answer.expect(200);
-                assert_eq!(keys(&items(&page), "name"), ["theirs"]);
-            }
-            1..=3 => {
-                answer.error(404, "ObjectNotFound");
-            }
-            _ => {
-                answer.error(403, "Forbidden");
-            }
+        let following = format!("{path}?page_token={token}");
+        let answer = other.get(&following).await;
+        // The page of the same place, but of the other's own projects.
+        if path == PROJECTS {
+            let page = answer.expect(200);
+            assert_eq!(keys(&items(&page), "name"), ["theirs"]);
+        } else if path.starts_with("/v1/system/") {
+            answer.error(403, "Forbidden");
+        } else {
+            answer.error(404, "ObjectNotFound");
         }
     }
 }

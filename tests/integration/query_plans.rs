@@ -5,8 +5,8 @@
 
 use chrono::TimeDelta;
 use db_model::{
-    Fence, InstanceId, ProjectId, SagaId, SagaState, SecId, SiloId, SledId,
-    StartAttemptId, VmmId,
+    AffinityGroupChange, AffinityGroupId, AffinityGroupKind, Fence, InstanceId,
+    ProjectId, SagaId, SagaState, SecId, SiloId, SledId, StartAttemptId, VmmId,
 };
 use db_queries::{
     ById, ByNameOrId, ByTime, DataStore, InstancePath, Page, PoolSettings,
@@ -18,7 +18,10 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// What grows with use. A sled, a silo and a Nexus are few, and are scanned.
-const GROWING: [&str; 9] = [
+const GROWING: [&str; 12] = [
+    "affinity_claim",
+    "affinity_group",
+    "affinity_group_member",
     "api_token",
     "instance",
     "project",
@@ -140,6 +143,27 @@ INSERT INTO sled_reservation
 SELECT id, instance_id, sled_id, 'active', 2, 1 << 30, now()
 FROM vmm WHERE time_ended IS NULL;
 
+-- Each of the 50 projects has 100 groups of each kind, and each instance that
+-- lives is in two of each kind. Of those that run, one in seven has claims.
+INSERT INTO affinity_group
+SELECT md5('group-' || n)::UUID, md5('project-' || n / 200)::UUID,
+    CASE n / 50 % 2 WHEN 0 THEN 'anti_affinity'::affinity_group_kind
+        ELSE 'affinity' END,
+    'group-' || n, '', 'fail', now(), now(), CASE n % 10 WHEN 9 THEN now() END
+FROM generate_series(0, 9999) n;
+
+INSERT INTO affinity_group_member
+SELECT md5('group-' || n / 200 * 200 + (n % 200 + k) % 200)::UUID,
+    md5('instance-' || n)::UUID
+FROM generate_series(0, 9999) n, generate_series(0, 150, 50) k
+WHERE n % 10 < 9;
+
+INSERT INTO affinity_claim
+SELECT m.group_id, r.vmm_id, r.instance_id, r.sled_id, FALSE
+FROM generate_series(4, 9999, 10) n
+JOIN sled_reservation r ON r.instance_id = md5('instance-' || n)::UUID
+JOIN affinity_group_member m ON m.instance_id = r.instance_id;
+
 -- One in a hundred is not over: of each such two, one is run by a process that
 -- lives and one by one that does not.
 INSERT INTO nexus_lease (id, internal_address, time_started, lease_expires,
@@ -211,6 +235,12 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     let sleds: Vec<SledId> = ids(&database, "sled", 0);
     let secs: Vec<SecId> = ids(&database, "sec", 0);
     let (project, silo, sled) = (projects[0], silos[0], sleds[0]);
+    // Of anti-affinity, whose members have failed to start.
+    let groups: Vec<AffinityGroupId> = ids(&database, "group", 8);
+    // Of affinity, and a member of each, which is stopped.
+    let bound: Vec<AffinityGroupId> = ids(&database, "group", 57);
+    let at_rest: Vec<InstanceId> = ids(&database, "instance", 57);
+    let apart = AffinityGroupKind::AntiAffinity;
     let living = secs[1];
     let middle = Uuid::from_u128(u128::MAX / 2);
     let token = database.row("SELECT token_hash FROM api_token LIMIT 1");
@@ -271,6 +301,55 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     });
     probe!("instance_view", |db, n| {
         assert!(db.instance_view(instances[n]).await.unwrap().vmm.is_some());
+    });
+    probe!("affinity_group_list by name", |db, _n| {
+        let page = by_name(None, false);
+        let list = db.affinity_group_list(project, apart, page).await;
+        assert_eq!(list.unwrap().len(), 25);
+    });
+    probe!("affinity_group_list by name, from the middle back", |db, _n| {
+        let page = by_name(Some("group-50"), true);
+        let list = db.affinity_group_list(project, apart, page).await;
+        assert_eq!(list.unwrap().len(), 25);
+    });
+    probe!("affinity_group_list by id", |db, _n| {
+        let page = by_id(None);
+        let list = db.affinity_group_list(project, apart, page).await;
+        assert_eq!(list.unwrap().len(), 25);
+    });
+    probe!("affinity_group_view by name", |db, _n| {
+        let (within, which) = (Some(project), name("group-10").into());
+        let group = db.affinity_group_view(silo, apart, within, which).await;
+        group.unwrap();
+    });
+    probe!("affinity_group_view by id", |db, _n| {
+        let which = groups[0].0.into();
+        let group = db.affinity_group_view(silo, apart, None, which).await;
+        group.unwrap();
+    });
+    probe!("affinity_group_member_list by name", |db, n| {
+        let page = by_name(None, n % 2 == 0);
+        let list = db.affinity_group_member_list(groups[n], page).await;
+        assert_eq!(list.unwrap().len(), 4);
+    });
+    probe!("affinity_group_member_list by id", |db, n| {
+        let page = by_id(None);
+        let list = db.affinity_group_member_list(groups[n], page).await;
+        assert_eq!(list.unwrap().len(), 4);
+    });
+    probe!("affinity_group_member_view", |db, n| {
+        let (group, id) = (bound[n], at_rest[n]);
+        db.affinity_group_member_view(group, id).await.unwrap();
+    });
+    probe!("instance_affinity_group_list by name", |db, n| {
+        let (id, page) = (at_rest[n], by_name(None, n % 2 == 0));
+        let list = db.instance_affinity_group_list(id, apart, page).await;
+        assert_eq!(list.unwrap().len(), 2);
+    });
+    probe!("instance_affinity_group_list by id", |db, n| {
+        let (id, page) = (at_rest[n], by_id(None));
+        let list = db.instance_affinity_group_list(id, apart, page).await;
+        assert_eq!(list.unwrap().len(), 2);
     });
     probe!("start_failure_list", |db, _n| {
         let page = Page { by: ById { after: None }, limit: LIMIT };
@@ -399,6 +478,23 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     probe!("lease_forget_old", |db, _n| {
         db.lease_forget_old().await.unwrap();
     });
+    // Those whom a change of their group may help are woken with it.
+    probe!("affinity_group_member_remove, and _add", |db, n| {
+        let id = at_rest[n];
+        db.affinity_group_member_remove(bound[n], id).await.unwrap();
+        let nothing = AffinityGroupChange::default();
+        let group = db.affinity_group_change(bound[n], nothing).await.unwrap();
+        db.affinity_group_member_add(&group, id).await.unwrap();
+    });
+    probe!("affinity_group_delete", |db, n| {
+        db.affinity_group_delete(groups[n]).await.unwrap();
+    });
+    let woken = "SELECT count(*) FROM instance \
+         WHERE state = 'failed' AND reconcile_at IS NOT NULL";
+    assert!(database.count(woken) > 0, "nobody was woken");
+    let asleep = "UPDATE instance SET reconcile_at = NULL \
+         WHERE state = 'failed' AND reconcile_at IS NOT NULL";
+    database.try_sql(asleep).unwrap();
     // Who waits for room is woken in the same transaction.
     let waiting = "SELECT count(*) FROM instance \
          WHERE state = 'failed' AND reconcile_at IS NOT NULL";

@@ -11,9 +11,9 @@ use db_model::lifecycle::Refusal;
 use db_model::lifecycle::reports::Observation;
 use db_model::{
     InstanceChange, InstanceId, InstanceView, Joins, NameOrId, NewInstance,
-    StartAttemptId, Vmm,
+    ProjectId, StartAttemptId, Vmm,
 };
-use db_queries::{ByNameOrId, DataStore, Page};
+use db_queries::{ByNameOrId, DataStore, Limit, Page};
 use sled_agent_client::{Error as SledError, RequestedState};
 use slog::info;
 use std::time::Duration;
@@ -66,8 +66,9 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`: no such project; `AlreadyExists`; `Unavailable`: it is not
-    /// known yet whether it will be there.
+    /// `NotFound`: no such project, or no such group in it; `AlreadyExists`;
+    /// `InvalidValue`: a group is full; `Unavailable`: it is not known yet
+    /// whether it will be there.
     pub async fn instance_create(
         &self,
         opctx: &OpContext,
@@ -75,6 +76,7 @@ impl App {
         new: NewInstance,
     ) -> Result<InstanceView, Error> {
         let project = self.project_view(opctx, project).await?;
+        let joins = self.joins(opctx, project.id, &new).await?;
         let name = new.name.clone();
         let params = instance_create::Params {
             instance_id: InstanceId::new_v4(),
@@ -82,7 +84,7 @@ impl App {
             attempt: new
                 .start
                 .then(|| (StartAttemptId::new_v4(), opctx.user_id)),
-            joins: Joins::default(),
+            joins,
             new,
         };
         let saga = self
@@ -99,8 +101,11 @@ impl App {
                 name: name.to_string(),
             }),
             Ok(Err(SagaFailure::NotFound)) => {
+                // Whatever it was, it was there a moment ago.
+                self.joins(opctx, project.id, &params.new).await?;
                 Err(Error::not_found("project", &NameOrId::Id(project.id.0)))
             }
+            Ok(Err(SagaFailure::TooMany { limit })) => Err(too_many(limit)),
             Ok(Err(failure)) => Err(Error::internal(format!(
                 "instance_create {incident} failed: {failure:?}"
             ))),
@@ -113,6 +118,22 @@ impl App {
                 source: None,
             }),
         }
+    }
+
+    /// What a new instance of this project comes with.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, of what is not there.
+    async fn joins(
+        &self,
+        opctx: &OpContext,
+        project: ProjectId,
+        new: &NewInstance,
+    ) -> Result<Joins, Error> {
+        let groups = &new.anti_affinity_groups;
+        let groups = self.groups_to_join(opctx, project, groups).await?;
+        Ok(Joins { groups, ..Joins::default() })
     }
 
     /// An instance.
@@ -424,6 +445,22 @@ impl App {
     }
 }
 
+/// What is too many of what a new instance was to come with.
+fn too_many(limit: Limit) -> Error {
+    match limit {
+        Limit::GroupMembers => Error::invalid_value(
+            "anti_affinity_groups",
+            format!("one of them is full: {limit}"),
+        ),
+        Limit::InstanceGroups => {
+            Error::invalid_value("anti_affinity_groups", limit.to_string())
+        }
+        Limit::InstanceDisks => {
+            Error::invalid_value("disks", limit.to_string())
+        }
+    }
+}
+
 fn missing(
     which: &InstanceSelector,
 ) -> impl FnOnce(db_queries::Error) -> Error + use<> {
@@ -459,7 +496,7 @@ fn not_begun(error: ExecError) -> Error {
 }
 
 /// What a refusal says to who asked for the instance to be `verb`.
-fn refused(
+pub(super) fn refused(
     which: &InstanceSelector,
     verb: &str,
     error: db_queries::Error,

@@ -1,6 +1,7 @@
 //! What may be asked of Nexus: one method for each verb. Each looks up,
 //! authorizes, validates, and then makes one query or starts one saga.
 
+mod affinity_group;
 mod instance;
 mod placement;
 mod project;
@@ -9,6 +10,7 @@ mod start_attempt;
 mod token;
 mod user;
 
+pub use affinity_group::AffinityGroupSelector;
 pub use instance::InstanceSelector;
 pub use token::Token;
 

@@ -22,6 +22,9 @@ use super::types::*;
         allow_other_tags = false,
         policy = dropshot::EndpointTagPolicy::ExactlyOne,
         tags = {
+            "affinity" = {
+                description = "Which instances share a host, and which do not"
+            },
             "current-user" = { description = "Who is asking" },
             "instances" = { description = "Virtual machines" },
             "projects" = { description = "What instances are kept in" },
@@ -101,7 +104,7 @@ pub trait ExternalApi {
 
     /// Delete a project
     ///
-    /// It must hold no instances.
+    /// It must be empty.
     #[endpoint {
         method = DELETE,
         path = "/v1/projects/{project}",
@@ -280,6 +283,258 @@ pub trait ExternalApi {
         rqctx: RequestContext<Self::Context>,
         query: PagesById<ProjectSelector>,
     ) -> Result<HttpResponseOk<ResultsPage<InstanceNotRunning>>, HttpError>;
+
+    /// List anti-affinity groups
+    #[endpoint {
+        method = GET,
+        path = "/v1/anti-affinity-groups",
+        tags = ["affinity"],
+    }]
+    async fn anti_affinity_group_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<AffinityGroup>>, HttpError>;
+
+    /// Create an anti-affinity group
+    #[endpoint {
+        method = POST,
+        path = "/v1/anti-affinity-groups",
+        tags = ["affinity"],
+    }]
+    async fn anti_affinity_group_create(
+        rqctx: RequestContext<Self::Context>,
+        query: Query<ProjectSelector>,
+        body: TypedBody<AffinityGroupCreate>,
+    ) -> Result<HttpResponseCreated<AffinityGroup>, HttpError>;
+
+    /// Fetch an anti-affinity group
+    #[endpoint {
+        method = GET,
+        path = "/v1/anti-affinity-groups/{anti_affinity_group}",
+        tags = ["affinity"],
+    }]
+    async fn anti_affinity_group_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AntiAffinityGroupPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<AffinityGroup>, HttpError>;
+
+    /// Update an anti-affinity group
+    #[endpoint {
+        method = PUT,
+        path = "/v1/anti-affinity-groups/{anti_affinity_group}",
+        tags = ["affinity"],
+    }]
+    async fn anti_affinity_group_update(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AntiAffinityGroupPath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<AffinityGroupUpdate>,
+    ) -> Result<HttpResponseOk<AffinityGroup>, HttpError>;
+
+    /// Delete an anti-affinity group
+    ///
+    /// Its members stay as they are.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/anti-affinity-groups/{anti_affinity_group}",
+        tags = ["affinity"],
+    }]
+    async fn anti_affinity_group_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AntiAffinityGroupPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// List the members of an anti-affinity group
+    #[endpoint {
+        method = GET,
+        path = "/v1/anti-affinity-groups/{anti_affinity_group}/members",
+        tags = ["affinity"],
+    }]
+    async fn anti_affinity_group_member_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AntiAffinityGroupPath>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<AffinityGroupMember>>, HttpError>;
+
+    /// Fetch a member of an anti-affinity group
+    #[endpoint {
+        method = GET,
+        path = "/v1/anti-affinity-groups/{anti_affinity_group}/members/instance/{instance}",
+        tags = ["affinity"],
+    }]
+    async fn anti_affinity_group_member_instance_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AntiAffinityGroupMemberPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<AffinityGroupMember>, HttpError>;
+
+    /// Add an instance to an anti-affinity group
+    ///
+    /// It must be of the same project, and be stopped or failed.
+    #[endpoint {
+        method = POST,
+        path = "/v1/anti-affinity-groups/{anti_affinity_group}/members/instance/{instance}",
+        tags = ["affinity"],
+    }]
+    async fn anti_affinity_group_member_instance_add(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AntiAffinityGroupMemberPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseCreated<AffinityGroupMember>, HttpError>;
+
+    /// Remove an instance from an anti-affinity group
+    ///
+    /// Whatever it does.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/anti-affinity-groups/{anti_affinity_group}/members/instance/{instance}",
+        tags = ["affinity"],
+    }]
+    async fn anti_affinity_group_member_instance_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AntiAffinityGroupMemberPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// List affinity groups
+    #[endpoint {
+        method = GET,
+        path = "/v1/affinity-groups",
+        tags = ["affinity"],
+    }]
+    async fn affinity_group_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<AffinityGroup>>, HttpError>;
+
+    /// Create an affinity group
+    #[endpoint {
+        method = POST,
+        path = "/v1/affinity-groups",
+        tags = ["affinity"],
+    }]
+    async fn affinity_group_create(
+        rqctx: RequestContext<Self::Context>,
+        query: Query<ProjectSelector>,
+        body: TypedBody<AffinityGroupCreate>,
+    ) -> Result<HttpResponseCreated<AffinityGroup>, HttpError>;
+
+    /// Fetch an affinity group
+    #[endpoint {
+        method = GET,
+        path = "/v1/affinity-groups/{affinity_group}",
+        tags = ["affinity"],
+    }]
+    async fn affinity_group_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AffinityGroupPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<AffinityGroup>, HttpError>;
+
+    /// Update an affinity group
+    #[endpoint {
+        method = PUT,
+        path = "/v1/affinity-groups/{affinity_group}",
+        tags = ["affinity"],
+    }]
+    async fn affinity_group_update(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AffinityGroupPath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<AffinityGroupUpdate>,
+    ) -> Result<HttpResponseOk<AffinityGroup>, HttpError>;
+
+    /// Delete an affinity group
+    ///
+    /// Its members stay as they are.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/affinity-groups/{affinity_group}",
+        tags = ["affinity"],
+    }]
+    async fn affinity_group_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AffinityGroupPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// List the members of an affinity group
+    #[endpoint {
+        method = GET,
+        path = "/v1/affinity-groups/{affinity_group}/members",
+        tags = ["affinity"],
+    }]
+    async fn affinity_group_member_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AffinityGroupPath>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<AffinityGroupMember>>, HttpError>;
+
+    /// Fetch a member of an affinity group
+    #[endpoint {
+        method = GET,
+        path = "/v1/affinity-groups/{affinity_group}/members/instance/{instance}",
+        tags = ["affinity"],
+    }]
+    async fn affinity_group_member_instance_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AffinityGroupMemberPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<AffinityGroupMember>, HttpError>;
+
+    /// Add an instance to an affinity group
+    ///
+    /// It must be of the same project, and be stopped or failed.
+    #[endpoint {
+        method = POST,
+        path = "/v1/affinity-groups/{affinity_group}/members/instance/{instance}",
+        tags = ["affinity"],
+    }]
+    async fn affinity_group_member_instance_add(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AffinityGroupMemberPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseCreated<AffinityGroupMember>, HttpError>;
+
+    /// Remove an instance from an affinity group
+    ///
+    /// Whatever it does.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/affinity-groups/{affinity_group}/members/instance/{instance}",
+        tags = ["affinity"],
+    }]
+    async fn affinity_group_member_instance_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<AffinityGroupMemberPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// List the anti-affinity groups that an instance is in
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances/{instance}/anti-affinity-groups",
+        tags = ["instances"],
+    }]
+    async fn instance_anti_affinity_group_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<AffinityGroup>>, HttpError>;
+
+    /// List the affinity groups that an instance is in
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances/{instance}/affinity-groups",
+        tags = ["instances"],
+    }]
+    async fn instance_affinity_group_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<AffinityGroup>>, HttpError>;
 
     /// List sleds
     #[endpoint {

@@ -1,5 +1,6 @@
 //! The external API, each operation led to the handler of its noun.
 
+use db_model::AffinityGroupKind;
 use dropshot::{
     HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
     HttpResponseOk, ResultsPage,
@@ -10,7 +11,10 @@ use super::extract::{Path, Query, TypedBody};
 use super::handler::{ApiContext, Request, admitted, timed};
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
-use super::{instance, ping, placement, project, sled, start_attempt, user};
+use super::{
+    affinity_group, instance, ping, placement, project, sled, start_attempt,
+    user,
+};
 
 type Answer<T> = Result<HttpResponseOk<T>, HttpError>;
 type Accepted<T> = Result<HttpResponseAccepted<T>, HttpError>;
@@ -163,6 +167,224 @@ impl ExternalApi for ExternalApiImpl {
         query: PagesById<ProjectSelector>,
     ) -> Answer<ResultsPage<InstanceNotRunning>> {
         admitted(rqctx, |rqctx| instance::not_running(rqctx, query)).await
+    }
+
+    async fn anti_affinity_group_list(
+        rqctx: Request,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Answer<ResultsPage<AffinityGroup>> {
+        admitted(rqctx, |rqctx| {
+            affinity_group::list(rqctx, AffinityGroupKind::AntiAffinity, query)
+        })
+        .await
+    }
+
+    async fn anti_affinity_group_create(
+        rqctx: Request,
+        query: Query<ProjectSelector>,
+        body: TypedBody<AffinityGroupCreate>,
+    ) -> Created<AffinityGroup> {
+        admitted(rqctx, |rqctx| {
+            affinity_group::create(
+                rqctx,
+                AffinityGroupKind::AntiAffinity,
+                query,
+                body,
+            )
+        })
+        .await
+    }
+
+    async fn anti_affinity_group_view(
+        rqctx: Request,
+        path: Path<AntiAffinityGroupPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Answer<AffinityGroup> {
+        admitted(rqctx, |rqctx| affinity_group::view(rqctx, path, query)).await
+    }
+
+    async fn anti_affinity_group_update(
+        rqctx: Request,
+        path: Path<AntiAffinityGroupPath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<AffinityGroupUpdate>,
+    ) -> Answer<AffinityGroup> {
+        admitted(rqctx, |rqctx| {
+            affinity_group::update(rqctx, path, query, body)
+        })
+        .await
+    }
+
+    async fn anti_affinity_group_delete(
+        rqctx: Request,
+        path: Path<AntiAffinityGroupPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Deleted {
+        admitted(rqctx, |rqctx| affinity_group::delete(rqctx, path, query))
+            .await
+    }
+
+    async fn anti_affinity_group_member_list(
+        rqctx: Request,
+        path: Path<AntiAffinityGroupPath>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Answer<ResultsPage<AffinityGroupMember>> {
+        admitted(rqctx, |rqctx| affinity_group::member_list(rqctx, path, query))
+            .await
+    }
+
+    async fn anti_affinity_group_member_instance_view(
+        rqctx: Request,
+        path: Path<AntiAffinityGroupMemberPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Answer<AffinityGroupMember> {
+        admitted(rqctx, |rqctx| affinity_group::member_view(rqctx, path, query))
+            .await
+    }
+
+    async fn anti_affinity_group_member_instance_add(
+        rqctx: Request,
+        path: Path<AntiAffinityGroupMemberPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Created<AffinityGroupMember> {
+        admitted(rqctx, |rqctx| affinity_group::member_add(rqctx, path, query))
+            .await
+    }
+
+    async fn anti_affinity_group_member_instance_delete(
+        rqctx: Request,
+        path: Path<AntiAffinityGroupMemberPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Deleted {
+        admitted(rqctx, |rqctx| {
+            affinity_group::member_remove(rqctx, path, query)
+        })
+        .await
+    }
+
+    async fn affinity_group_list(
+        rqctx: Request,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Answer<ResultsPage<AffinityGroup>> {
+        admitted(rqctx, |rqctx| {
+            affinity_group::list(rqctx, AffinityGroupKind::Affinity, query)
+        })
+        .await
+    }
+
+    async fn affinity_group_create(
+        rqctx: Request,
+        query: Query<ProjectSelector>,
+        body: TypedBody<AffinityGroupCreate>,
+    ) -> Created<AffinityGroup> {
+        admitted(rqctx, |rqctx| {
+            affinity_group::create(
+                rqctx,
+                AffinityGroupKind::Affinity,
+                query,
+                body,
+            )
+        })
+        .await
+    }
+
+    async fn affinity_group_view(
+        rqctx: Request,
+        path: Path<AffinityGroupPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Answer<AffinityGroup> {
+        admitted(rqctx, |rqctx| affinity_group::view(rqctx, path, query)).await
+    }
+
+    async fn affinity_group_update(
+        rqctx: Request,
+        path: Path<AffinityGroupPath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<AffinityGroupUpdate>,
+    ) -> Answer<AffinityGroup> {
+        admitted(rqctx, |rqctx| {
+            affinity_group::update(rqctx, path, query, body)
+        })
+        .await
+    }
+
+    async fn affinity_group_delete(
+        rqctx: Request,
+        path: Path<AffinityGroupPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Deleted {
+        admitted(rqctx, |rqctx| affinity_group::delete(rqctx, path, query))
+            .await
+    }
+
+    async fn affinity_group_member_list(
+        rqctx: Request,
+        path: Path<AffinityGroupPath>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Answer<ResultsPage<AffinityGroupMember>> {
+        admitted(rqctx, |rqctx| affinity_group::member_list(rqctx, path, query))
+            .await
+    }
+
+    async fn affinity_group_member_instance_view(
+        rqctx: Request,
+        path: Path<AffinityGroupMemberPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Answer<AffinityGroupMember> {
+        admitted(rqctx, |rqctx| affinity_group::member_view(rqctx, path, query))
+            .await
+    }
+
+    async fn affinity_group_member_instance_add(
+        rqctx: Request,
+        path: Path<AffinityGroupMemberPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Created<AffinityGroupMember> {
+        admitted(rqctx, |rqctx| affinity_group::member_add(rqctx, path, query))
+            .await
+    }
+
+    async fn affinity_group_member_instance_delete(
+        rqctx: Request,
+        path: Path<AffinityGroupMemberPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Deleted {
+        admitted(rqctx, |rqctx| {
+            affinity_group::member_remove(rqctx, path, query)
+        })
+        .await
+    }
+
+    async fn instance_anti_affinity_group_list(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Answer<ResultsPage<AffinityGroup>> {
+        admitted(rqctx, |rqctx| {
+            affinity_group::of_instance(
+                rqctx,
+                AffinityGroupKind::AntiAffinity,
+                path,
+                query,
+            )
+        })
+        .await
+    }
+
+    async fn instance_affinity_group_list(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Answer<ResultsPage<AffinityGroup>> {
+        admitted(rqctx, |rqctx| {
+            affinity_group::of_instance(
+                rqctx,
+                AffinityGroupKind::Affinity,
+                path,
+                query,
+            )
+        })
+        .await
     }
 
     async fn sled_list(

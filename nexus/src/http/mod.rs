@@ -6,6 +6,7 @@
 //! noun a file.
 
 mod admission;
+mod affinity_group;
 pub mod api;
 mod error;
 mod external;

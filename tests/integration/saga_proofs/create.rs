@@ -1,16 +1,29 @@
-//! instance_create, of an instance that is to run.
+//! instance_create, of an instance that is to run and joins a group.
 
 use super::fixture::{deleted, to_create, view};
 use super::{Proved, slate};
-use db_model::{InstanceState, IntendedState, StartFailureKind, StartOutcome};
+use db_model::{
+    AffinityGroupKind, AffinityPolicy, InstanceState, IntendedState,
+    NewAffinityGroup, StartFailureKind, StartOutcome,
+};
 use db_queries::Error;
-use harness::SagaBench;
+use harness::{SagaBench, name};
 use nexus::saga::Fault;
 use nexus::saga::instance_create::{InstanceCreate, Params};
 
 impl Proved for InstanceCreate {
     async fn set_up(bench: &SagaBench) -> Params {
-        to_create(bench)
+        let new = NewAffinityGroup {
+            name: name(&format!("g-{}", uuid::Uuid::new_v4())),
+            description: String::new(),
+            policy: AffinityPolicy::Fail,
+        };
+        let kind = AffinityGroupKind::AntiAffinity;
+        let group =
+            bench.datastore.affinity_group_create(bench.project, kind, new);
+        let mut params = to_create(bench);
+        params.joins.groups = vec![group.await.unwrap().id];
+        params
     }
 
     async fn check_success(bench: &SagaBench, params: &Params) {
@@ -23,6 +36,8 @@ impl Proved for InstanceCreate {
         let pending = view.latest_attempt.unwrap();
         assert_eq!(pending.outcome, StartOutcome::Pending);
         assert_eq!(pending.requested_by, Some(bench.user));
+        let (group, id) = (params.joins.groups[0], params.instance_id);
+        bench.datastore.affinity_group_member_view(group, id).await.unwrap();
     }
 
     async fn check_failure(
@@ -50,8 +65,8 @@ impl Proved for InstanceCreate {
     }
 
     /// Another instance of the same name, which must be free.
-    async fn again(bench: &SagaBench, _failed: &Params) -> Params {
-        to_create(bench)
+    async fn again(bench: &SagaBench, failed: &Params) -> Params {
+        Params { joins: failed.joins.clone(), ..to_create(bench) }
     }
 
     async fn tear_down(bench: &SagaBench, params: &Params) {

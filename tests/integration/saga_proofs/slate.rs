@@ -21,6 +21,8 @@ struct Slate {
     #[diesel(sql_type = diesel::sql_types::BigInt)]
     restless_instances: i64,
     #[diesel(sql_type = diesel::sql_types::BigInt)]
+    memberships: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
     instances: i64,
 }
 
@@ -40,6 +42,7 @@ const COUNTS: &str = "SELECT \
                 WHEN 'running' THEN 'failed'::instance_state \
                 WHEN 'destroyed' THEN 'destroyed'::instance_state \
                 ELSE 'no_vmm'::instance_state END) AS restless_instances, \
+    (SELECT COUNT(*) FROM affinity_group_member) AS memberships, \
     (SELECT COUNT(*) FROM instance WHERE time_deleted IS NULL) AS instances";
 
 fn read(bench: &SagaBench) -> Slate {

@@ -1,8 +1,8 @@
 //! A new instance, as it is asked for.
 
 use db_model::{
-    AutoRestartPolicy, ByteCount, Hostname, Name, NameOrId, NewInstance,
-    VcpuCount,
+    AutoRestartPolicy, ByteCount, Hostname, MAX_INSTANCE_GROUPS, Name,
+    NameOrId, NewInstance, VcpuCount,
 };
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaGenerator;
@@ -63,7 +63,7 @@ pub struct InstanceCreate {
     /// The multicast groups to join. Only none is possible yet.
     #[serde(default)]
     pub multicast_groups: Vec<Value>,
-    /// The anti-affinity groups to join. Only none is possible yet.
+    /// The anti-affinity groups, of its project, to join: at most 16.
     #[serde(default)]
     pub anti_affinity_groups: Vec<NameOrId>,
     /// The CPU platform that it needs. Only null is possible yet.
@@ -87,7 +87,7 @@ impl TryFrom<InstanceCreate> for NewInstance {
         refuse_if("boot_disk", body.boot_disk.is_some())?;
         refuse_if("external_ips", some(body.external_ips))?;
         refuse_if("multicast_groups", some(body.multicast_groups))?;
-        refuse_if("anti_affinity_groups", some(body.anti_affinity_groups))?;
+        check_groups(&body.anti_affinity_groups)?;
         refuse_if("cpu_platform", body.cpu_platform.is_some())?;
         refuse_if("enable_jumbo_frames", body.enable_jumbo_frames)?;
         Ok(Self {
@@ -100,7 +100,7 @@ impl TryFrom<InstanceCreate> for NewInstance {
             auto_restart_policy: body.auto_restart_policy,
             network_interfaces: body.network_interfaces.into_kept()?,
             cpu_platform: None,
-            anti_affinity_groups: Vec::new(),
+            anti_affinity_groups: body.anti_affinity_groups,
             disks: Vec::new(),
             start: body.start,
         })
@@ -135,6 +135,17 @@ pub(super) fn check_memory(memory: ByteCount) -> Result<(), Error> {
             range.start(),
             range.end(),
         ),
+    ))
+}
+
+/// Refuses more groups than an instance can be in.
+fn check_groups(groups: &[NameOrId]) -> Result<(), Error> {
+    if i64::try_from(groups.len()).is_ok_and(|n| n <= MAX_INSTANCE_GROUPS) {
+        return Ok(());
+    }
+    Err(Error::invalid_value(
+        "anti_affinity_groups",
+        format!("{} are too many: at most {MAX_INSTANCE_GROUPS}", groups.len(),),
     ))
 }
 
@@ -227,7 +238,6 @@ mod tests {
             ("boot_disk", json!({ "type": "attach", "name": "d" })),
             ("external_ips", json!([{ "type": "ephemeral" }])),
             ("multicast_groups", json!([{ "group": "g" }])),
-            ("anti_affinity_groups", json!(["g"])),
             ("cpu_platform", json!("amd_milan")),
             ("enable_jumbo_frames", json!(true)),
             ("ssh_public_keys", json!(["k"])),
@@ -248,6 +258,19 @@ mod tests {
             let instance = create(json!({ "network_interfaces": wish }));
             assert_eq!(instance.expect("valid").network_interfaces, wish);
         }
+    }
+
+    #[test]
+    fn an_instance_joins_as_many_groups_as_it_can_be_in() {
+        let names = |n| (0..n).map(|n| format!("g-{n}")).collect::<Vec<_>>();
+        let groups = json!({ "anti_affinity_groups": names(16) });
+        let instance = create(groups).expect("valid");
+        assert_eq!(instance.anti_affinity_groups.len(), 16);
+        let groups = json!({ "anti_affinity_groups": names(17) });
+        assert_eq!(
+            create(groups).expect_err("one too many"),
+            "anti_affinity_groups: 17 are too many: at most 16",
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! A type of `db_model` that users read as it is stands here unchanged.
 
+mod affinity_group;
 mod description;
 mod instance;
 mod instance_create;
@@ -16,6 +17,7 @@ mod start_attempt;
 mod start_failure;
 mod user;
 
+pub use affinity_group::*;
 pub use instance::*;
 pub use instance_create::*;
 pub use instance_update::*;
