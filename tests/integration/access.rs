@@ -218,6 +218,7 @@ impl Fixture {
             "vcpus": 1,
             "memory_bytes": GIB,
             "storage_bytes": GIB,
+            "cpu": "amd_milan",
             "incarnation": Uuid::new_v4(),
         });
         let sled =

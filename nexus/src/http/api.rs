@@ -154,8 +154,8 @@ pub trait ExternalApi {
 
     /// Update an instance
     ///
-    /// Its size changes only while it does not run (else 409), all else at any
-    /// time.
+    /// Its size and its CPU platform change only while it does not run (else
+    /// 409), all else at any time.
     #[endpoint {
         method = PUT,
         path = "/v1/instances/{instance}",
