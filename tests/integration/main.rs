@@ -26,6 +26,7 @@ mod retention;
 mod saga_proofs;
 mod schema;
 mod several_nexuses;
+mod silo_quota;
 mod sled;
 mod sled_failure;
 mod sql_rules;

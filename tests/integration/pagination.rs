@@ -155,6 +155,8 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
         "/v1/start-failures?project=demo".to_string(),
         "/v1/system/hardware/sleds".to_string(),
         format!("/v1/system/hardware/sleds/{sled}/instances"),
+        "/v1/system/silo-quotas".to_string(),
+        "/v1/system/utilization/silos".to_string(),
     ] {
         let page = nexus.get(&with(&path, "limit=1")).await.expect(200);
         let token = page["next_page"].as_str().unwrap().to_string();

@@ -3,6 +3,7 @@
 
 mod instance;
 mod project;
+mod silo_quota;
 mod sled;
 mod start_attempt;
 mod token;

@@ -10,7 +10,7 @@ use super::extract::{Path, Query, TypedBody};
 use super::handler::{ApiContext, Request, admitted, timed};
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
-use super::{instance, ping, project, sled, start_attempt, user};
+use super::{instance, ping, project, silo_quota, sled, start_attempt, user};
 
 type Answer<T> = Result<HttpResponseOk<T>, HttpError>;
 type Accepted<T> = Result<HttpResponseAccepted<T>, HttpError>;
@@ -182,5 +182,46 @@ impl ExternalApi for ExternalApiImpl {
     ) -> Answer<SledProvisionPolicyResponse> {
         admitted(rqctx, |rqctx| sled::set_provision_policy(rqctx, path, body))
             .await
+    }
+
+    async fn utilization_view(rqctx: Request) -> Answer<Utilization> {
+        admitted(rqctx, silo_quota::utilization).await
+    }
+
+    async fn system_quotas_list(
+        rqctx: Request,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<SiloQuotas>> {
+        admitted(rqctx, |rqctx| silo_quota::list(rqctx, query)).await
+    }
+
+    async fn silo_quotas_view(
+        rqctx: Request,
+        path: Path<SiloPath>,
+    ) -> Answer<SiloQuotas> {
+        admitted(rqctx, |rqctx| silo_quota::view(rqctx, path)).await
+    }
+
+    async fn silo_quotas_update(
+        rqctx: Request,
+        path: Path<SiloPath>,
+        body: TypedBody<SiloQuotasUpdate>,
+    ) -> Answer<SiloQuotas> {
+        admitted(rqctx, |rqctx| silo_quota::update(rqctx, path, body)).await
+    }
+
+    async fn silo_utilization_list(
+        rqctx: Request,
+        query: PagesByNameOrId<Everything>,
+    ) -> Answer<ResultsPage<SiloUtilization>> {
+        admitted(rqctx, |rqctx| silo_quota::utilization_list(rqctx, query))
+            .await
+    }
+
+    async fn silo_utilization_view(
+        rqctx: Request,
+        path: Path<SiloPath>,
+    ) -> Answer<SiloUtilization> {
+        admitted(rqctx, |rqctx| silo_quota::utilization_view(rqctx, path)).await
     }
 }

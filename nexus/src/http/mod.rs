@@ -18,6 +18,7 @@ mod openapi;
 pub mod pagination;
 mod ping;
 mod project;
+mod silo_quota;
 mod sled;
 mod start_attempt;
 pub mod types;
