@@ -32,6 +32,7 @@ mod retention;
 mod saga;
 mod saga_store;
 mod silo;
+mod silo_quota;
 mod sled;
 mod start_attempt;
 mod transaction;

@@ -6,7 +6,7 @@ use crate::report::Report;
 use crate::table::Table;
 use crate::words::span;
 use chrono::{DateTime, Utc};
-use db_model::{ByteCount, SledId, SledPolicy, SledProvisionPolicy};
+use db_model::{ByteCount, SledCpu, SledId, SledPolicy, SledProvisionPolicy};
 use db_queries::{ById, Page, SledLoad};
 use serde::Serialize;
 
@@ -28,6 +28,7 @@ pub(crate) struct Sled {
     reserved_vcpus: i64,
     memory_bytes: ByteCount,
     reserved_memory_bytes: ByteCount,
+    cpu: SledCpu,
     vmms: i64,
     pub(crate) abandoned_vmms: i64,
 }
@@ -78,6 +79,7 @@ impl Sled {
             reserved_vcpus: sled.reserved_vcpus,
             memory_bytes: sled.memory_bytes,
             reserved_memory_bytes: sled.reserved_memory_bytes,
+            cpu: sled.cpu,
             vmms,
             abandoned_vmms: abandoned,
         }
@@ -99,7 +101,7 @@ impl Sled {
 
 pub(crate) fn table(sleds: &[Sled], now: DateTime<Utc>) -> Table {
     let mut table = Table::new(&[
-        "SLED", "POLICY", "SILENT", "VCPUS", "MEMORY", "VMMS", "SERIAL",
+        "SLED", "POLICY", "SILENT", "CPU", "VCPUS", "MEMORY", "VMMS", "SERIAL",
     ]);
     let gib = |bytes: ByteCount| bytes.to_u64() / ByteCount::GIB.to_u64();
     for sled in sleds {
@@ -112,6 +114,7 @@ pub(crate) fn table(sleds: &[Sled], now: DateTime<Utc>) -> Table {
             sled.id.to_string(),
             sled.policies().to_string(),
             silent.unwrap_or("no".to_string()),
+            sled.cpu.to_string(),
             format!("{}/{}", sled.reserved_vcpus, sled.vcpus),
             format!(
                 "{}/{} GiB",

@@ -46,8 +46,34 @@ pub struct SledRegistration {
     pub memory_bytes: u64,
     /// How much local storage its guests may have in all.
     pub storage_bytes: u64,
+    /// What CPU the host has, as far as that matters to guests.
+    #[serde(default)]
+    pub cpu: SledCpu,
     /// Another one for each process of the agent, so that a restart shows.
     pub incarnation: Uuid,
+}
+
+/// The CPU of a host.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Deserialize,
+    Eq,
+    JsonSchema,
+    PartialEq,
+    Serialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum SledCpu {
+    /// None of those below, or its agent does not say.
+    #[default]
+    Unknown,
+    /// AMD's Milan.
+    AmdMilan,
+    /// AMD's Turin.
+    AmdTurin,
 }
 
 /// What a sled has to know of its standing in the fleet.

@@ -2,6 +2,9 @@
 
 use camino::Utf8PathBuf;
 use clap::{Parser, ValueEnum};
+use serde::Deserialize;
+use serde::de::value::{Error as UnknownValue, StrDeserializer};
+use sled_agent_client::nexus_types::SledCpu;
 use std::net::SocketAddr;
 use uuid::Uuid;
 
@@ -50,6 +53,11 @@ pub struct Config {
     /// The serial number of the host; by default made of the sled's id
     #[arg(long)]
     pub serial: Option<String>,
+
+    /// What CPU to say that the host has, for trials and tests: `unknown`,
+    /// `amd_milan` or `amd_turin`; by default what it has
+    #[arg(long, value_parser = cpu)]
+    pub cpu: Option<SledCpu>,
 
     /// What runs the guests
     #[arg(long, value_enum, default_value_t = HypervisorKind::Simulated)]
@@ -109,9 +117,28 @@ pub enum LogLevel {
     Error,
 }
 
+/// As Nexus is told it.
+fn cpu(text: &str) -> Result<SledCpu, UnknownValue> {
+    SledCpu::deserialize(StrDeserializer::new(text))
+}
+
 fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         Ok(_) | Err(_) => Err("not a number from 0.0 to 1.0".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_is_named_as_it_is_told() {
+        assert_eq!(cpu("unknown"), Ok(SledCpu::Unknown));
+        assert_eq!(cpu("amd_milan"), Ok(SledCpu::AmdMilan));
+        assert_eq!(cpu("amd_turin"), Ok(SledCpu::AmdTurin));
+        let error = cpu("amd-milan").unwrap_err().to_string();
+        assert!(error.contains("expected one of `unknown`"), "{error}");
     }
 }

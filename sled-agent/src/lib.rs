@@ -20,6 +20,7 @@ mod agent;
 mod capacity;
 pub mod config;
 mod counters;
+mod cpu;
 mod faults;
 mod files;
 mod heartbeat;

@@ -4,6 +4,7 @@ use crate::agent::Agent;
 use crate::capacity::Limits;
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::cpu;
 use crate::faults::Faults;
 use crate::files;
 use crate::heartbeat::Heartbeat;
@@ -144,7 +145,7 @@ impl Server {
         let heartbeat = Heartbeat {
             agent,
             nexus,
-            sled: registration(config, &addresses),
+            sled: registration(config, &addresses).await,
             period: config.heartbeat_ms.map(Duration::from_millis),
             log: log.new(o!("part" => "heartbeat")),
         };
@@ -218,7 +219,10 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn registration(config: &Config, addresses: &Addresses) -> SledRegistration {
+async fn registration(
+    config: &Config,
+    addresses: &Addresses,
+) -> SledRegistration {
     let serial = config.serial.clone();
     SledRegistration {
         address: config.advertise.unwrap_or(addresses.address),
@@ -228,6 +232,10 @@ fn registration(config: &Config, addresses: &Addresses) -> SledRegistration {
         vcpus: config.vcpus,
         memory_bytes: u64::from(config.memory_gib) * GIB,
         storage_bytes: u64::from(config.storage_gib) * GIB,
+        cpu: match config.cpu {
+            Some(cpu) => cpu,
+            None => cpu::of_host().await,
+        },
         incarnation: Uuid::new_v4(),
     }
 }

@@ -39,7 +39,7 @@ pub(crate) async fn run(args: &Args) {
     let mut runs = nexus(dir.path(), 0, &database).await;
     let token = runs.bootstrap("main", "admin", true).await;
     let client = Client::new(runs.external(), &token);
-    let room = AgentSettings { vcpus: args.sagas, memory_gib: args.sagas };
+    let room = AgentSettings::sized(args.sagas, args.sagas);
     let sled =
         Agent::start(dir.path(), 0, &[runs.internal()], None, &room).await;
     sled.fault("register", u32::MAX, json!({ "hang": true })).await;

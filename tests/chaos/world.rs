@@ -16,7 +16,7 @@ const USERS_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Room for about as many instances as there are users, of which not all want
 /// theirs to run: mostly there is enough, and at times there is not.
-const SLED: AgentSettings = AgentSettings { vcpus: 8, memory_gib: 16 };
+const SLED: AgentSettings = AgentSettings::sized(8, 16);
 
 /// What of a run takes minutes in production takes seconds here.
 pub(crate) fn tuning() -> Tuning {

@@ -6,6 +6,7 @@ use crate::nexus_process::{SLED_SECRET, Token};
 use crate::ports;
 use crate::process::Child;
 use crate::wait::eventually;
+use db_model::SledCpu;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,11 +18,20 @@ pub struct AgentSettings {
     pub vcpus: u32,
     /// Memory in GiB.
     pub memory_gib: u32,
+    /// What CPU it says it has, whatever the test runs on.
+    pub cpu: SledCpu,
+}
+
+impl AgentSettings {
+    /// So many vCPUs and so much memory, of a CPU that is not known.
+    pub const fn sized(vcpus: u32, memory_gib: u32) -> AgentSettings {
+        AgentSettings { vcpus, memory_gib, cpu: SledCpu::Unknown }
+    }
 }
 
 impl Default for AgentSettings {
     fn default() -> AgentSettings {
-        AgentSettings { vcpus: 8, memory_gib: 16 }
+        AgentSettings::sized(8, 16)
     }
 }
 
@@ -73,6 +83,8 @@ impl Agent {
             settings.memory_gib.to_string(),
             "--storage-gib".to_string(),
             "100".to_string(),
+            "--cpu".to_string(),
+            settings.cpu.to_string(),
             "--serial".to_string(),
             format!("test-{n}"),
             "--boot-ms".to_string(),
@@ -141,6 +153,13 @@ impl Agent {
     pub async fn replace(&mut self, n: usize) {
         let Place { dir, nexus, advertise, settings } = self.place.clone();
         *self = Agent::start(&dir, n, &nexus, advertise, &settings).await;
+    }
+
+    /// Its host is given another CPU: it says so from its next start on.
+    pub fn change_cpu(&mut self, cpu: SledCpu) {
+        let option = self.args.iter().position(|arg| arg == "--cpu").unwrap();
+        self.args[option + 1] = cpu.to_string();
+        self.place.settings.cpu = cpu;
     }
 
     /// Starts it again, where it was, and keeps it from finding its VMMs: it

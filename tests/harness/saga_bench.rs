@@ -114,7 +114,7 @@ impl SagaBench {
             vcpus: self.settings.vcpus.into(),
             memory_bytes: i64::from(self.settings.memory_gib) * gib,
             storage_bytes: 100 * gib,
-            cpu: db_model::SledCpu::Unknown,
+            cpu: self.settings.cpu,
             incarnation: self.incarnation,
         };
         self.datastore.sled_heard_from(facts, true).await.unwrap();

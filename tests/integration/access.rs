@@ -217,6 +217,7 @@ impl Fixture {
         use Stranger::*;
         let sled =
             |id, stranger| Row::new(id, stranger).at("sled_id", &self.sled);
+        let silo = |id| Row::new(id, Forbidden).at("silo", "main");
         let instance = |id, instance: &str| {
             Row::new(id, NotFound).at("instance", instance)
         };
@@ -256,6 +257,12 @@ impl Fixture {
             sled("sled_instance_list", Forbidden),
             sled("sled_set_provision_policy", Forbidden)
                 .body(json!({ "state": "non_provisionable" })),
+            Row::new("utilization_view", Own),
+            Row::new("system_quotas_list", Forbidden),
+            silo("silo_quotas_view"),
+            silo("silo_quotas_update").body(json!({ "cpus": 1 })),
+            Row::new("silo_utilization_list", Forbidden),
+            silo("silo_utilization_view"),
         ];
         // Before an instance is started that is to join: it must be stopped.
         rows.splice(0..0, self.of_groups());
@@ -272,6 +279,7 @@ impl Fixture {
             "vcpus": 1,
             "memory_bytes": GIB,
             "storage_bytes": GIB,
+            "cpu": "amd_milan",
             "incarnation": Uuid::new_v4(),
         });
         let sled =
@@ -305,7 +313,9 @@ impl Fixture {
                  (SELECT jsonb_agg(a ORDER BY a.id) FROM start_attempt a) \
                      AS attempts, \
                  (SELECT jsonb_agg(to_jsonb(s) - 'time_last_heartbeat') \
-                     FROM sled s) AS sleds",
+                     FROM sled s) AS sleds, \
+                 (SELECT jsonb_agg(q ORDER BY q.silo_id) FROM silo_quota q) \
+                     AS quotas",
         )
     }
 }

@@ -254,7 +254,7 @@ async fn a_wrong_or_missing_value_is_refused_by_name_and_nothing_changes() {
         ("hostname", json!(1)),
         ("auto_restart_policy", json!("sometimes")),
         ("boot_disk", json!("a-disk")),
-        ("cpu_platform", json!("amd_milan")),
+        ("cpu_platform", json!("amd_rome")),
         ("multicast_groups", json!([{ "group": "g" }])),
         ("enable_jumbo_frames", json!(true)),
     ] {

@@ -271,7 +271,7 @@ async fn a_sled_that_dies_during_a_start_holds_it_up_and_does_not_lose_it() {
 
 /// A fleet that holds all of a test's instances.
 fn roomy() -> Setup {
-    let agent = AgentSettings { vcpus: 250, memory_gib: 250 };
+    let agent = AgentSettings::sized(250, 250);
     Setup { agent, ..Setup::default() }
 }
 

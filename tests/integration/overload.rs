@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const ASKED: usize = 500;
 
 /// A sled with room for 50 of them.
-const SLED: AgentSettings = AgentSettings { vcpus: 50, memory_gib: 64 };
+const SLED: AgentSettings = AgentSettings::sized(50, 64);
 
 /// A test's Nexus has 16 connections to the database: so many requests are at
 /// work at once.

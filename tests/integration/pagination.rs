@@ -206,6 +206,8 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
         format!("/v1/anti-affinity-groups/{}/members", groups[1]),
         format!("/v1/instances/{failed}/affinity-groups"),
         format!("/v1/instances/{failed}/anti-affinity-groups"),
+        "/v1/system/silo-quotas".to_string(),
+        "/v1/system/utilization/silos".to_string(),
     ] {
         let page = nexus.get(&with(&path, "limit=1")).await.expect(200);
         let token = page["next_page"].as_str().unwrap().to_string();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 const STORM: usize = 64;
 
 fn fleet(sleds: usize, vcpus: u32, memory_gib: u32) -> Setup {
-    let agent = AgentSettings { vcpus, memory_gib };
+    let agent = AgentSettings::sized(vcpus, memory_gib);
     let mut setup = Setup { sleds, agent, ..Setup::default() };
     // So many at once make for slow answers on a small machine.
     setup.tuning.sled_timeout_ms = 20_000;

@@ -6,7 +6,8 @@
 use chrono::TimeDelta;
 use db_model::{
     AffinityGroupChange, AffinityGroupId, AffinityGroupKind, Fence, InstanceId,
-    ProjectId, SagaId, SagaState, SecId, SiloId, SledId, StartAttemptId, VmmId,
+    ProjectId, SagaId, SagaState, SecId, SiloId, SiloQuotaChange, SledId,
+    StartAttemptId, VmmId,
 };
 use db_queries::{
     ById, ByNameOrId, ByTime, DataStore, InstancePath, Page, PoolSettings,
@@ -47,12 +48,14 @@ const ROWS_A_CALL: i64 = 250;
 
 /// What reads more, and how much, since no index has just what it asks for. Here
 /// 1000 instances have failed to start, and 7000 VMMs hold something.
-const READS_MORE: [(&str, i64); 7] = [
+const READS_MORE: [(&str, i64); 8] = [
     // All that have failed, of whichever project.
     ("start_failure_list", 1250),
     // All that have failed, to find which of them wait for room, and how long.
     ("vmm_unlink", 2500),
     ("vmm_link", 2500),
+    // The same, for which of them wait for the silo's quota.
+    ("silo_quota_change", 1250),
     // Other sleds' VMMs in passing, for want of the sled's own in order.
     ("sled_instance_list", 3500),
     // All that lives on its sleds, to count it.
@@ -70,7 +73,7 @@ SELECT md5('silo-' || n)::UUID, 'silo-' || n, '', now(), now(), NULL
 FROM generate_series(0, 9) n;
 
 INSERT INTO silo_quota
-SELECT id, 1000000, 1 << 60, 1 << 60, 0, 0, 0, now() FROM silo;
+SELECT id, 10000, 1 << 50, 1 << 50, 5000, 1 << 49, 0, now() FROM silo;
 
 INSERT INTO silo_user
 SELECT md5('user-' || n)::UUID, md5('silo-' || n % 10)::UUID, 'user-' || n,
@@ -474,6 +477,26 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     });
     probe!("saga_adopt", |db, _n| {
         assert_eq!(db.saga_adopt(living, 5).await.unwrap(), 5);
+    });
+    probe!("silo_quota_view", |db, _n| {
+        let which = db_model::NameOrId::Name(name("silo-0"));
+        assert_eq!(db.silo_quota_view(which).await.unwrap().1.vcpus, 10_000);
+    });
+    probe!("silo_quota_list", |db, _n| {
+        let page = Page { by: ById { after: Some(middle) }, limit: LIMIT };
+        db.silo_quota_list(page).await.unwrap();
+    });
+    probe!("silo_utilization_list", |db, _n| {
+        for page in [by_id(None), by_name(Some("silo-9"), true)] {
+            let list = db.silo_utilization_list(page).await.unwrap();
+            assert!(list.len() > 5);
+        }
+    });
+    // Who waits for the quota is woken in the same transaction.
+    probe!("silo_quota_change", |db, n| {
+        let vcpus = Some(10_001 + i64::try_from(n).unwrap());
+        let change = SiloQuotaChange { vcpus, ..SiloQuotaChange::default() };
+        db.silo_quota_change(silo, change).await.unwrap();
     });
     probe!("lease_forget_old", |db, _n| {
         db.lease_forget_old().await.unwrap();

@@ -1,7 +1,9 @@
 //! The schema: that every way to it ends in the same catalog, that a migration
 //! may be cut off anywhere, and that what a database held before stays true.
 
+use chrono::Utc;
 use db_model::schema::SCHEMA_VERSION;
+use db_model::{SiloId, SiloQuota};
 use db_queries::{MigrateError, Migrated, migrate, migrations};
 use diesel::connection::SimpleConnection;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
@@ -359,7 +361,7 @@ const BEFORE: &[Before] = &[
     },
 ];
 
-/// Version 1, with an instance in each situation.
+/// Version 1, with an instance in each situation, and a silo without any.
 async fn database_at_version_1() -> Database {
     let database = Database::create_empty().await;
     database.try_sql(BASE).unwrap();
@@ -373,7 +375,9 @@ async fn database_at_version_1() -> Database {
              INSERT INTO sled VALUES \
                  (gen_random_uuid(), '127.0.0.1:1', 'S1', 'P', 1, \
                   'in_service', 'provisionable', gen_random_uuid(), 64, \
-                  64::INT8 << 30, 1, 0, 0, now(), now(), now());",
+                  64::INT8 << 30, 1, 0, 0, now(), now(), now());
+             INSERT INTO silo VALUES \
+                 (gen_random_uuid(), 'empty', '', now(), now(), NULL);",
         )
         .unwrap();
     let mut conn = database.connect();
@@ -408,7 +412,15 @@ async fn database_at_version_1() -> Database {
                  SELECT active_vmm_id, instance.id, sled.id, \
                      gen_random_uuid(), 'running', 3, TRUE, TRUE, 0, now(), \
                      now() FROM instance, sled \
-                 WHERE instance.name = '{name}' AND active_vmm_id IS NOT NULL;"
+                 WHERE instance.name = '{name}' AND active_vmm_id IS NOT NULL;
+                 INSERT INTO sled_reservation \
+                 SELECT vmm.id, instance_id, sled_id, 'active', 1, \
+                     3::INT8 << 30, now() \
+                 FROM vmm JOIN instance ON active_vmm_id = vmm.id \
+                 WHERE name = '{name}';
+                 UPDATE sled SET (reserved_vcpus, reserved_memory_bytes) = \
+                     (SELECT count(*), count(*) * 3::INT8 << 30 \
+                      FROM sled_reservation);"
         ))
         .unwrap();
     }
@@ -447,6 +459,7 @@ fn assert_migrated(database: &Database) {
     }
     let count = i64::try_from(BEFORE.len()).unwrap();
     assert_eq!(database.count("SELECT count(*) FROM instance"), count);
+    assert_charged(database);
     assert_eq!(version(database), SCHEMA_VERSION);
     let lock = database.row(
         "SELECT target_version, migrator_id, migrator_lease_expires \
@@ -458,6 +471,37 @@ fn assert_migrated(database: &Database) {
         "migrator_lease_expires": null,
     });
     assert_eq!(lock, free);
+}
+
+/// That each silo has a quota that it does not feel, and is charged with what
+/// its VMMs hold.
+fn assert_charged(database: &Database) {
+    let rows = database.row(
+        "SELECT jsonb_object_agg(s.name, to_jsonb(q) - 'silo_id' \
+                 - 'time_modified') AS by_name \
+         FROM silo s JOIN silo_quota q ON q.silo_id = s.id",
+    );
+    let unfelt = SiloQuota::unfelt(SiloId::new_v4(), Utc::now());
+    let quota = |vmms: i64| {
+        json!({
+            "vcpus": unfelt.vcpus,
+            "memory_bytes": unfelt.memory_bytes,
+            "storage_bytes": unfelt.storage_bytes,
+            "used_vcpus": vmms,
+            "used_memory_bytes": vmms * (3 << 30),
+            "used_storage_bytes": 0,
+        })
+    };
+    let linked = BEFORE.iter().filter(|it| it.linked).count();
+    let linked = i64::try_from(linked).unwrap();
+    assert!(linked > 0);
+    let expected = json!({ "main": quota(linked), "empty": quota(0) });
+    assert_eq!(rows["by_name"], expected);
+    let charged = database.count(
+        "SELECT count(*) FROM sled_reservation r \
+         JOIN silo s ON s.id = r.silo_id WHERE s.name = 'main'",
+    );
+    assert_eq!(charged, linked, "each reservation is its silo's");
 }
 
 fn version(database: &Database) -> i64 {

@@ -12,7 +12,7 @@ const ALWAYS: u32 = 1_000_000;
 fn two(lease_ms: u32) -> Setup {
     Setup {
         other_nexuses: 1,
-        agent: harness::AgentSettings { vcpus: 128, memory_gib: 128 },
+        agent: harness::AgentSettings::sized(128, 128),
         tuning: Tuning {
             lease_ms,
             sled_timeout_ms: 120_000,

@@ -250,7 +250,7 @@ async fn room_freed_while_a_start_fails_for_want_of_it_is_used_at_once() {
 
 #[tokio::test]
 async fn room_for_many_is_used_by_many_at_once() {
-    let sled = AgentSettings { vcpus: 20, memory_gib: 32 };
+    let sled = AgentSettings::sized(20, 32);
     let setup = Setup { sleds: 1, agent: sled, ..Setup::default() };
     let nexus = TestNexus::with(setup).await;
     let blocker = nexus.create_sized("blocker", 20, 1).await;
@@ -345,7 +345,7 @@ async fn what_fits_no_sled_is_retried_when_a_larger_one_joins() {
     nexus.rests_failed(&id).await;
     assert_eq!(history(&nexus, &id).await, past(&[("create", "failed")]));
 
-    nexus.add_sled(&AgentSettings { vcpus: 16, memory_gib: 16 }).await;
+    nexus.add_sled(&AgentSettings::sized(16, 16)).await;
     nexus.wait(&id, is("running")).await;
     let expected = past(&[("auto_restart", "started"), ("create", "failed")]);
     assert_eq!(history(&nexus, &id).await, expected);
@@ -395,7 +395,7 @@ async fn what_is_made_smaller_and_still_fits_no_sled_says_so_anew() {
 #[tokio::test]
 async fn what_would_fit_an_empty_sled_and_no_longer_does_says_so() {
     let mut nexus = TestNexus::with(Setup::one_sled()).await;
-    let large = AgentSettings { vcpus: 12, memory_gib: 16 };
+    let large = AgentSettings::sized(12, 16);
     let sled = nexus.add_sled(&large).await.id.clone();
     let blocker = nexus.create_sized("blocker", 12, 1).await;
     nexus.wait(&blocker, is("running")).await;

@@ -193,12 +193,13 @@ impl App {
         look.await
     }
 
-    /// Changes an instance: its size only at rest, its hostname and its policy
-    /// at any time.
+    /// Changes an instance: its size and its CPU only at rest, its hostname and
+    /// its policy at any time.
     ///
     /// # Errors
     ///
-    /// `NotFound`; `Conflict`: the size, while it is not at rest.
+    /// `NotFound`; `Conflict`: the size or the CPU, while it is not at
+    /// rest.
     pub async fn instance_update(
         &self,
         opctx: &OpContext,
@@ -212,8 +213,9 @@ impl App {
                 return about("instance", &which.instance)(error);
             };
             Error::Conflict {
-                message: "ncpus and memory can be changed only while the \
-                          instance is stopped or failed: stop it first"
+                message: "ncpus, memory and cpu_platform can be changed only \
+                          while the instance is stopped or failed: stop it \
+                          first"
                     .to_string(),
             }
         })?;

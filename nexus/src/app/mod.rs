@@ -5,6 +5,7 @@ mod affinity_group;
 mod instance;
 mod placement;
 mod project;
+mod silo_quota;
 mod sled;
 mod start_attempt;
 mod token;

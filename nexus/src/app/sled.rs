@@ -5,10 +5,12 @@ use crate::context::OpContext;
 use crate::error::Error;
 use crate::sleds::reported;
 use db_model::lifecycle::reports::Answer;
-use db_model::{NameOrId, Sled, SledId, SledInstance, SledProvisionPolicy};
+use db_model::{
+    NameOrId, Sled, SledCpu, SledId, SledInstance, SledProvisionPolicy,
+};
 use db_queries::{ById, Page, SledFacts};
 use sled_agent_client::VmmReport;
-use sled_agent_client::nexus_types::{SledRegistration, SledStatus};
+use sled_agent_client::nexus_types::{self, SledRegistration, SledStatus};
 use slog::info;
 
 const LIST: &str = "see the fleet's sleds";
@@ -207,8 +209,16 @@ fn facts(id: SledId, said: SledRegistration) -> SledFacts {
         vcpus: i64::from(said.vcpus),
         memory_bytes: bytes(said.memory_bytes),
         storage_bytes: bytes(said.storage_bytes),
-        cpu: db_model::SledCpu::Unknown,
+        cpu: cpu(said.cpu),
         incarnation: said.incarnation,
+    }
+}
+
+fn cpu(said: nexus_types::SledCpu) -> SledCpu {
+    match said {
+        nexus_types::SledCpu::Unknown => SledCpu::Unknown,
+        nexus_types::SledCpu::AmdMilan => SledCpu::AmdMilan,
+        nexus_types::SledCpu::AmdTurin => SledCpu::AmdTurin,
     }
 }
 

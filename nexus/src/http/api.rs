@@ -28,7 +28,9 @@ use super::types::*;
             "current-user" = { description = "Who is asking" },
             "instances" = { description = "Virtual machines" },
             "projects" = { description = "What instances are kept in" },
+            "silos" = { description = "Tenants, as their users see them" },
             "system/hardware" = { description = "The fleet's hosts" },
+            "system/silos" = { description = "Tenants, as operators see them" },
             "system/status" = { description = "Whether the API is there" },
         },
     },
@@ -157,8 +159,8 @@ pub trait ExternalApi {
 
     /// Update an instance
     ///
-    /// Its size changes only while it does not run (else 409), all else at any
-    /// time.
+    /// Its size and its CPU platform change only while it does not run (else
+    /// 409), all else at any time.
     #[endpoint {
         method = PUT,
         path = "/v1/instances/{instance}",
@@ -583,4 +585,73 @@ pub trait ExternalApi {
         path: Path<SledPath>,
         body: TypedBody<SledProvisionPolicyParams>,
     ) -> Result<HttpResponseOk<SledProvisionPolicyResponse>, HttpError>;
+
+    /// Fetch what the caller's silo may have and has
+    #[endpoint {
+        method = GET,
+        path = "/v1/utilization",
+        tags = ["silos"],
+    }]
+    async fn utilization_view(
+        rqctx: RequestContext<Self::Context>,
+    ) -> Result<HttpResponseOk<Utilization>, HttpError>;
+
+    /// List what silos may have
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/silo-quotas",
+        tags = ["system/silos"],
+    }]
+    async fn system_quotas_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<SiloQuotas>>, HttpError>;
+
+    /// Fetch what a silo may have
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/silos/{silo}/quotas",
+        tags = ["system/silos"],
+    }]
+    async fn silo_quotas_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SiloPath>,
+    ) -> Result<HttpResponseOk<SiloQuotas>, HttpError>;
+
+    /// Say what a silo may have
+    ///
+    /// What is not named stays as it is. A limit may be set below what the silo
+    /// has: that stays, and nothing more starts.
+    #[endpoint {
+        method = PUT,
+        path = "/v1/system/silos/{silo}/quotas",
+        tags = ["system/silos"],
+    }]
+    async fn silo_quotas_update(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SiloPath>,
+        body: TypedBody<SiloQuotasUpdate>,
+    ) -> Result<HttpResponseOk<SiloQuotas>, HttpError>;
+
+    /// List what silos may have and have
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/utilization/silos",
+        tags = ["system/silos"],
+    }]
+    async fn silo_utilization_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<SiloUtilization>>, HttpError>;
+
+    /// Fetch what a silo may have and has
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/utilization/silos/{silo}",
+        tags = ["system/silos"],
+    }]
+    async fn silo_utilization_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SiloPath>,
+    ) -> Result<HttpResponseOk<SiloUtilization>, HttpError>;
 }

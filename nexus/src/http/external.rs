@@ -12,8 +12,8 @@ use super::handler::{ApiContext, Request, admitted, timed};
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 use super::{
-    affinity_group, instance, ping, placement, project, sled, start_attempt,
-    user,
+    affinity_group, instance, ping, placement, project, silo_quota, sled,
+    start_attempt, user,
 };
 
 type Answer<T> = Result<HttpResponseOk<T>, HttpError>;
@@ -413,5 +413,46 @@ impl ExternalApi for ExternalApiImpl {
     ) -> Answer<SledProvisionPolicyResponse> {
         admitted(rqctx, |rqctx| sled::set_provision_policy(rqctx, path, body))
             .await
+    }
+
+    async fn utilization_view(rqctx: Request) -> Answer<Utilization> {
+        admitted(rqctx, silo_quota::utilization).await
+    }
+
+    async fn system_quotas_list(
+        rqctx: Request,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<SiloQuotas>> {
+        admitted(rqctx, |rqctx| silo_quota::list(rqctx, query)).await
+    }
+
+    async fn silo_quotas_view(
+        rqctx: Request,
+        path: Path<SiloPath>,
+    ) -> Answer<SiloQuotas> {
+        admitted(rqctx, |rqctx| silo_quota::view(rqctx, path)).await
+    }
+
+    async fn silo_quotas_update(
+        rqctx: Request,
+        path: Path<SiloPath>,
+        body: TypedBody<SiloQuotasUpdate>,
+    ) -> Answer<SiloQuotas> {
+        admitted(rqctx, |rqctx| silo_quota::update(rqctx, path, body)).await
+    }
+
+    async fn silo_utilization_list(
+        rqctx: Request,
+        query: PagesByNameOrId<Everything>,
+    ) -> Answer<ResultsPage<SiloUtilization>> {
+        admitted(rqctx, |rqctx| silo_quota::utilization_list(rqctx, query))
+            .await
+    }
+
+    async fn silo_utilization_view(
+        rqctx: Request,
+        path: Path<SiloPath>,
+    ) -> Answer<SiloUtilization> {
+        admitted(rqctx, |rqctx| silo_quota::utilization_view(rqctx, path)).await
     }
 }

@@ -184,7 +184,7 @@ impl From<InstanceView> for Instance {
             ncpus: row.ncpus,
             memory: row.memory_bytes,
             boot_disk_id: None,
-            cpu_platform: None,
+            cpu_platform: row.cpu_platform,
             enable_jumbo_frames: false,
             intended_state: row.intended_state,
             run_state,

@@ -20,6 +20,7 @@ pub mod pagination;
 mod ping;
 mod placement;
 mod project;
+mod silo_quota;
 mod sled;
 mod start_attempt;
 pub mod types;

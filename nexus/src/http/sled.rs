@@ -72,6 +72,7 @@ impl Sled {
             state,
             usable_hardware_threads: count(row.vcpus),
             usable_physical_ram: row.memory_bytes,
+            cpu: row.cpu,
             reserved_hardware_threads: count(row.reserved_vcpus),
             reserved_physical_ram: row.reserved_memory_bytes,
             time_last_heartbeat: row.time_last_heartbeat,

@@ -2,6 +2,7 @@
 
 use crate::agent::Agent;
 use crate::nexus::Nexus;
+use sled_agent_client::nexus_types::SledCpu;
 use sled_agent_client::{EndReason, VmmState};
 
 #[tokio::test]
@@ -112,4 +113,20 @@ async fn a_sled_registers_and_does_so_again_when_nexus_has_forgotten_it() {
     let state =
         nexus.until("it again", |state| state.registrations.len() == 2).await;
     assert_eq!(state.registrations.first(), state.registrations.last());
+}
+
+#[tokio::test]
+async fn a_sled_says_that_it_has_the_cpu_that_it_is_told_to_have() {
+    for (cpu, said) in [
+        ("amd_milan", SledCpu::AmdMilan),
+        ("amd_turin", SledCpu::AmdTurin),
+        ("unknown", SledCpu::Unknown),
+    ] {
+        let nexus = Nexus::start();
+        let arguments = ["--cpu", cpu];
+        let _agent = Agent::start_with(vec![nexus.url()], &arguments).await;
+        let state =
+            nexus.until("it", |state| !state.registrations.is_empty()).await;
+        assert_eq!(state.registrations.first().unwrap().cpu, said);
+    }
 }

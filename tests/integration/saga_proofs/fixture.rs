@@ -18,8 +18,7 @@ use serde_json::json;
 use sled_agent_client::VmmState;
 
 /// The size of a sled, and of every instance: two of them do not fit.
-pub(crate) const GUEST: AgentSettings =
-    AgentSettings { vcpus: 4, memory_gib: 4 };
+pub(crate) const GUEST: AgentSettings = AgentSettings::sized(4, 4);
 
 /// Runs a saga as it is, to its success.
 pub(crate) async fn saga<S: Saga>(bench: &SagaBench, params: &S::Params) {

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use db_model::{
-    AutoRestartPolicy, ByteCount, Hostname, InstanceId, IntendedState, Name,
-    NameOrId, ProjectId, RunState, VcpuCount,
+    AutoRestartPolicy, ByteCount, Hostname, InstanceCpuPlatform, InstanceId,
+    IntendedState, Name, NameOrId, ProjectId, RunState, VcpuCount,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,8 +49,9 @@ pub struct Instance {
     pub memory: ByteCount,
     /// The disk that it boots from, if one is set.
     pub boot_disk_id: Option<Uuid>,
-    /// The CPU platform that it needs, if it needs one.
-    pub cpu_platform: Option<CpuPlatform>,
+    /// The CPU platform that it needs, if it needs one: it runs only on hosts
+    /// that have all of it.
+    pub cpu_platform: Option<InstanceCpuPlatform>,
     /// Does its network carry jumbo frames?
     pub enable_jumbo_frames: bool,
 
@@ -86,17 +87,4 @@ pub struct Instance {
     pub time_created: DateTime<Utc>,
     /// When its settings were last changed.
     pub time_modified: DateTime<Utc>,
-}
-
-/// A family of CPUs whose features a guest can count on.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]
-#[schemars(rename = "InstanceCpuPlatform")]
-#[serde(rename_all = "snake_case")]
-pub enum CpuPlatform {
-    /// As AMD's Milan.
-    AmdMilan,
-    /// As AMD's Turin, without what its caches are.
-    AmdTurin,
-    /// As AMD's Turin.
-    AmdTurinV2,
 }

@@ -1,8 +1,8 @@
 //! A new instance, as it is asked for.
 
 use db_model::{
-    AutoRestartPolicy, ByteCount, Hostname, MAX_INSTANCE_GROUPS, Name,
-    NameOrId, NewInstance, VcpuCount,
+    AutoRestartPolicy, ByteCount, Hostname, InstanceCpuPlatform,
+    MAX_INSTANCE_GROUPS, Name, NameOrId, NewInstance, VcpuCount,
 };
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaGenerator;
@@ -10,8 +10,8 @@ use schemars::schema::{InstanceType, Schema, SchemaObject};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::InstanceNetworkInterfaceAttachment;
 use super::description::check_description;
-use super::{CpuPlatform, InstanceNetworkInterfaceAttachment};
 use crate::error::Error;
 
 /// As many as one guest can use.
@@ -66,9 +66,10 @@ pub struct InstanceCreate {
     /// The anti-affinity groups, of its project, to join: at most 16.
     #[serde(default)]
     pub anti_affinity_groups: Vec<NameOrId>,
-    /// The CPU platform that it needs. Only null is possible yet.
+    /// The CPU platform that it needs: it runs only on hosts that have all of
+    /// it. Null means any.
     #[serde(default)]
-    pub cpu_platform: Option<CpuPlatform>,
+    pub cpu_platform: Option<InstanceCpuPlatform>,
     /// Shall its network carry jumbo frames? Not possible yet.
     #[serde(default)]
     pub enable_jumbo_frames: bool,
@@ -88,7 +89,6 @@ impl TryFrom<InstanceCreate> for NewInstance {
         refuse_if("external_ips", some(body.external_ips))?;
         refuse_if("multicast_groups", some(body.multicast_groups))?;
         check_groups(&body.anti_affinity_groups)?;
-        refuse_if("cpu_platform", body.cpu_platform.is_some())?;
         refuse_if("enable_jumbo_frames", body.enable_jumbo_frames)?;
         Ok(Self {
             name: body.name,
@@ -99,7 +99,7 @@ impl TryFrom<InstanceCreate> for NewInstance {
             user_data: body.user_data,
             auto_restart_policy: body.auto_restart_policy,
             network_interfaces: body.network_interfaces.into_kept()?,
-            cpu_platform: None,
+            cpu_platform: body.cpu_platform,
             anti_affinity_groups: body.anti_affinity_groups,
             disks: Vec::new(),
             start: body.start,
@@ -238,7 +238,6 @@ mod tests {
             ("boot_disk", json!({ "type": "attach", "name": "d" })),
             ("external_ips", json!([{ "type": "ephemeral" }])),
             ("multicast_groups", json!([{ "group": "g" }])),
-            ("cpu_platform", json!("amd_milan")),
             ("enable_jumbo_frames", json!(true)),
             ("ssh_public_keys", json!(["k"])),
             ("user_data", json!("YQ==")),

@@ -1,14 +1,15 @@
 //! What shall change of an instance.
 
 use db_model::{
-    AutoRestartPolicy, ByteCount, Hostname, InstanceChange, NameOrId, VcpuCount,
+    AutoRestartPolicy, ByteCount, Hostname, InstanceChange,
+    InstanceCpuPlatform, NameOrId, VcpuCount,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Nullable;
 use super::instance_create::{check_memory, check_ncpus, refuse_if};
-use super::{CpuPlatform, Nullable};
 use crate::error::Error;
 
 /// All that can be changed of an instance, as it shall be.
@@ -28,8 +29,9 @@ pub struct InstanceUpdate {
     pub auto_restart_policy: Nullable<AutoRestartPolicy>,
     /// The disk to boot from. Only null is possible yet.
     pub boot_disk: Nullable<NameOrId>,
-    /// The CPU platform that it needs. Only null is possible yet.
-    pub cpu_platform: Nullable<CpuPlatform>,
+    /// The CPU platform that it needs; null means any. Changes only while it
+    /// does not run.
+    pub cpu_platform: Nullable<InstanceCpuPlatform>,
     /// The multicast groups to be in; null means those that it is in. Only
     /// null and an empty list are possible yet.
     #[serde(default)]
@@ -46,7 +48,6 @@ impl TryFrom<InstanceUpdate> for InstanceChange {
         check_ncpus(body.ncpus)?;
         check_memory(body.memory)?;
         refuse_if("boot_disk", body.boot_disk.0.is_some())?;
-        refuse_if("cpu_platform", body.cpu_platform.0.is_some())?;
         let groups = body.multicast_groups.unwrap_or_default();
         refuse_if("multicast_groups", !groups.is_empty())?;
         refuse_if("enable_jumbo_frames", body.enable_jumbo_frames)?;
@@ -55,7 +56,7 @@ impl TryFrom<InstanceUpdate> for InstanceChange {
             ncpus: body.ncpus,
             memory: body.memory,
             auto_restart_policy: body.auto_restart_policy.0,
-            cpu_platform: None,
+            cpu_platform: body.cpu_platform.0,
         })
     }
 }
@@ -102,7 +103,6 @@ mod tests {
             ("ncpus", json!(0)),
             ("memory", json!(1)),
             ("boot_disk", json!("d")),
-            ("cpu_platform", json!("amd_milan")),
             ("multicast_groups", json!([{ "group": "g" }])),
             ("enable_jumbo_frames", json!(true)),
         ] {

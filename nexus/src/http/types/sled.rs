@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use db_model::{
-    ByteCount, InstanceId, Name, RunState, SledId, SledProvisionPolicy,
+    ByteCount, InstanceId, Name, RunState, SledCpu, SledId, SledProvisionPolicy,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,8 @@ pub struct Sled {
     pub usable_hardware_threads: u32,
     /// Memory that instances may have here, in all.
     pub usable_physical_ram: ByteCount,
+    /// What CPU it has, as its agent says.
+    pub cpu: SledCpu,
     /// vCPUs that instances have here now.
     pub reserved_hardware_threads: u32,
     /// Memory that instances have here now.
