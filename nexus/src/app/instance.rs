@@ -125,7 +125,7 @@ impl App {
     /// # Errors
     ///
     /// `NotFound`, of what is not there.
-    async fn joins(
+    pub(super) async fn joins(
         &self,
         opctx: &OpContext,
         project: ProjectId,

@@ -3,7 +3,10 @@
 use super::{App, InstanceSelector};
 use crate::context::OpContext;
 use crate::error::Error;
-use db_model::{InstanceView, StartAttempt, StartFailure};
+use db_model::{
+    InstanceView, NameOrId, NewInstance, StartAttempt, StartFailure,
+};
+use db_queries::Imagined;
 
 impl App {
     /// Why an instance would not start, if it were started now; `None` if it
@@ -19,6 +22,34 @@ impl App {
     ) -> Result<Option<StartFailure>, Error> {
         let id = self.live(opctx, which).await?.instance.id;
         let case = self.datastore.placement_case(id).await?;
+        Ok(case.explain().map(|failure| self.told(failure)))
+    }
+
+    /// Why an instance like this would not start, if it were made and started
+    /// now; `None` if it would. Makes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: no such project, or group, or disk; `InvalidValue`, as for
+    /// [`App::instance_create`].
+    pub async fn placement_check(
+        &self,
+        opctx: &OpContext,
+        project: &NameOrId,
+        new: NewInstance,
+    ) -> Result<Option<StartFailure>, Error> {
+        let project = self.project_view(opctx, project).await?.id;
+        let joins = self.joins(opctx, project, &new).await?;
+        let imagined = Imagined {
+            project,
+            ncpus: new.ncpus,
+            memory: new.memory,
+            cpu_platform: new.cpu_platform,
+            groups: joins.groups,
+            new_disks: joins.made,
+            disks: joins.attached,
+        };
+        let case = self.datastore.placement_case_of(imagined).await?;
         Ok(case.explain().map(|failure| self.told(failure)))
     }
 

@@ -247,6 +247,22 @@ pub trait ExternalApi {
         query: Query<OptionalProjectSelector>,
     ) -> Result<HttpResponseOk<PlacementCheck>, HttpError>;
 
+    /// Ask whether an instance would start, if it were made now
+    ///
+    /// Takes what `instance_create` takes, and refuses what that refuses but for
+    /// a name that is taken. Says why the instance would not start, and what
+    /// would help, as its start would. Makes and reserves nothing.
+    #[endpoint {
+        method = POST,
+        path = "/v1/placement/check",
+        tags = ["instances"],
+    }]
+    async fn placement_check(
+        rqctx: RequestContext<Self::Context>,
+        query: Query<ProjectSelector>,
+        body: TypedBody<InstanceCreate>,
+    ) -> Result<HttpResponseOk<PlacementCheck>, HttpError>;
+
     /// List the attempts to start an instance
     ///
     /// The newest first. The history of a deleted instance is found by its id.

@@ -146,6 +146,14 @@ impl ExternalApi for ExternalApiImpl {
             .await
     }
 
+    async fn placement_check(
+        rqctx: Request,
+        query: Query<ProjectSelector>,
+        body: TypedBody<InstanceCreate>,
+    ) -> Answer<PlacementCheck> {
+        admitted(rqctx, |rqctx| placement::check(rqctx, query, body)).await
+    }
+
     async fn instance_start_attempt_list(
         rqctx: Request,
         path: Path<InstancePath>,

@@ -3,9 +3,12 @@
 use db_model::StartFailure;
 use dropshot::{HttpError, HttpResponseOk};
 
-use super::extract::{Path, Query};
+use super::extract::{Path, Query, TypedBody};
 use super::handler::{Admitted, of_user};
-use super::types::{InstancePath, OptionalProjectSelector, PlacementCheck};
+use super::types::{
+    InstanceCreate, InstancePath, OptionalProjectSelector, PlacementCheck,
+    ProjectSelector,
+};
 use crate::app::InstanceSelector;
 
 pub(super) async fn of_instance(
@@ -19,6 +22,18 @@ pub(super) async fn of_instance(
         instance: path.into_inner().instance,
     };
     let failure = app.instance_placement(&opctx, &which).await?;
+    Ok(HttpResponseOk(failure.into()))
+}
+
+pub(super) async fn check(
+    rqctx: Admitted,
+    query: Query<ProjectSelector>,
+    body: TypedBody<InstanceCreate>,
+) -> Result<HttpResponseOk<PlacementCheck>, HttpError> {
+    let (app, opctx) = of_user(&rqctx).await?;
+    let project = query.into_inner().project;
+    let new = body.into_inner().try_into()?;
+    let failure = app.placement_check(&opctx, &project, new).await?;
     Ok(HttpResponseOk(failure.into()))
 }
 

@@ -1,5 +1,10 @@
 //! Where instances go: never where there is no room or no service.
 
+mod cpus;
+mod dry_run;
+mod groups;
+mod quotas;
+
 use harness::{AgentSettings, Client, GIB, Setup, TestNexus, eventually, is};
 use serde_json::{Value, json};
 
@@ -45,6 +50,100 @@ async fn run_exactly(nexus: &TestNexus, prefix: &str, n: usize) {
         assert_eq!(failure["kind"], "insufficient_capacity", "{view:#}");
         assert_eq!(failure["transient"], true);
     }
+}
+
+/// Where an instance holds a place.
+fn sled_of(nexus: &TestNexus, id: &str) -> String {
+    let sleds = nexus.database.texts(&format!(
+        "SELECT sled_id::TEXT FROM sled_reservation \
+         WHERE instance_id = '{id}' AND role = 'active'"
+    ));
+    let [sled] = &sleds[..] else { panic!("{id} is on {sleds:?}") };
+    sled.clone()
+}
+
+/// Waits until an instance has failed to start for such a reason; the reason.
+async fn fails_as(nexus: &TestNexus, id: &str, kind: &str) -> Value {
+    let failed = |view: &Value| view["start_failure"]["kind"] == kind;
+    let view = nexus.wait(id, failed).await;
+    assert_eq!(view["run_state"], "failed", "{view:#}");
+    view["start_failure"].clone()
+}
+
+async fn start(nexus: &TestNexus, id: &str) {
+    nexus.ask(id, "start").await.expect(202);
+}
+
+async fn stop(nexus: &TestNexus, id: &str) {
+    nexus.ask(id, "stop").await.expect(202);
+    nexus.wait(id, is("stopped")).await;
+}
+
+/// Makes a group in the project; its id.
+async fn group(
+    nexus: &TestNexus,
+    kind: &str,
+    name: &str,
+    policy: &str,
+) -> String {
+    let body = json!({
+        "name": name,
+        "description": "",
+        "policy": policy,
+        "failure_domain": "sled",
+    });
+    let path = format!("/v1/{kind}-groups?project=demo");
+    let made = nexus.post(&path, body).await.expect(201);
+    made["id"].as_str().unwrap().to_string()
+}
+
+async fn join(nexus: &TestNexus, kind: &str, group: &str, instance: &str) {
+    let path = format!("/v1/{kind}-groups/{group}/members/instance/{instance}");
+    nexus.post(&path, json!({})).await.expect(201);
+}
+
+async fn leave(nexus: &TestNexus, kind: &str, group: &str, instance: &str) {
+    let path = format!("/v1/{kind}-groups/{group}/members/instance/{instance}");
+    nexus.delete(&path).await.expect(204);
+}
+
+const APART: &str = "anti-affinity";
+const TOGETHER: &str = "affinity";
+
+/// Instances that have not been started, all in a group.
+async fn members(
+    nexus: &TestNexus,
+    kind: &str,
+    group: &str,
+    prefix: &str,
+    count: usize,
+) -> Vec<String> {
+    let mut ids = Vec::new();
+    for n in 0..count {
+        let id = make(nexus, format!("{prefix}-{n}"), 1, 1).await;
+        join(nexus, kind, group, &id).await;
+        ids.push(id);
+    }
+    ids
+}
+
+async fn start_all(nexus: &TestNexus, ids: &[String]) {
+    let starts = ids.iter().map(|id| nexus.ask(id, "start"));
+    for answer in futures::future::join_all(starts).await {
+        answer.expect(202);
+    }
+}
+
+/// Waits until each of these runs or has failed; those that run.
+async fn those_that_run(nexus: &TestNexus, ids: &[String]) -> Vec<String> {
+    let mut running = Vec::new();
+    for id in ids {
+        let done = |v: &Value| is("running")(v) || is("failed")(v);
+        if is("running")(&nexus.wait(id, done).await) {
+            running.push(id.clone());
+        }
+    }
+    running
 }
 
 /// Checks that no sled has given away more than it has, at this moment.
