@@ -5,17 +5,299 @@
 //! at rest. Where its blocks are is written by reservations
 //! (`crate::reservation`), and by deletion.
 
-use crate::{Error, Limit};
+use crate::lifecycle::wake_waiting;
+use crate::{ByNameOrId, DataStore, Error, Limit, Page};
 use chrono::{DateTime, Utc};
-use db_model::lifecycle::Refusal;
-use db_model::schema::{disk, sled_reservation};
+use db_model::lifecycle::{Changes, Facts, Refusal, requests};
+use db_model::schema::{
+    disk, instance, project, silo_quota, sled, sled_reservation, vmm,
+};
 use db_model::{
-    Disk, DiskId, InstanceId, MAX_INSTANCE_DISKS, NewDisk, ProjectId,
+    Disk, DiskId, Instance, InstanceId, MAX_INSTANCE_DISKS, Name, NameOrId,
+    NewDisk, ProjectId, ReservationRole, SiloId, SledId, VmmId,
 };
-use diesel::dsl::{exists, select};
+use diesel::dsl::{AsSelect, IntoBoxed, Select, exists, select, sql};
+use diesel::pg::Pg;
+use diesel::sql_types::Timestamptz;
 use diesel::{
-    ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
+    ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
+    PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
 };
+
+type Disks<'a> = IntoBoxed<'a, Select<disk::table, AsSelect<Disk, Pg>>, Pg>;
+
+impl DataStore {
+    /// A silo's live disk: of this project, if one is said.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, for another silo's too.
+    pub async fn disk_view(
+        &self,
+        silo: SiloId,
+        within: Option<ProjectId>,
+        which: NameOrId,
+    ) -> Result<Disk, Error> {
+        self.run(move |conn| {
+            let query = disk::table
+                .inner_join(project::table.on(project::id.eq(disk::project_id)))
+                .filter(project::silo_id.eq(silo))
+                .filter(disk::time_deleted.is_null())
+                .select(Disk::as_select())
+                .into_boxed();
+            let query = match within {
+                Some(project) => query.filter(disk::project_id.eq(project)),
+                None => query,
+            };
+            let query = match &which {
+                NameOrId::Id(id) => query.filter(disk::id.eq(*id)),
+                NameOrId::Name(name) => query.filter(disk::name.eq(name)),
+            };
+            Ok(query.first(conn)?)
+        })
+        .await
+    }
+
+    /// A project's disks.
+    pub async fn disk_list(
+        &self,
+        project: ProjectId,
+        page: Page<ByNameOrId>,
+    ) -> Result<Vec<Disk>, Error> {
+        self.run(move |conn| {
+            let query = disk::table
+                .select(Disk::as_select())
+                .into_boxed()
+                .filter(disk::project_id.eq(project))
+                .filter(disk::time_deleted.is_null());
+            Ok(paged(query, &page).load(conn)?)
+        })
+        .await
+    }
+
+    /// An instance's disks.
+    pub async fn disk_list_of_instance(
+        &self,
+        instance: InstanceId,
+        page: Page<ByNameOrId>,
+    ) -> Result<Vec<Disk>, Error> {
+        self.run(move |conn| {
+            let query = disk::table
+                .select(Disk::as_select())
+                .into_boxed()
+                .filter(disk::instance_id.eq(instance));
+            Ok(paged(query, &page).load(conn)?)
+        })
+        .await
+    }
+
+    /// Those of a project's live disks that have one of these names.
+    pub async fn disk_list_named(
+        &self,
+        project: ProjectId,
+        names: Vec<Name>,
+    ) -> Result<Vec<Disk>, Error> {
+        self.run(move |conn| {
+            Ok(disk::table
+                .filter(disk::project_id.eq(project))
+                .filter(disk::name.eq_any(&names))
+                .filter(disk::time_deleted.is_null())
+                .select(Disk::as_select())
+                .load(conn)?)
+        })
+        .await
+    }
+
+    /// What a disk is attached to, if to anything.
+    pub async fn disk_holder(
+        &self,
+        id: DiskId,
+    ) -> Result<Option<Instance>, Error> {
+        self.run(move |conn| {
+            Ok(disk::table
+                .find(id)
+                .inner_join(
+                    instance::table
+                        .on(disk::instance_id.eq(instance::id.nullable())),
+                )
+                .select(Instance::as_select())
+                .first(conn)
+                .optional()?)
+        })
+        .await
+    }
+
+    /// A new disk. Locks out the project's deletion.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the project is gone; `AlreadyExists`.
+    pub async fn disk_create(
+        &self,
+        project: ProjectId,
+        new: NewDisk,
+    ) -> Result<Disk, Error> {
+        self.transaction(move |conn| {
+            let now: DateTime<Utc> = project::table
+                .find(project)
+                .filter(project::time_deleted.is_null())
+                .select(sql::<Timestamptz>("clock_timestamp()"))
+                .for_share()
+                .first(conn)?;
+            insert(conn, project, DiskId::new_v4(), &new, now)
+        })
+        .await
+    }
+
+    /// Deletes a disk that is attached to nothing. Its blocks, if it has any,
+    /// are given back, and who waits for room there is woken.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `InUse`.
+    pub async fn disk_delete(&self, id: DiskId) -> Result<(), Error> {
+        self.transaction(move |conn| {
+            let there = lock(conn, id)?;
+            if there.instance_id.is_some() {
+                return Err(Error::InUse);
+            }
+            diesel::update(disk::table.find(id))
+                .set((
+                    disk::time_deleted.eq(diesel::dsl::now),
+                    disk::sled_id.eq(None::<SledId>),
+                    disk::allocated_by.eq(None::<VmmId>),
+                ))
+                .execute(conn)?;
+            match there.sled_id {
+                Some(sled) => give_back(conn, &there, sled),
+                None => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// A user attaches a disk to an instance of its project. What fails to
+    /// start is tried again with it.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: its project has no such disk; `InUse`: it is attached to
+    /// another instance; `Refused`: the instance is deleted, or holds a place
+    /// on a sled; `TooMany`.
+    pub async fn disk_attach(
+        &self,
+        instance: InstanceId,
+        id: DiskId,
+    ) -> Result<(), Error> {
+        self.lifecycle(None, instance, move |conn, facts| {
+            let project = live(facts)?.project_id;
+            let changed = attach(conn, instance, project, id)?;
+            Ok((retried(facts, changed), ()))
+        })
+        .await
+    }
+
+    /// A user detaches a disk from an instance. What fails to start is tried
+    /// again without it.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: no such disk; `InUse`: it is attached to another instance;
+    /// `Refused`: the instance is deleted, or holds a place on a sled.
+    pub async fn disk_detach(
+        &self,
+        instance: InstanceId,
+        id: DiskId,
+    ) -> Result<(), Error> {
+        self.lifecycle(None, instance, move |conn, facts| {
+            live(facts)?;
+            let changed = detach(conn, instance, id)?;
+            Ok((retried(facts, changed), ()))
+        })
+        .await
+    }
+}
+
+fn paged<'a>(query: Disks<'a>, page: &Page<ByNameOrId>) -> Disks<'a> {
+    let query = query.limit(page.limit);
+    match page.by.clone() {
+        ByNameOrId::Name { after, descending: false } => {
+            let query = query.order(disk::name.asc());
+            match after {
+                Some(after) => query.filter(disk::name.gt(after)),
+                None => query,
+            }
+        }
+        ByNameOrId::Name { after, descending: true } => {
+            let query = query.order(disk::name.desc());
+            match after {
+                Some(after) => query.filter(disk::name.lt(after)),
+                None => query,
+            }
+        }
+        ByNameOrId::Id { after } => {
+            let query = query.order(disk::id.asc());
+            match after {
+                Some(after) => query.filter(disk::id.gt(after)),
+                None => query,
+            }
+        }
+    }
+}
+
+/// The instance, unless it is deleted.
+fn live(facts: &Facts) -> Result<&Instance, Error> {
+    match facts.instance.time_deleted {
+        Some(_) => Err(Error::Refused(Refusal::Deleted)),
+        None => Ok(&facts.instance),
+    }
+}
+
+/// What a disk more or less may let start is due now.
+fn retried(facts: &Facts, changed: bool) -> Changes {
+    if changed {
+        requests::retry_now(facts).unwrap_or_default()
+    } else {
+        Changes::default()
+    }
+}
+
+/// Locks a live disk.
+fn lock(conn: &mut PgConnection, id: DiskId) -> Result<Disk, Error> {
+    Ok(disk::table
+        .find(id)
+        .filter(disk::time_deleted.is_null())
+        .select(Disk::as_select())
+        .for_update()
+        .first(conn)?)
+}
+
+/// Gives back the blocks of a disk that is being deleted, and wakes who waited
+/// for them.
+fn give_back(
+    conn: &mut PgConnection,
+    was: &Disk,
+    sled_id: SledId,
+) -> Result<(), Error> {
+    let size = was.size_bytes.to_i64();
+    diesel::update(sled::table.find(sled_id))
+        .set(
+            sled::reserved_storage_bytes
+                .eq(sled::reserved_storage_bytes - size),
+        )
+        .execute(conn)?;
+    let silo: SiloId = project::table
+        .find(was.project_id)
+        .select(project::silo_id)
+        .first(conn)?;
+    diesel::update(silo_quota::table.find(silo))
+        .set(
+            silo_quota::used_storage_bytes
+                .eq(silo_quota::used_storage_bytes - size),
+        )
+        .execute(conn)?;
+    wake_waiting(conn, sled_id)
+}
 
 /// A new disk, attached to nothing, with its blocks nowhere yet. The project's
 /// row must be locked against deletion.
@@ -29,8 +311,8 @@ pub(crate) fn insert(
     id: DiskId,
     new: &NewDisk,
     now: DateTime<Utc>,
-) -> Result<(), Error> {
-    diesel::insert_into(disk::table)
+) -> Result<Disk, Error> {
+    Ok(diesel::insert_into(disk::table)
         .values(&Disk {
             id,
             project_id: project,
@@ -44,32 +326,29 @@ pub(crate) fn insert(
             sled_id: None,
             allocated_by: None,
         })
-        .execute(conn)?;
-    Ok(())
+        .returning(Disk::as_returning())
+        .get_result(conn)?)
 }
 
-/// Attaches a live disk of the instance's project. Idempotent. The instance's
-/// row must be locked, or be new.
+/// Attaches a live disk of the instance's project, and says whether it was not
+/// attached to it before. The instance's row must be locked, or be new.
 ///
 /// # Errors
 ///
 /// `NotFound`: no such disk; `InUse`: it is attached to another instance;
-/// `Refused(NotStopped)`: the instance holds a place on a sled; `TooMany`.
+/// `Refused`: the instance holds a place on a sled; `TooMany`.
 pub(crate) fn attach(
     conn: &mut PgConnection,
     instance: InstanceId,
     project: ProjectId,
     id: DiskId,
-) -> Result<(), Error> {
-    let there: Disk = disk::table
-        .find(id)
-        .filter(disk::project_id.eq(project))
-        .filter(disk::time_deleted.is_null())
-        .select(Disk::as_select())
-        .for_update()
-        .first(conn)?;
+) -> Result<bool, Error> {
+    let there = lock(conn, id)?;
+    if there.project_id != project {
+        return Err(Error::NotFound);
+    }
     match there.instance_id {
-        Some(at) if at == instance => return Ok(()),
+        Some(at) if at == instance => return Ok(false),
         Some(_) => return Err(Error::InUse),
         None => (),
     }
@@ -84,34 +363,39 @@ pub(crate) fn attach(
     diesel::update(disk::table.find(id))
         .set((
             disk::instance_id.eq(instance),
-            disk::time_modified.eq(diesel::dsl::now),
+            disk::time_modified.eq(sql::<Timestamptz>("clock_timestamp()")),
         ))
         .execute(conn)?;
-    Ok(())
+    Ok(true)
 }
 
-/// Detaches a disk from the instance. Its blocks stay where they are. The
-/// instance's row must be locked.
+/// Detaches a live disk from the instance, and says whether it was attached to
+/// it before. Its blocks stay where they are. The instance's row must be
+/// locked.
 ///
 /// # Errors
 ///
-/// `NotFound`: it is not attached to it; `Refused(NotStopped)`: the instance
-/// holds a place on a sled.
-pub(crate) fn detach(
+/// `NotFound`: no such disk; `InUse`: it is attached to another instance;
+/// `Refused`: the instance holds a place on a sled.
+fn detach(
     conn: &mut PgConnection,
     instance: InstanceId,
     id: DiskId,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
+    match lock(conn, id)?.instance_id {
+        None => return Ok(false),
+        Some(at) if at != instance => return Err(Error::InUse),
+        Some(_) => (),
+    }
     not_placed(conn, instance)?;
     let none: Option<InstanceId> = None;
-    let hit = diesel::update(disk::table.find(id))
-        .filter(disk::instance_id.eq(instance))
+    diesel::update(disk::table.find(id))
         .set((
             disk::instance_id.eq(none),
-            disk::time_modified.eq(diesel::dsl::now),
+            disk::time_modified.eq(sql::<Timestamptz>("clock_timestamp()")),
         ))
         .execute(conn)?;
-    if hit == 1 { Ok(()) } else { Err(Error::NotFound) }
+    Ok(true)
 }
 
 /// The disks that were made with an instance which never came to be go with it.
@@ -132,11 +416,23 @@ pub(crate) fn delete_made_with(
     Ok(())
 }
 
-/// The disks of a deleted instance are attached to nothing.
+/// The disks of a deleted instance are attached to nothing. While something of
+/// it may run, at a host that does not answer, they stay as they are: nobody
+/// else is to write to them. Whoever destroys it asks again.
 pub(crate) fn detach_all(
     conn: &mut PgConnection,
     instance: InstanceId,
 ) -> Result<(), Error> {
+    let may_run: bool = select(exists(
+        vmm::table
+            .filter(vmm::instance_id.eq(instance))
+            .filter(vmm::time_ended.is_null())
+            .filter(vmm::may_run),
+    ))
+    .get_result(conn)?;
+    if may_run {
+        return Ok(());
+    }
     let none: Option<InstanceId> = None;
     diesel::update(disk::table.filter(disk::instance_id.eq(instance)))
         .set((
@@ -147,14 +443,25 @@ pub(crate) fn detach_all(
     Ok(())
 }
 
+/// Refuses if the instance holds a place on a sled: `NotStopped`, or
+/// `OtherVmmLinked` if nothing but what was abandoned does.
 fn not_placed(
     conn: &mut PgConnection,
     instance: InstanceId,
 ) -> Result<(), Error> {
-    let placed: bool = select(exists(
-        sled_reservation::table
-            .filter(sled_reservation::instance_id.eq(instance)),
-    ))
-    .get_result(conn)?;
-    if placed { Err(Error::Refused(Refusal::NotStopped)) } else { Ok(()) }
+    let roles: Vec<ReservationRole> = sled_reservation::table
+        .filter(sled_reservation::instance_id.eq(instance))
+        .select(sled_reservation::role)
+        .load(conn)?;
+    let abandoned = |role: &ReservationRole| match role {
+        ReservationRole::Abandoned => true,
+        ReservationRole::Active | ReservationRole::Target => false,
+    };
+    if roles.is_empty() {
+        Ok(())
+    } else if roles.iter().all(abandoned) {
+        Err(Error::Refused(Refusal::OtherVmmLinked))
+    } else {
+        Err(Error::Refused(Refusal::NotStopped))
+    }
 }

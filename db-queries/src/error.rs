@@ -14,9 +14,9 @@ pub enum Error {
     /// There is a live thing of that name already.
     #[error("the name is taken")]
     AlreadyExists,
-    /// Something is in it still.
-    #[error("it is not empty")]
-    NotEmpty,
+    /// These are in it still.
+    #[error("it is not empty: it has {0:?}")]
+    NotEmpty(Vec<&'static str>),
     /// It is somebody else's at the moment: a disk another instance's.
     #[error("it is in use")]
     InUse,
@@ -81,7 +81,7 @@ impl Error {
             Error::Internal(_)
             | Error::NotFound
             | Error::AlreadyExists
-            | Error::NotEmpty
+            | Error::NotEmpty(_)
             | Error::InUse
             | Error::TooMany(_)
             | Error::Refused(_)

@@ -2,7 +2,7 @@
 
 use crate::{ByNameOrId, DataStore, Error, Page};
 use chrono::{DateTime, Utc};
-use db_model::schema::{instance, project};
+use db_model::schema::{disk, instance, project};
 use db_model::{Name, NameOrId, Project, ProjectChange, ProjectId, SiloId};
 use diesel::dsl::{exists, now, select, sql};
 use diesel::sql_types::Timestamptz;
@@ -150,12 +150,12 @@ impl DataStore {
         .await
     }
 
-    /// Deletes an empty project. Its row is locked first, so that no instance
-    /// comes in between (they lock it FOR SHARE).
+    /// Deletes an empty project. Its row is locked first, so that nothing comes
+    /// into it in between (that locks it FOR SHARE).
     ///
     /// # Errors
     ///
-    /// `NotFound`; `NotEmpty`.
+    /// `NotFound`; `NotEmpty`: of what there is something in it.
     pub async fn project_delete(&self, id: ProjectId) -> Result<(), Error> {
         self.transaction(move |conn| {
             let _: ProjectId = project::table
@@ -164,14 +164,25 @@ impl DataStore {
                 .select(project::id)
                 .for_update()
                 .first(conn)?;
-            let in_use: bool = select(exists(
+            let instances: bool = select(exists(
                 instance::table
                     .filter(instance::project_id.eq(id))
                     .filter(instance::time_deleted.is_null()),
             ))
             .get_result(conn)?;
-            if in_use {
-                return Err(Error::NotEmpty);
+            let disks: bool = select(exists(
+                disk::table
+                    .filter(disk::project_id.eq(id))
+                    .filter(disk::time_deleted.is_null()),
+            ))
+            .get_result(conn)?;
+            let kept = [("instances", instances), ("disks", disks)];
+            let kept: Vec<_> = kept
+                .into_iter()
+                .filter_map(|(what, some)| some.then_some(what))
+                .collect();
+            if !kept.is_empty() {
+                return Err(Error::NotEmpty(kept));
             }
             diesel::update(project::table.find(id))
                 .set(project::time_deleted.eq(now))

@@ -71,11 +71,11 @@ impl App {
         changed.map_err(|e| taken(e, &name, which))
     }
 
-    /// Deletes a project that has no instances.
+    /// Deletes a project that has nothing in it.
     ///
     /// # Errors
     ///
-    /// `NotFound`; `InvalidRequest` while there are instances in it.
+    /// `NotFound`; `InvalidRequest` while there is something in it.
     pub async fn project_delete(
         &self,
         opctx: &OpContext,
@@ -84,13 +84,14 @@ impl App {
         let project = self.project_view(opctx, which).await?;
         let deleted = self.datastore.project_delete(project.id).await;
         deleted.map_err(|error| {
-            let db_queries::Error::NotEmpty = error else {
+            let db_queries::Error::NotEmpty(kept) = error else {
                 return about("project", which)(error);
             };
             Error::InvalidRequest {
                 message: format!(
-                    "project \"{}\" still has instances: delete them first",
+                    "project \"{}\" still has {}: delete them first",
                     project.name,
+                    kept.join(" and "),
                 ),
             }
         })

@@ -136,7 +136,7 @@ pub(super) fn judge(context: &SagaContext, error: NodeError) -> Verdict {
         }
         error @ (Error::Internal(_)
         | Error::NoRoom
-        | Error::NotEmpty
+        | Error::NotEmpty(_)
         | Error::SagaUnfinished) => {
             Verdict::Fail(SagaFailure::Internal { chain: chain(&error) })
         }
