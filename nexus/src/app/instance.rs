@@ -11,7 +11,7 @@ use db_model::lifecycle::Refusal;
 use db_model::lifecycle::reports::Observation;
 use db_model::{
     InstanceChange, InstanceId, InstanceView, Joins, NameOrId, NewInstance,
-    StartAttemptId, Vmm,
+    SagaId, StartAttemptId, Vmm,
 };
 use db_queries::{ByNameOrId, DataStore, Page};
 use sled_agent_client::{Error as SledError, RequestedState};
@@ -65,8 +65,10 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`: no such project; `AlreadyExists`; `Unavailable`: it is not
-    /// known yet whether it will be there.
+    /// `NotFound`: no such project, or no such disk; `AlreadyExists`;
+    /// `InvalidRequest`: a disk is attached to another; `Conflict`: something
+    /// came in between; `Unavailable`: it is not known yet whether it will be
+    /// there.
     pub async fn instance_create(
         &self,
         opctx: &OpContext,
@@ -75,13 +77,15 @@ impl App {
     ) -> Result<InstanceView, Error> {
         let project = self.project_view(opctx, project).await?;
         let name = new.name.clone();
+        let (made, attached) =
+            self.disks_of_new(project.id, &new.disks).await?;
         let params = instance_create::Params {
             instance_id: InstanceId::new_v4(),
             project_id: project.id,
             attempt: new
                 .start
                 .then(|| (StartAttemptId::new_v4(), opctx.user_id)),
-            joins: Joins::default(),
+            joins: Joins { made, attached, ..Joins::default() },
             new,
         };
         let saga = self
@@ -93,16 +97,10 @@ impl App {
         let ended = tokio::time::timeout(CREATE_WAIT, saga.wait()).await;
         match ended {
             Ok(Ok(())) => self.view(params.instance_id).await,
-            Ok(Err(SagaFailure::AlreadyExists)) => Err(Error::AlreadyExists {
-                kind: "instance",
-                name: name.to_string(),
-            }),
-            Ok(Err(SagaFailure::NotFound)) => {
-                Err(Error::not_found("project", &NameOrId::Id(project.id.0)))
+            Ok(Err(failure)) => {
+                self.look_again(opctx, &params, &failure).await?;
+                Err(not_created(&params, incident, &failure))
             }
-            Ok(Err(failure)) => Err(Error::internal(format!(
-                "instance_create {incident} failed: {failure:?}"
-            ))),
             Err(_) => Err(Error::Unavailable {
                 message: format!(
                     "Instance \"{name}\" is still being created. Look for it \
@@ -111,6 +109,30 @@ impl App {
                 retry_after_secs: super::RETRY_AFTER_SECS,
                 source: None,
             }),
+        }
+    }
+
+    /// Looks again for what was found before a create saga began: something
+    /// came in between, and its failure does not say what.
+    async fn look_again(
+        &self,
+        opctx: &OpContext,
+        params: &instance_create::Params,
+        failure: &SagaFailure,
+    ) -> Result<(), Error> {
+        match failure {
+            SagaFailure::AlreadyExists
+            | SagaFailure::NotFound
+            | SagaFailure::InUse => {
+                let project = NameOrId::Id(params.project_id.0);
+                let project = self.project_view(opctx, &project).await?;
+                self.disks_of_new(project.id, &params.new.disks).await?;
+                Ok(())
+            }
+            SagaFailure::TooMany { .. }
+            | SagaFailure::Overtaken
+            | SagaFailure::Start(_)
+            | SagaFailure::Internal { .. } => Ok(()),
         }
     }
 
@@ -359,7 +381,7 @@ impl App {
     }
 
     /// The instance, not deleted.
-    async fn live(
+    pub(super) async fn live(
         &self,
         opctx: &OpContext,
         which: &InstanceSelector,
@@ -435,6 +457,34 @@ fn not_there() -> Error {
             .to_string(),
         retry_after_secs: super::RETRY_AFTER_SECS,
         source: None,
+    }
+}
+
+/// Why an instance was not made, as far as the saga's failure says.
+fn not_created(
+    params: &instance_create::Params,
+    saga: SagaId,
+    failure: &SagaFailure,
+) -> Error {
+    let name = &params.new.name;
+    match failure {
+        SagaFailure::AlreadyExists => {
+            Error::AlreadyExists { kind: "instance", name: name.to_string() }
+        }
+        SagaFailure::NotFound | SagaFailure::InUse => Error::Conflict {
+            message: format!(
+                "instance \"{name}\" was not created: something that it was \
+                 to have was changed at the same time. Create it again.",
+            ),
+        },
+        SagaFailure::TooMany { limit } => Error::InvalidRequest {
+            message: format!("instance \"{name}\" was not created: {limit}"),
+        },
+        SagaFailure::Overtaken
+        | SagaFailure::Start(_)
+        | SagaFailure::Internal { .. } => Error::internal(format!(
+            "instance_create {saga} failed: {failure:?}"
+        )),
     }
 }
 

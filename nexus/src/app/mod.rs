@@ -1,6 +1,7 @@
 //! What may be asked of Nexus: one method for each verb. Each looks up,
 //! authorizes, validates, and then makes one query or starts one saga.
 
+mod disk;
 mod instance;
 mod project;
 mod sled;
@@ -8,6 +9,7 @@ mod start_attempt;
 mod token;
 mod user;
 
+pub use disk::DiskSelector;
 pub use instance::InstanceSelector;
 pub use token::Token;
 

@@ -7,6 +7,7 @@
 
 mod admission;
 pub mod api;
+mod disk;
 mod error;
 mod external;
 pub mod extract;

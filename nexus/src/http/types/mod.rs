@@ -3,6 +3,7 @@
 //! A type of `db_model` that users read as it is stands here unchanged.
 
 mod description;
+mod disk;
 mod instance;
 mod instance_create;
 mod instance_update;
@@ -15,6 +16,7 @@ mod start_attempt;
 mod start_failure;
 mod user;
 
+pub use disk::*;
 pub use instance::*;
 pub use instance_create::*;
 pub use instance_update::*;
