@@ -8,13 +8,11 @@
 use crate::lifecycle::wake_waiting;
 use crate::{ByNameOrId, DataStore, Error, Limit, Page};
 use chrono::{DateTime, Utc};
-use db_model::lifecycle::{Changes, Facts, Refusal, requests};
-use db_model::schema::{
-    disk, instance, project, silo_quota, sled, sled_reservation, vmm,
-};
+use db_model::lifecycle::{Changes, requests};
+use db_model::schema::{disk, instance, project, silo_quota, sled, vmm};
 use db_model::{
     Disk, DiskId, Instance, InstanceId, MAX_INSTANCE_DISKS, Name, NameOrId,
-    NewDisk, ProjectId, ReservationRole, SiloId, SledId, VmmId,
+    NewDisk, ProjectId, SiloId, SledId, VmmId,
 };
 use diesel::dsl::{AsSelect, IntoBoxed, Select, exists, select, sql};
 use diesel::pg::Pg;
@@ -190,9 +188,13 @@ impl DataStore {
         id: DiskId,
     ) -> Result<(), Error> {
         self.lifecycle(None, instance, move |conn, facts| {
-            let project = live(facts)?.project_id;
-            let changed = attach(conn, instance, project, id)?;
-            Ok((retried(facts, changed), ()))
+            let project = facts.instance.project_id;
+            if !is_to_attach(conn, instance, project, id)? {
+                return Ok((Changes::default(), ()));
+            }
+            let changes = requests::move_disk(facts)?;
+            link(conn, instance, id)?;
+            Ok((changes, ()))
         })
         .await
     }
@@ -210,9 +212,14 @@ impl DataStore {
         id: DiskId,
     ) -> Result<(), Error> {
         self.lifecycle(None, instance, move |conn, facts| {
-            live(facts)?;
-            let changed = detach(conn, instance, id)?;
-            Ok((retried(facts, changed), ()))
+            match lock(conn, id)?.instance_id {
+                None => return Ok((Changes::default(), ())),
+                Some(at) if at != instance => return Err(Error::InUse),
+                Some(_) => (),
+            }
+            let changes = requests::move_disk(facts)?;
+            set_instance(conn, id, None)?;
+            Ok((changes, ()))
         })
         .await
     }
@@ -242,23 +249,6 @@ fn paged<'a>(query: Disks<'a>, page: &Page<ByNameOrId>) -> Disks<'a> {
                 None => query,
             }
         }
-    }
-}
-
-/// The instance, unless it is deleted.
-fn live(facts: &Facts) -> Result<&Instance, Error> {
-    match facts.instance.time_deleted {
-        Some(_) => Err(Error::Refused(Refusal::Deleted)),
-        None => Ok(&facts.instance),
-    }
-}
-
-/// What a disk more or less may let start is due now.
-fn retried(facts: &Facts, changed: bool) -> Changes {
-    if changed {
-        requests::retry_now(facts).unwrap_or_default()
-    } else {
-        Changes::default()
     }
 }
 
@@ -330,14 +320,27 @@ pub(crate) fn insert(
         .get_result(conn)?)
 }
 
-/// Attaches a live disk of the instance's project, and says whether it was not
-/// attached to it before. The instance's row must be locked, or be new.
+/// Attaches a live disk of its project to a new instance.
 ///
 /// # Errors
 ///
 /// `NotFound`: no such disk; `InUse`: it is attached to another instance;
-/// `Refused`: the instance holds a place on a sled; `TooMany`.
+/// `TooMany`.
 pub(crate) fn attach(
+    conn: &mut PgConnection,
+    instance: InstanceId,
+    project: ProjectId,
+    id: DiskId,
+) -> Result<(), Error> {
+    if is_to_attach(conn, instance, project, id)? {
+        link(conn, instance, id)?;
+    }
+    Ok(())
+}
+
+/// Locks a live disk of the instance's project that is to be attached to it.
+/// Says whether it is not already.
+fn is_to_attach(
     conn: &mut PgConnection,
     instance: InstanceId,
     project: ProjectId,
@@ -348,11 +351,18 @@ pub(crate) fn attach(
         return Err(Error::NotFound);
     }
     match there.instance_id {
-        Some(at) if at == instance => return Ok(false),
-        Some(_) => return Err(Error::InUse),
-        None => (),
+        Some(at) if at == instance => Ok(false),
+        Some(_) => Err(Error::InUse),
+        None => Ok(true),
     }
-    not_placed(conn, instance)?;
+}
+
+/// Attaches a locked disk to an instance, whose row is locked or new.
+fn link(
+    conn: &mut PgConnection,
+    instance: InstanceId,
+    id: DiskId,
+) -> Result<(), Error> {
     let disks: i64 = disk::table
         .filter(disk::instance_id.eq(instance))
         .count()
@@ -360,42 +370,22 @@ pub(crate) fn attach(
     if disks >= MAX_INSTANCE_DISKS {
         return Err(Error::TooMany(Limit::InstanceDisks));
     }
+    set_instance(conn, id, Some(instance))
+}
+
+/// Attaches a locked disk to an instance, or to none.
+fn set_instance(
+    conn: &mut PgConnection,
+    id: DiskId,
+    instance: Option<InstanceId>,
+) -> Result<(), Error> {
     diesel::update(disk::table.find(id))
         .set((
             disk::instance_id.eq(instance),
             disk::time_modified.eq(sql::<Timestamptz>("clock_timestamp()")),
         ))
         .execute(conn)?;
-    Ok(true)
-}
-
-/// Detaches a live disk from the instance, and says whether it was attached to
-/// it before. Its blocks stay where they are. The instance's row must be
-/// locked.
-///
-/// # Errors
-///
-/// `NotFound`: no such disk; `InUse`: it is attached to another instance;
-/// `Refused`: the instance holds a place on a sled.
-fn detach(
-    conn: &mut PgConnection,
-    instance: InstanceId,
-    id: DiskId,
-) -> Result<bool, Error> {
-    match lock(conn, id)?.instance_id {
-        None => return Ok(false),
-        Some(at) if at != instance => return Err(Error::InUse),
-        Some(_) => (),
-    }
-    not_placed(conn, instance)?;
-    let none: Option<InstanceId> = None;
-    diesel::update(disk::table.find(id))
-        .set((
-            disk::instance_id.eq(none),
-            disk::time_modified.eq(sql::<Timestamptz>("clock_timestamp()")),
-        ))
-        .execute(conn)?;
-    Ok(true)
+    Ok(())
 }
 
 /// The disks that were made with an instance which never came to be go with it.
@@ -441,27 +431,4 @@ pub(crate) fn detach_all(
         ))
         .execute(conn)?;
     Ok(())
-}
-
-/// Refuses if the instance holds a place on a sled: `NotStopped`, or
-/// `OtherVmmLinked` if nothing but what was abandoned does.
-fn not_placed(
-    conn: &mut PgConnection,
-    instance: InstanceId,
-) -> Result<(), Error> {
-    let roles: Vec<ReservationRole> = sled_reservation::table
-        .filter(sled_reservation::instance_id.eq(instance))
-        .select(sled_reservation::role)
-        .load(conn)?;
-    let abandoned = |role: &ReservationRole| match role {
-        ReservationRole::Abandoned => true,
-        ReservationRole::Active | ReservationRole::Target => false,
-    };
-    if roles.is_empty() {
-        Ok(())
-    } else if roles.iter().all(abandoned) {
-        Err(Error::Refused(Refusal::OtherVmmLinked))
-    } else {
-        Err(Error::Refused(Refusal::NotStopped))
-    }
 }

@@ -132,6 +132,9 @@ struct Fixture {
     runs: String,
     rests: String,
     to_delete: String,
+    /// Of "rests", and of nobody.
+    disk: String,
+    free_disk: String,
     attempt: String,
 }
 
@@ -145,6 +148,9 @@ async fn fixture() -> Fixture {
     for id in [&runs, &rests, &to_delete] {
         nexus.settled(id).await;
     }
+    let disk = nexus.create_disk("attached").await;
+    nexus.ask_disk(&rests, "attach", &disk).await.expect(202);
+    let free_disk = nexus.create_disk("free").await;
     let attempt = nexus.attempts(&runs).await[0]["id"].clone();
     let report = nexus.agents[0].vmms().await[0].clone();
     Fixture {
@@ -157,6 +163,8 @@ async fn fixture() -> Fixture {
         runs,
         rests,
         to_delete,
+        disk,
+        free_disk,
     }
 }
 
@@ -168,6 +176,7 @@ impl Fixture {
         let instance = |id, instance: &str| {
             Row::new(id, NotFound).at("instance", instance)
         };
+        let disk = |id| Row::new(id, NotFound).at("disk", &self.free_disk);
         let rows = vec![
             Row::new("ping", Served),
             Row::new("current_user_view", Own),
@@ -192,6 +201,17 @@ impl Fixture {
                 "cpu_platform": null,
             })),
             instance("instance_delete", &self.to_delete),
+            instance("instance_disk_list", &self.rests),
+            instance("instance_disk_attach", &self.rests)
+                .body(json!({ "disk": self.disk })),
+            instance("instance_disk_detach", &self.rests)
+                .body(json!({ "disk": self.disk })),
+            Row::new("disk_list", NotFound).within("?project=demo"),
+            Row::new("disk_create", NotFound)
+                .within("?project=demo")
+                .body(Client::disk("new")),
+            disk("disk_view"),
+            disk("disk_delete"),
             instance("instance_start", &self.rests),
             instance("instance_reboot", &self.runs),
             instance("instance_stop", &self.runs),
@@ -243,6 +263,7 @@ impl Fixture {
                      AS projects, \
                  (SELECT jsonb_agg(i ORDER BY i.id) FROM instance i) \
                      AS instances, \
+                 (SELECT jsonb_agg(d ORDER BY d.id) FROM disk d) AS disks, \
                  (SELECT jsonb_agg(v ORDER BY v.id) FROM vmm v) AS vmms, \
                  (SELECT jsonb_agg(a ORDER BY a.id) FROM start_attempt a) \
                      AS attempts, \
@@ -324,6 +345,8 @@ async fn to_another_silo_s_user_all_is_as_if_it_were_not_there() {
     for path in [
         "/v1/instances/runs?project=demo".to_string(),
         format!("/v1/instances/{}?project=demo", fixture.runs),
+        "/v1/disks/free?project=demo".to_string(),
+        format!("/v1/disks/{}?project=demo", fixture.free_disk),
     ] {
         fixture.stranger.get(&path).await.error(404, "ObjectNotFound");
     }

@@ -7,6 +7,7 @@ mod access;
 mod admin;
 mod auto_restart;
 mod constraints;
+mod disk;
 mod expunge;
 mod guest;
 mod instance_api;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 const PROJECTS: &str = "/v1/projects";
 const INSTANCES: &str = "/v1/instances?project=demo";
+const DISKS: &str = "/v1/disks?project=demo";
 
 fn with(path: &str, query: &str) -> String {
     let sign = if path.contains('?') { '&' } else { '?' };
@@ -55,9 +56,15 @@ async fn lists_by_name_or_id_are_sorted_as_asked_and_by_name_if_not() {
     for name in ["y", "x", "x-9", "x-10", "a"] {
         nexus.create(name, false).await;
     }
-    for path in [PROJECTS, INSTANCES] {
+    let id = nexus.create("holder", false).await;
+    for name in ["s", "r", "r-9", "r-10", "b"] {
+        nexus.create_disk(name).await;
+        nexus.ask_disk(&id, "attach", name).await.expect(202);
+    }
+    let of_instance = format!("/v1/instances/{id}/disks");
+    for path in [PROJECTS, INSTANCES, DISKS, &of_instance] {
         let whole = items(&nexus.get(path).await.expect(200));
-        assert_eq!(whole.len(), 5);
+        assert!(whole.len() >= 5);
         let mut names = keys(&whole, "name");
         let mut ids = keys(&whole, "id");
         assert!(names.is_sorted(), "{names:?}");
@@ -146,6 +153,9 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
     body["ncpus"] = 9.into();
     let failed = nexus.create_as(body).await;
     nexus.wait(&failed, is("failed")).await;
+    let rests = nexus.create("rests", false).await;
+    nexus.create_disk("data").await;
+    nexus.ask_disk(&rests, "attach", "data").await.expect(202);
     let sled = &nexus.agents[0].id;
     let mut lists = Vec::new();
     for path in [
@@ -155,6 +165,8 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
         "/v1/start-failures?project=demo".to_string(),
         "/v1/system/hardware/sleds".to_string(),
         format!("/v1/system/hardware/sleds/{sled}/instances"),
+        DISKS.to_string(),
+        format!("/v1/instances/{rests}/disks"),
     ] {
         let page = nexus.get(&with(&path, "limit=1")).await.expect(200);
         let token = page["next_page"].as_str().unwrap().to_string();
@@ -350,7 +362,7 @@ async fn a_token_opens_no_other_silo_s_list() {
                 let page = answer.expect(200);
                 assert_eq!(keys(&items(&page), "name"), ["theirs"]);
             }
-            1..=3 => {
+            1..=3 | 6..=7 => {
                 answer.error(404, "ObjectNotFound");
             }
             _ => {

@@ -1,6 +1,6 @@
 //! instance_create, of an instance that is to run.
 
-use super::fixture::{deleted, to_create, view};
+use super::fixture::{deleted, disks, to_create, view};
 use super::{Proved, slate};
 use db_model::{InstanceState, IntendedState, StartFailureKind, StartOutcome};
 use db_queries::Error;
@@ -10,7 +10,7 @@ use nexus::saga::instance_create::{InstanceCreate, Params};
 
 impl Proved for InstanceCreate {
     async fn set_up(bench: &SagaBench) -> Params {
-        to_create(bench)
+        to_create(bench).await
     }
 
     async fn check_success(bench: &SagaBench, params: &Params) {
@@ -23,6 +23,12 @@ impl Proved for InstanceCreate {
         let pending = view.latest_attempt.unwrap();
         assert_eq!(pending.outcome, StartOutcome::Pending);
         assert_eq!(pending.requested_by, Some(bench.user));
+        let disks = disks(bench).await;
+        let names: Vec<_> = disks.iter().map(|d| d.name.as_str()).collect();
+        assert_eq!(names, ["made", "there"]);
+        for disk in disks {
+            assert_eq!(disk.instance_id, Some(params.instance_id));
+        }
     }
 
     async fn check_failure(
@@ -32,6 +38,7 @@ impl Proved for InstanceCreate {
         fault: Fault,
     ) {
         slate::is_clean(bench).await;
+        slate::no_disk_was_made_or_is_attached(bench).await;
         let inserted = match node {
             "will_insert" => false,
             "insert" => fault == Fault::After,
@@ -51,7 +58,7 @@ impl Proved for InstanceCreate {
 
     /// Another instance of the same name, which must be free.
     async fn again(bench: &SagaBench, _failed: &Params) -> Params {
-        to_create(bench)
+        to_create(bench).await
     }
 
     async fn tear_down(bench: &SagaBench, params: &Params) {
