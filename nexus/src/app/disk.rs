@@ -258,26 +258,36 @@ impl App {
         let cannot = |why: &str| {
             format!("disk \"{}\" cannot be {verb}: {why}", disk.name)
         };
-        match error {
-            db_queries::Error::InUse => self.in_use(disk, &verb).await,
-            db_queries::Error::TooMany(limit) => {
-                Error::InvalidRequest { message: cannot(&limit.to_string()) }
-            }
-            db_queries::Error::Refused(Refusal::Deleted) => {
+        if let db_queries::Error::InUse = error {
+            return self.in_use(disk, &verb).await;
+        }
+        if let db_queries::Error::TooMany(limit) = error {
+            return Error::InvalidRequest {
+                message: cannot(&limit.to_string()),
+            };
+        }
+        let db_queries::Error::Refused(refusal) = error else {
+            return about("disk", &NameOrId::Id(disk.id.0))(error);
+        };
+        match refusal {
+            Refusal::Deleted => {
                 Error::not_found("instance", &view.instance.name.clone().into())
             }
-            db_queries::Error::Refused(Refusal::OtherVmmLinked) => {
-                Error::Conflict {
-                    message: cannot(
-                        "an earlier run of the instance may still be going on \
-                         at a host that does not answer",
-                    ),
-                }
-            }
-            db_queries::Error::Refused(refusal) => {
+            Refusal::OtherVmmLinked => Error::Conflict {
+                message: cannot(
+                    "an earlier run of the instance may still be going on at a \
+                     host that does not answer",
+                ),
+            },
+            Refusal::NotStopped
+            | Refusal::Creating
+            | Refusal::StillStopping
+            | Refusal::NotRunning
+            | Refusal::NoRestartNeeded
+            | Refusal::AttemptOvertaken
+            | Refusal::VmmEnded => {
                 Error::InvalidRequest { message: cannot(&refusal.to_string()) }
             }
-            error => about("disk", &NameOrId::Id(disk.id.0))(error),
         }
     }
 
