@@ -153,6 +153,16 @@ pub enum NewInstanceDisk {
     Attach(Name),
 }
 
+impl NewInstanceDisk {
+    /// The disk's name.
+    pub fn name(&self) -> &Name {
+        match self {
+            NewInstanceDisk::Create(new) => &new.name,
+            NewInstanceDisk::Attach(name) => name,
+        }
+    }
+}
+
 /// What a new instance comes with, found by what its user said.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize,

@@ -205,13 +205,13 @@ impl DataStore {
             for group in &groups {
                 affinity_group::join(conn, id, project_id, *group)?;
             }
+            let mut disks = joins.attached.clone();
             for (made, new) in &joins.made {
                 disk::insert(conn, project_id, *made, new, now)?;
+                disks.push(*made);
             }
-            for disk in joins.made.iter().map(|(id, _)| id) {
-                disk::attach(conn, id, project_id, *disk)?;
-            }
-            for disk in &joins.attached {
+            disks.sort_unstable();
+            for disk in &disks {
                 disk::attach(conn, id, project_id, *disk)?;
             }
             Ok(())
@@ -240,8 +240,13 @@ impl DataStore {
     ) -> Result<(), Error> {
         let incident = fence.saga_id;
         let undone = self
-            .lifecycle(Some(fence), id, move |_, facts| {
-                Ok((steps::create_undone(facts, incident), ()))
+            .lifecycle(Some(fence), id, move |conn, facts| {
+                let changes = steps::create_undone(facts, incident);
+                if !changes.is_empty() {
+                    let made_at = facts.instance.time_created;
+                    disk::delete_made_with(conn, id, made_at)?;
+                }
+                Ok((changes, ()))
             })
             .await;
         match undone {
@@ -406,8 +411,10 @@ impl DataStore {
         fence: Fence,
         id: InstanceId,
     ) -> Result<(), Error> {
-        self.lifecycle(Some(fence), id, |_, facts| {
-            Ok((steps::destroyed(facts)?, ()))
+        self.lifecycle(Some(fence), id, move |conn, facts| {
+            let changes = steps::destroyed(facts)?;
+            disk::detach_all(conn, id)?;
+            Ok((changes, ()))
         })
         .await
     }

@@ -2,7 +2,7 @@
 
 use crate::{ByNameOrId, DataStore, Error, Page};
 use chrono::{DateTime, Utc};
-use db_model::schema::{affinity_group, instance, project};
+use db_model::schema::{affinity_group, disk, instance, project};
 use db_model::{
     AffinityGroupKind, Name, NameOrId, Project, ProjectChange, ProjectId,
     SiloId,
@@ -196,6 +196,15 @@ fn what_is_in(
     .get_result(conn)?;
     if has_instances {
         kept.push("instances");
+    }
+    let has_disks: bool = select(exists(
+        disk::table
+            .filter(disk::project_id.eq(id))
+            .filter(disk::time_deleted.is_null()),
+    ))
+    .get_result(conn)?;
+    if has_disks {
+        kept.push("disks");
     }
     for (kind, groups) in [
         (AffinityGroupKind::Affinity, "affinity groups"),

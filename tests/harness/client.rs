@@ -219,6 +219,35 @@ impl Client {
         view["id"].as_str().unwrap().to_string()
     }
 
+    /// The body of a `DiskCreate`: 1 GiB, local.
+    pub fn disk(name: &str) -> Value {
+        json!({
+            "name": name,
+            "description": "",
+            "size": GIB,
+            "disk_backend": { "type": "local" },
+        })
+    }
+
+    /// Makes a disk of 1 GiB in the project "demo"; its id.
+    pub async fn create_disk(&self, name: &str) -> String {
+        let path = format!("/v1/disks?project={PROJECT}");
+        let view = self.post(&path, Client::disk(name)).await.expect(201);
+        view["id"].as_str().unwrap().to_string()
+    }
+
+    /// Asks for a disk to be `moved`, "attach" or "detach", to or from an
+    /// instance.
+    pub async fn ask_disk(
+        &self,
+        instance: &str,
+        moved: &str,
+        disk: &str,
+    ) -> Answer {
+        let path = format!("/v1/instances/{instance}/disks/{moved}");
+        self.post(&path, json!({ "disk": disk })).await
+    }
+
     /// An instance's view.
     pub async fn instance_view(&self, id: &str) -> Value {
         self.get(&format!("/v1/instances/{id}")).await.expect(200)

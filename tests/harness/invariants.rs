@@ -54,6 +54,12 @@ const WRONG_ROWS: &[&str] = &[
      WHERE i.state = 'failed' AND a.failure_transient \
        AND COALESCE(i.auto_restart_policy, 'best_effort') = 'best_effort' \
        AND (i.next_retry_at IS NULL OR i.reconcile_at IS NULL)",
+    // Disks. Those of what is deleted and may run are kept from others.
+    "SELECT 'disk ' || d.id || ' is attached to a deleted instance' \
+     FROM disk d JOIN instance i ON i.id = d.instance_id \
+     WHERE i.time_deleted IS NOT NULL \
+       AND NOT EXISTS (SELECT 1 FROM vmm v WHERE v.instance_id = i.id \
+           AND v.time_ended IS NULL AND v.may_run)",
     // VMMs and what they hold.
     "SELECT 'VMM ' || v.id || ' lives, and is neither linked nor abandoned' \
      FROM vmm v LEFT JOIN instance i \

@@ -133,6 +133,9 @@ struct Fixture {
     runs: String,
     rests: String,
     to_delete: String,
+    /// Of "rests", and of nobody.
+    disk: String,
+    free_disk: String,
     attempt: String,
     /// A group of each kind, as their operations call it.
     groups: Vec<(&'static str, String)>,
@@ -157,6 +160,9 @@ async fn fixture() -> Fixture {
         let made = nexus.post(&path, group("group")).await.expect(201);
         groups.push((kind, made["id"].as_str().unwrap().to_string()));
     }
+    let disk = nexus.create_disk("attached").await;
+    nexus.ask_disk(&rests, "attach", &disk).await.expect(202);
+    let free_disk = nexus.create_disk("free").await;
     let attempt = nexus.attempts(&runs).await[0]["id"].clone();
     let report = nexus.agents[0].vmms().await[0].clone();
     Fixture {
@@ -170,6 +176,8 @@ async fn fixture() -> Fixture {
         rests,
         to_delete,
         groups,
+        disk,
+        free_disk,
     }
 }
 
@@ -221,6 +229,7 @@ impl Fixture {
         let instance = |id, instance: &str| {
             Row::new(id, NotFound).at("instance", instance)
         };
+        let disk = |id| Row::new(id, NotFound).at("disk", &self.free_disk);
         let mut rows = vec![
             Row::new("ping", Served),
             Row::new("current_user_view", Own),
@@ -245,6 +254,17 @@ impl Fixture {
                 "cpu_platform": null,
             })),
             instance("instance_delete", &self.to_delete),
+            instance("instance_disk_list", &self.rests),
+            instance("instance_disk_attach", &self.rests)
+                .body(json!({ "disk": self.disk })),
+            instance("instance_disk_detach", &self.rests)
+                .body(json!({ "disk": self.disk })),
+            Row::new("disk_list", NotFound).within("?project=demo"),
+            Row::new("disk_create", NotFound)
+                .within("?project=demo")
+                .body(Client::disk("new")),
+            disk("disk_view"),
+            disk("disk_delete"),
             instance("instance_start", &self.rests),
             instance("instance_reboot", &self.runs),
             instance("instance_stop", &self.runs),
@@ -309,6 +329,7 @@ impl Fixture {
                      AS groups, \
                  (SELECT jsonb_agg(m) FROM affinity_group_member m) \
                      AS members, \
+                 (SELECT jsonb_agg(d ORDER BY d.id) FROM disk d) AS disks, \
                  (SELECT jsonb_agg(v ORDER BY v.id) FROM vmm v) AS vmms, \
                  (SELECT jsonb_agg(a ORDER BY a.id) FROM start_attempt a) \
                      AS attempts, \
@@ -392,6 +413,8 @@ async fn to_another_silo_s_user_all_is_as_if_it_were_not_there() {
     for path in [
         "/v1/instances/runs?project=demo".to_string(),
         format!("/v1/instances/{}?project=demo", fixture.runs),
+        "/v1/disks/free?project=demo".to_string(),
+        format!("/v1/disks/{}?project=demo", fixture.free_disk),
     ] {
         fixture.stranger.get(&path).await.error(404, "ObjectNotFound");
     }

@@ -9,6 +9,7 @@ mod affinity_group;
 mod auto_restart;
 mod constraints;
 mod cpu_platform;
+mod disk;
 mod expunge;
 mod guest;
 mod instance_api;

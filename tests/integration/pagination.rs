@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 const PROJECTS: &str = "/v1/projects";
 const INSTANCES: &str = "/v1/instances?project=demo";
 const GROUP_KINDS: [&str; 2] = ["affinity-groups", "anti-affinity-groups"];
+const DISKS: &str = "/v1/disks?project=demo";
 
 fn with(path: &str, query: &str) -> String {
     let sign = if path.contains('?') { '&' } else { '?' };
@@ -73,9 +74,16 @@ async fn lists_by_name_or_id_are_sorted_as_asked_and_by_name_if_not() {
         lists.push(format!("/v1/instances/{}/{kind}", ids[0]));
         lists.push(format!("/v1/instances/y/{kind}?project=demo"));
     }
+    let id = nexus.create("holder", false).await;
+    for name in ["s", "r", "r-9", "r-10", "b"] {
+        nexus.create_disk(name).await;
+        nexus.ask_disk(&id, "attach", name).await.expect(202);
+    }
+    lists.push(DISKS.to_string());
+    lists.push(format!("/v1/instances/{id}/disks"));
     for path in &lists {
         let whole = items(&nexus.get(path).await.expect(200));
-        assert_eq!(whole.len(), 5);
+        assert!(whole.len() >= 5);
         let mut names = keys(&whole, "name");
         let mut ids = keys(&whole, "id");
         assert!(names.is_sorted(), "{names:?}");
@@ -190,6 +198,9 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
     body["ncpus"] = 9.into();
     let failed = nexus.create_as(body).await;
     nexus.wait(&failed, is("failed")).await;
+    let rests = nexus.create("rests", false).await;
+    nexus.create_disk("data").await;
+    nexus.ask_disk(&rests, "attach", "data").await.expect(202);
     let sled = &nexus.agents[0].id;
     let groups = joined(nexus, &failed, &["group"]).await;
     let mut lists = Vec::new();
@@ -208,6 +219,8 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
         format!("/v1/instances/{failed}/anti-affinity-groups"),
         "/v1/system/silo-quotas".to_string(),
         "/v1/system/utilization/silos".to_string(),
+        DISKS.to_string(),
+        format!("/v1/instances/{rests}/disks"),
     ] {
         let page = nexus.get(&with(&path, "limit=1")).await.expect(200);
         let token = page["next_page"].as_str().unwrap().to_string();

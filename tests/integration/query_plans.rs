@@ -5,9 +5,9 @@
 
 use chrono::TimeDelta;
 use db_model::{
-    AffinityGroupChange, AffinityGroupId, AffinityGroupKind, Fence, InstanceId,
-    ProjectId, SagaId, SagaState, SecId, SiloId, SiloQuotaChange, SledId,
-    StartAttemptId, VmmId,
+    AffinityGroupChange, AffinityGroupId, AffinityGroupKind, DiskId, Fence,
+    InstanceId, ProjectId, SagaId, SagaState, SecId, SiloId, SiloQuotaChange,
+    SledId, StartAttemptId, VmmId,
 };
 use db_queries::{
     ById, ByNameOrId, ByTime, DataStore, InstancePath, Page, PoolSettings,
@@ -19,11 +19,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// What grows with use. A sled, a silo and a Nexus are few, and are scanned.
-const GROWING: [&str; 12] = [
+const GROWING: [&str; 13] = [
     "affinity_claim",
     "affinity_group",
     "affinity_group_member",
     "api_token",
+    "disk",
     "instance",
     "project",
     "saga",
@@ -48,7 +49,7 @@ const ROWS_A_CALL: i64 = 250;
 
 /// What reads more, and how much, since no index has just what it asks for. Here
 /// 1000 instances have failed to start, and 7000 VMMs hold something.
-const READS_MORE: [(&str, i64); 8] = [
+const READS_MORE: [(&str, i64); 9] = [
     // All that have failed, of whichever project.
     ("start_failure_list", 1250),
     // All that have failed, to find which of them wait for room, and how long.
@@ -56,6 +57,7 @@ const READS_MORE: [(&str, i64); 8] = [
     ("vmm_link", 2500),
     // The same, for which of them wait for the silo's quota.
     ("silo_quota_change", 1250),
+    ("disk_delete", 2500),
     // Other sleds' VMMs in passing, for want of the sled's own in order.
     ("sled_instance_list", 3500),
     // All that lives on its sleds, to count it.
@@ -67,6 +69,7 @@ const READS_MORE: [(&str, i64); 8] = [
 
 /// A database in use: 10 000 instances in 50 projects (of 2500), on 100 sleds;
 /// of ten, seven run, one is stopped, one has failed to start, one is deleted.
+/// Each that is not has a disk, and there are as many disks that are deleted.
 const FILL: &str = "
 INSERT INTO silo
 SELECT md5('silo-' || n)::UUID, 'silo-' || n, '', now(), now(), NULL
@@ -141,6 +144,21 @@ SELECT md5('vmm-' || n)::UUID, md5('instance-' || n % 10000)::UUID,
     now(), now(), CASE WHEN n < 10000 THEN NULL ELSE now() END
 FROM generate_series(0, 19999) n
 WHERE n >= 10000 OR n % 10 < 7;
+
+INSERT INTO disk
+SELECT md5('disk-' || n)::UUID, md5('project-' || n % 10000 / 200)::UUID,
+    'disk-' || n, '', 1 << 30, now(), now(),
+    CASE WHEN n >= 10000 THEN now() END,
+    CASE WHEN n < 10000 AND n % 10 < 9
+        THEN md5('instance-' || n)::UUID END,
+    CASE WHEN n < 10000 THEN md5('sled-' || n / 10 % 100)::UUID END,
+    CASE WHEN n < 10000 THEN md5('vmm-' || n)::UUID END
+FROM generate_series(0, 19999) n;
+
+UPDATE sled SET reserved_storage_bytes = 100 * (1 << 30);
+
+INSERT INTO silo_quota
+SELECT id, 0, 0, 0, 0, 0, 1 << 50, now() FROM silo;
 
 INSERT INTO sled_reservation
 SELECT id, instance_id, sled_id, 'active', 2, 1 << 30, now()
@@ -233,6 +251,8 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     let projects: Vec<ProjectId> = ids(&database, "project", 0);
     let silos: Vec<SiloId> = ids(&database, "silo", 0);
     let vmms: Vec<VmmId> = ids(&database, "vmm", 2);
+    let disks: Vec<DiskId> = ids(&database, "disk", 0);
+    let held: Vec<DiskId> = ids(&database, "disk", 2);
     let sagas: Vec<SagaId> = ids(&database, "saga", 2);
     let attempts: Vec<StartAttemptId> = ids(&database, "attempt", 2);
     let sleds: Vec<SledId> = ids(&database, "sled", 0);
@@ -353,6 +373,43 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
         let (id, page) = (at_rest[n], by_id(None));
         let list = db.instance_affinity_group_list(id, apart, page).await;
         assert_eq!(list.unwrap().len(), 2);
+    });
+    probe!("disk_list by name", |db, _n| {
+        let page = by_name(None, false);
+        assert_eq!(db.disk_list(project, page).await.unwrap().len(), 25);
+    });
+    probe!("disk_list by name, from the middle back", |db, _n| {
+        let page = by_name(Some("disk-50"), true);
+        assert_eq!(db.disk_list(project, page).await.unwrap().len(), 25);
+    });
+    probe!("disk_list by id", |db, _n| {
+        let page = by_id(None);
+        assert_eq!(db.disk_list(project, page).await.unwrap().len(), 25);
+    });
+    probe!("disk_list_of_instance by name", |db, n| {
+        let page = by_name(None, false);
+        let list = db.disk_list_of_instance(instances[n], page).await.unwrap();
+        assert_eq!(list.len(), 1);
+    });
+    probe!("disk_list_of_instance by id", |db, n| {
+        let page = by_id(None);
+        let list = db.disk_list_of_instance(instances[n], page).await.unwrap();
+        assert_eq!(list.len(), 1);
+    });
+    probe!("disk_list_named", |db, _n| {
+        let named = ["disk-1", "disk-2", "disk-3"].map(name).to_vec();
+        assert_eq!(db.disk_list_named(project, named).await.unwrap().len(), 3);
+    });
+    probe!("disk_view by name", |db, _n| {
+        let which = db_model::NameOrId::Name(name("disk-10"));
+        db.disk_view(silo, Some(project), which).await.unwrap();
+    });
+    probe!("disk_view by id", |db, n| {
+        let which = db_model::NameOrId::Id(disks[n].0);
+        db.disk_view(silo, None, which).await.unwrap();
+    });
+    probe!("disk_holder", |db, n| {
+        assert!(db.disk_holder(held[n]).await.unwrap().is_some());
     });
     probe!("start_failure_list", |db, _n| {
         let page = Page { by: ById { after: None }, limit: LIMIT };
@@ -528,6 +585,18 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
         db.vmm_unlink(fence, instances[n], vmms[n]).await.unwrap();
     });
     assert!(database.count(waiting) > 0, "nobody was woken");
+    let at_rest: Vec<InstanceId> = ids(&database, "instance", 7);
+    let theirs: Vec<DiskId> = ids(&database, "disk", 7);
+    probe!("disk_detach", |db, n| {
+        db.disk_detach(at_rest[n], theirs[n]).await.unwrap();
+    });
+    probe!("disk_attach", |db, n| {
+        db.disk_attach(at_rest[n], theirs[n]).await.unwrap();
+    });
+    let free: Vec<DiskId> = ids(&database, "disk", 9);
+    probe!("disk_delete", |db, n| {
+        db.disk_delete(free[n]).await.unwrap();
+    });
     database.try_sql(RETRY).unwrap();
     let retried: Vec<InstanceId> = ids(&database, "instance", 18);
     let retries: Vec<StartAttemptId> = ids(&database, "retry", 18);

@@ -2,11 +2,11 @@
 //! begun them.
 
 use crate::saga_proofs::fixture::{
-    GUEST, booted, created, saga, to_create, to_start, view,
+    GUEST, booted, created, disks, saga, to_create, to_start, view,
 };
 use db_model::{
-    InstanceId, InstanceState, RunState, SagaId, SagaState, StartFailureKind,
-    StartOutcome,
+    InstanceId, InstanceState, Joins, RunState, SagaId, SagaState,
+    StartFailureKind, StartOutcome,
 };
 use db_queries::{DataStore, Error, PoolSettings};
 use harness::{
@@ -53,8 +53,10 @@ async fn all_that_a_dead_process_had_begun_is_finished_by_the_next() {
     let bench = SagaBench::start(GUEST).await;
     let dead = bench.executor(Wrap::default().registry::<Dying>());
     for n in 0..MANY {
-        let mut params = to_create(&bench);
+        let mut params = to_create(&bench).await;
         params.new.name = name(&format!("many-{n}"));
+        // They cannot have the same disks.
+        (params.new.disks, params.joins) = (Vec::new(), Joins::default());
         dead.sagas.start::<Dying>(&params).await.unwrap();
     }
     let next = bench.executor(registry());
@@ -202,6 +204,9 @@ async fn of_a_creation_that_an_operator_gives_up_nothing_is_left() {
     assert_eq!(attempt.outcome, StartOutcome::Failed);
     assert_eq!(failure.kind, StartFailureKind::Internal);
     assert!(failure.message.contains(&saga.to_string()), "{failure:?}");
+    let left = disks(&bench).await;
+    let names: Vec<_> = left.iter().map(|d| d.name.as_str()).collect();
+    assert_eq!(names, ["there"], "what was made with it is gone");
     // It would adopt what the bench runs, which has no lease.
     nexus.child.kill().await;
     created(&bench).await;
@@ -213,7 +218,7 @@ async fn a_saga_that_was_begun_though_its_starter_heard_otherwise_is_found() {
     let proxy = bench.database.proxy().await;
     let datastore = DataStore::new(&proxy.url, PoolSettings::default());
     let executor = bench.executor_over(&datastore, registry());
-    let params = to_create(&bench);
+    let params = to_create(&bench).await;
     proxy.lose_next_commit();
     let begun = executor.sagas.start::<InstanceCreate>(&params).await;
     assert!(matches!(begun, Err(ExecError::Unavailable(_))), "{begun:?}");
@@ -229,7 +234,7 @@ async fn a_saga_that_was_begun_though_its_starter_heard_otherwise_is_found() {
 async fn a_saga_goes_on_though_its_starter_hangs_up() {
     let bench = SagaBench::start(GUEST).await;
     let executor = bench.executor(registry());
-    let params = to_create(&bench);
+    let params = to_create(&bench).await;
     let mut starter = Box::pin(executor.sagas.start::<InstanceCreate>(&params));
     assert!(futures::poll!(&mut starter).is_pending());
     drop(starter);
@@ -304,7 +309,7 @@ async fn at_the_sled(bench: &SagaBench) -> (Executor, SagaHandle, Params) {
 /// A create saga that has inserted its instance, and whose process died before
 /// anything else was written; and its params.
 async fn half_created(bench: &SagaBench) -> (SagaId, instance_create::Params) {
-    let params = to_create(bench);
+    let params = to_create(bench).await;
     saga::<InstanceCreate>(bench, &params).await;
     let id =
         bench.database.texts("SELECT id::TEXT FROM saga")[0].parse().unwrap();
@@ -331,6 +336,7 @@ fn everything(bench: &SagaBench) -> Value {
              (SELECT jsonb_agg(x) FROM vmm x) AS vmms, \
              (SELECT jsonb_agg(x) FROM start_attempt x) AS attempts, \
              (SELECT jsonb_agg(x) FROM sled_reservation x) AS held, \
+             (SELECT jsonb_agg(x) FROM disk x) AS disks, \
              (SELECT jsonb_agg(x) FROM sled x) AS sleds, \
              (SELECT jsonb_agg(x) FROM saga x) AS sagas, \
              (SELECT jsonb_agg(x) FROM saga_node_event x) AS records",

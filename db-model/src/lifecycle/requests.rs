@@ -197,6 +197,26 @@ pub fn retry_now(facts: &Facts) -> Result<Changes, Refusal> {
     Ok(draft.finish())
 }
 
+/// A user attaches a disk to it, or detaches one, while it holds no place on a
+/// sled. That may let a failed start succeed, so it is tried again.
+///
+/// # Errors
+///
+/// `Deleted`; `NotStopped` while a VMM is linked; `OtherVmmLinked` while one
+/// that was abandoned has not ended.
+pub fn move_disk(facts: &Facts) -> Result<Changes, Refusal> {
+    if facts.instance.time_deleted.is_some() {
+        return Err(Refusal::Deleted);
+    }
+    if facts.instance.active_vmm_id.is_some() {
+        return Err(Refusal::NotStopped);
+    }
+    if !facts.vmms.is_empty() {
+        return Err(Refusal::OtherVmmLinked);
+    }
+    Ok(retry_now(facts).unwrap_or_default())
+}
+
 fn retry_is_planned(
     facts: &Facts,
     planned: Option<DateTime<Utc>>,

@@ -11,7 +11,7 @@ use db_model::lifecycle::Refusal;
 use db_model::lifecycle::reports::Observation;
 use db_model::{
     InstanceChange, InstanceId, InstanceView, Joins, NameOrId, NewInstance,
-    ProjectId, StartAttemptId, Vmm,
+    ProjectId, SagaId, StartAttemptId, Vmm,
 };
 use db_queries::{ByNameOrId, DataStore, Limit, Page};
 use sled_agent_client::{Error as SledError, RequestedState};
@@ -66,9 +66,10 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`: no such project, or no such group in it; `AlreadyExists`;
-    /// `InvalidValue`: a group is full; `Unavailable`: it is not known yet
-    /// whether it will be there.
+    /// `NotFound`: no such project, or no such group or disk in it;
+    /// `AlreadyExists`; `InvalidValue`: a group is full; `InvalidRequest`: a disk
+    /// is attached to another; `Conflict`: something came in between;
+    /// `Unavailable`: it is not known yet whether it will be there.
     pub async fn instance_create(
         &self,
         opctx: &OpContext,
@@ -96,19 +97,10 @@ impl App {
         let ended = tokio::time::timeout(CREATE_WAIT, saga.wait()).await;
         match ended {
             Ok(Ok(())) => self.view(params.instance_id).await,
-            Ok(Err(SagaFailure::AlreadyExists)) => Err(Error::AlreadyExists {
-                kind: "instance",
-                name: name.to_string(),
-            }),
-            Ok(Err(SagaFailure::NotFound)) => {
-                // Whatever it was, it was there a moment ago.
-                self.joins(opctx, project.id, &params.new).await?;
-                Err(Error::not_found("project", &NameOrId::Id(project.id.0)))
+            Ok(Err(failure)) => {
+                self.look_again(opctx, &params, &failure).await?;
+                Err(not_created(&params, incident, &failure))
             }
-            Ok(Err(SagaFailure::TooMany { limit })) => Err(too_many(limit)),
-            Ok(Err(failure)) => Err(Error::internal(format!(
-                "instance_create {incident} failed: {failure:?}"
-            ))),
             Err(_) => Err(Error::Unavailable {
                 message: format!(
                     "Instance \"{name}\" is still being created. Look for it \
@@ -124,7 +116,8 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`, of what is not there.
+    /// `NotFound`, of what is not there; `InvalidRequest`: a disk is attached to
+    /// another.
     pub(super) async fn joins(
         &self,
         opctx: &OpContext,
@@ -133,7 +126,32 @@ impl App {
     ) -> Result<Joins, Error> {
         let groups = &new.anti_affinity_groups;
         let groups = self.groups_to_join(opctx, project, groups).await?;
-        Ok(Joins { groups, ..Joins::default() })
+        let (made, attached) = self.disks_of_new(project, &new.disks).await?;
+        Ok(Joins { groups, made, attached })
+    }
+
+    /// Looks again for what was found before a create saga began: something
+    /// came in between, and its failure does not say what.
+    async fn look_again(
+        &self,
+        opctx: &OpContext,
+        params: &instance_create::Params,
+        failure: &SagaFailure,
+    ) -> Result<(), Error> {
+        match failure {
+            SagaFailure::AlreadyExists
+            | SagaFailure::NotFound
+            | SagaFailure::InUse => {
+                let project = NameOrId::Id(params.project_id.0);
+                let project = self.project_view(opctx, &project).await?;
+                self.joins(opctx, project.id, &params.new).await?;
+                Ok(())
+            }
+            SagaFailure::TooMany { .. }
+            | SagaFailure::Overtaken
+            | SagaFailure::Start(_)
+            | SagaFailure::Internal { .. } => Ok(()),
+        }
     }
 
     /// An instance.
@@ -475,6 +493,32 @@ fn not_there() -> Error {
             .to_string(),
         retry_after_secs: super::RETRY_AFTER_SECS,
         source: None,
+    }
+}
+
+/// Why an instance was not made, as far as the saga's failure says.
+fn not_created(
+    params: &instance_create::Params,
+    saga: SagaId,
+    failure: &SagaFailure,
+) -> Error {
+    let name = &params.new.name;
+    match failure {
+        SagaFailure::AlreadyExists => {
+            Error::AlreadyExists { kind: "instance", name: name.to_string() }
+        }
+        SagaFailure::NotFound | SagaFailure::InUse => Error::Conflict {
+            message: format!(
+                "instance \"{name}\" was not created: something that it was \
+                 to have was changed at the same time. Create it again.",
+            ),
+        },
+        SagaFailure::TooMany { limit } => too_many(*limit),
+        SagaFailure::Overtaken
+        | SagaFailure::Start(_)
+        | SagaFailure::Internal { .. } => Error::internal(format!(
+            "instance_create {saga} failed: {failure:?}"
+        )),
     }
 }
 

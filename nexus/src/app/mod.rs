@@ -2,6 +2,7 @@
 //! authorizes, validates, and then makes one query or starts one saga.
 
 mod affinity_group;
+mod disk;
 mod instance;
 mod placement;
 mod project;
@@ -12,6 +13,7 @@ mod token;
 mod user;
 
 pub use affinity_group::AffinityGroupSelector;
+pub use disk::DiskSelector;
 pub use instance::InstanceSelector;
 pub use token::Token;
 

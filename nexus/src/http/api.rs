@@ -26,6 +26,7 @@ use super::types::*;
                 description = "Which instances share a host, and which do not"
             },
             "current-user" = { description = "Who is asking" },
+            "disks" = { description = "What instances keep their data on" },
             "instances" = { description = "Virtual machines" },
             "projects" = { description = "What instances are kept in" },
             "silos" = { description = "Tenants, as their users see them" },
@@ -553,6 +554,102 @@ pub trait ExternalApi {
         path: Path<InstancePath>,
         query: PagesByNameOrId<OptionalProjectSelector>,
     ) -> Result<HttpResponseOk<ResultsPage<AffinityGroup>>, HttpError>;
+
+    /// List disks
+    #[endpoint {
+        method = GET,
+        path = "/v1/disks",
+        tags = ["disks"],
+    }]
+    async fn disk_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<Disk>>, HttpError>;
+
+    /// Create a disk
+    ///
+    /// It takes no room yet: that is found when an instance with it is first
+    /// started.
+    #[endpoint {
+        method = POST,
+        path = "/v1/disks",
+        tags = ["disks"],
+    }]
+    async fn disk_create(
+        rqctx: RequestContext<Self::Context>,
+        query: Query<ProjectSelector>,
+        body: TypedBody<DiskCreate>,
+    ) -> Result<HttpResponseCreated<Disk>, HttpError>;
+
+    /// Fetch a disk
+    #[endpoint {
+        method = GET,
+        path = "/v1/disks/{disk}",
+        tags = ["disks"],
+    }]
+    async fn disk_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<DiskPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<Disk>, HttpError>;
+
+    /// Delete a disk
+    ///
+    /// It must be detached. What is on it is gone, and its room is free.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/disks/{disk}",
+        tags = ["disks"],
+    }]
+    async fn disk_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<DiskPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// List the disks of an instance
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances/{instance}/disks",
+        tags = ["instances"],
+    }]
+    async fn instance_disk_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<Disk>>, HttpError>;
+
+    /// Attach a disk to an instance
+    ///
+    /// The instance must be at rest, and the disk be of its project and
+    /// attached to no other. A failed instance is tried again with it.
+    #[endpoint {
+        method = POST,
+        path = "/v1/instances/{instance}/disks/attach",
+        tags = ["instances"],
+    }]
+    async fn instance_disk_attach(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<DiskPath>,
+    ) -> Result<HttpResponseAccepted<Disk>, HttpError>;
+
+    /// Detach a disk from an instance
+    ///
+    /// The instance must be at rest. What is on the disk stays, and stays where
+    /// it is. A failed instance is tried again without it.
+    #[endpoint {
+        method = POST,
+        path = "/v1/instances/{instance}/disks/detach",
+        tags = ["instances"],
+    }]
+    async fn instance_disk_detach(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<DiskPath>,
+    ) -> Result<HttpResponseAccepted<Disk>, HttpError>;
 
     /// List sleds
     #[endpoint {

@@ -12,7 +12,7 @@ use super::handler::{ApiContext, Request, admitted, timed};
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 use super::{
-    affinity_group, instance, ping, placement, project, silo_quota, sled,
+    affinity_group, disk, instance, ping, placement, project, silo_quota, sled,
     start_attempt, user,
 };
 
@@ -393,6 +393,64 @@ impl ExternalApi for ExternalApiImpl {
             )
         })
         .await
+    }
+
+    async fn disk_list(
+        rqctx: Request,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Answer<ResultsPage<Disk>> {
+        admitted(rqctx, |rqctx| disk::list(rqctx, query)).await
+    }
+
+    async fn disk_create(
+        rqctx: Request,
+        query: Query<ProjectSelector>,
+        body: TypedBody<DiskCreate>,
+    ) -> Created<Disk> {
+        admitted(rqctx, |rqctx| disk::create(rqctx, query, body)).await
+    }
+
+    async fn disk_view(
+        rqctx: Request,
+        path: Path<DiskPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Answer<Disk> {
+        admitted(rqctx, |rqctx| disk::view(rqctx, path, query)).await
+    }
+
+    async fn disk_delete(
+        rqctx: Request,
+        path: Path<DiskPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Deleted {
+        admitted(rqctx, |rqctx| disk::delete(rqctx, path, query)).await
+    }
+
+    async fn instance_disk_list(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Answer<ResultsPage<Disk>> {
+        admitted(rqctx, |rqctx| disk::list_of_instance(rqctx, path, query))
+            .await
+    }
+
+    async fn instance_disk_attach(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<DiskPath>,
+    ) -> Accepted<Disk> {
+        admitted(rqctx, |rqctx| disk::attach(rqctx, path, query, body)).await
+    }
+
+    async fn instance_disk_detach(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<DiskPath>,
+    ) -> Accepted<Disk> {
+        admitted(rqctx, |rqctx| disk::detach(rqctx, path, query, body)).await
     }
 
     async fn sled_list(

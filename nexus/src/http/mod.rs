@@ -8,6 +8,7 @@
 mod admission;
 mod affinity_group;
 pub mod api;
+mod disk;
 mod error;
 mod external;
 pub mod extract;

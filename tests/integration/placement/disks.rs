@@ -37,7 +37,8 @@ fn sled_of_disk(nexus: &TestNexus, name: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_disk_is_allocated_where_its_instance_first_runs_and_keeps_it_there() {
+async fn a_disk_is_allocated_where_its_instance_first_runs_and_keeps_it_there()
+{
     let nexus = TestNexus::with(fleet(2, 8, 64)).await;
     let id = with_disks(&nexus, "db", &[("data", 30)], false).await;
     assert_eq!(sled_of_disk(&nexus, "data"), None);
@@ -105,7 +106,7 @@ async fn storage_is_never_exceeded_and_what_did_not_fit_is_said() {
 #[tokio::test]
 async fn what_a_start_allocated_that_came_to_nothing_is_given_back() {
     let nexus = TestNexus::with(fleet(2, 8, 64)).await;
-    nexus.fault_all("register", 100, json!({ "refuse": "no" })).await;
+    nexus.fault_all("register", 100, json!({ "reject": "No." })).await;
     let id = with_disks(&nexus, "db", &[("data", 30)], true).await;
     fails_as(&nexus, &id, "host_rejected").await;
     nexus.ask(&id, "stop").await.expect(202);

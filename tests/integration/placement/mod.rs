@@ -1,9 +1,11 @@
 //! Where instances go: never where there is no room or no service.
 
 mod cpus;
+mod disks;
 mod dry_run;
 mod groups;
 mod quotas;
+mod remedies;
 
 use harness::{AgentSettings, Client, GIB, Setup, TestNexus, eventually, is};
 use serde_json::{Value, json};

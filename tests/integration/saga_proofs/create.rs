@@ -1,6 +1,6 @@
 //! instance_create, of an instance that is to run and joins a group.
 
-use super::fixture::{deleted, to_create, view};
+use super::fixture::{deleted, disks, to_create, view};
 use super::{Proved, slate};
 use db_model::{
     AffinityGroupKind, AffinityPolicy, InstanceState, IntendedState,
@@ -21,7 +21,7 @@ impl Proved for InstanceCreate {
         let kind = AffinityGroupKind::AntiAffinity;
         let group =
             bench.datastore.affinity_group_create(bench.project, kind, new);
-        let mut params = to_create(bench);
+        let mut params = to_create(bench).await;
         params.joins.groups = vec![group.await.unwrap().id];
         params
     }
@@ -38,6 +38,12 @@ impl Proved for InstanceCreate {
         assert_eq!(pending.requested_by, Some(bench.user));
         let (group, id) = (params.joins.groups[0], params.instance_id);
         bench.datastore.affinity_group_member_view(group, id).await.unwrap();
+        let disks = disks(bench).await;
+        let names: Vec<_> = disks.iter().map(|d| d.name.as_str()).collect();
+        assert_eq!(names, ["made", "there"]);
+        for disk in disks {
+            assert_eq!(disk.instance_id, Some(params.instance_id));
+        }
     }
 
     async fn check_failure(
@@ -47,6 +53,7 @@ impl Proved for InstanceCreate {
         fault: Fault,
     ) {
         slate::is_clean(bench).await;
+        slate::no_disk_was_made_or_is_attached(bench).await;
         let inserted = match node {
             "will_insert" => false,
             "insert" => fault == Fault::After,
@@ -66,7 +73,9 @@ impl Proved for InstanceCreate {
 
     /// Another instance of the same name, which must be free.
     async fn again(bench: &SagaBench, failed: &Params) -> Params {
-        Params { joins: failed.joins.clone(), ..to_create(bench) }
+        let mut params = to_create(bench).await;
+        params.joins.groups = failed.joins.groups.clone();
+        params
     }
 
     async fn tear_down(bench: &SagaBench, params: &Params) {

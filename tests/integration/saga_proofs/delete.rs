@@ -1,6 +1,6 @@
 //! instance_delete, of an instance that its user has deleted.
 
-use super::fixture::{created, view};
+use super::fixture::{created, disks_deleted, view};
 use super::{Proved, slate};
 use db_model::InstanceState;
 use harness::SagaBench;
@@ -38,5 +38,8 @@ impl Proved for InstanceDelete {
         failed.clone()
     }
 
-    async fn tear_down(_bench: &SagaBench, _params: &Params) {}
+    /// What was on its disks is not the instance's.
+    async fn tear_down(bench: &SagaBench, _params: &Params) {
+        disks_deleted(bench).await;
+    }
 }

@@ -1,9 +1,11 @@
 //! Instances, made and unmade by sagas as they are.
 
 use db_model::{
-    AutoRestartPolicy, ByteCount, InstanceId, InstanceView, Joins, NewInstance,
-    StartAttemptId, VcpuCount, VmmId,
+    AutoRestartPolicy, ByteCount, Disk, DiskId, InstanceId, InstanceView,
+    Joins, NewDisk, NewInstance, NewInstanceDisk, StartAttemptId, VcpuCount,
+    VmmId,
 };
+use db_queries::{ByNameOrId, Page};
 use harness::{AgentSettings, SagaBench, eventually, name};
 use nexus::saga::instance_create::InstanceCreate;
 use nexus::saga::instance_delete::InstanceDelete;
@@ -26,15 +28,26 @@ pub(crate) async fn saga<S: Saga>(bench: &SagaBench, params: &S::Params) {
     bench.executor(registry()).run::<S>(params).await.1.unwrap();
 }
 
-/// What makes an instance that is to run.
-pub(crate) fn to_create(bench: &SagaBench) -> instance_create::Params {
+/// What makes an instance that is to run, with the disk "made", which is made
+/// with it, and the disk "there", which is there.
+pub(crate) async fn to_create(bench: &SagaBench) -> instance_create::Params {
+    let (made, there) = (new_disk("made"), disk_there(bench).await);
+    let joins = Joins {
+        made: vec![(DiskId::new_v4(), made.clone())],
+        attached: vec![there.id],
+        ..Joins::default()
+    };
+    let disks = vec![
+        NewInstanceDisk::Create(made),
+        NewInstanceDisk::Attach(there.name),
+    ];
     instance_create::Params {
         instance_id: InstanceId::new_v4(),
         project_id: bench.project,
         new: NewInstance {
             cpu_platform: None,
             anti_affinity_groups: Vec::new(),
-            disks: Vec::new(),
+            disks,
             name: name("proof"),
             description: String::new(),
             hostname: "proof".parse().unwrap(),
@@ -45,14 +58,42 @@ pub(crate) fn to_create(bench: &SagaBench) -> instance_create::Params {
             auto_restart_policy: Some(AutoRestartPolicy::Never),
             start: true,
         },
-        joins: Joins::default(),
+        joins,
         attempt: Some((StartAttemptId::new_v4(), bench.user)),
     }
 }
 
+fn new_disk(called: &str) -> NewDisk {
+    NewDisk {
+        name: name(called),
+        description: String::new(),
+        size: ByteCount::GIB,
+    }
+}
+
+/// The disk "there", made if it is not.
+async fn disk_there(bench: &SagaBench) -> Disk {
+    let there =
+        disks(bench).await.into_iter().find(|d| d.name == name("there"));
+    match there {
+        Some(there) => there,
+        None => {
+            let new = new_disk("there");
+            bench.datastore.disk_create(bench.project, new).await.unwrap()
+        }
+    }
+}
+
+/// All disks that are not deleted.
+pub(crate) async fn disks(bench: &SagaBench) -> Vec<Disk> {
+    let by = ByNameOrId::Name { after: None, descending: false };
+    let page = Page { by, limit: 100 };
+    bench.datastore.disk_list(bench.project, page).await.unwrap()
+}
+
 /// Makes an instance that is to run, and has not been started.
 pub(crate) async fn created(bench: &SagaBench) -> InstanceId {
-    let params = to_create(bench);
+    let params = to_create(bench).await;
     saga::<InstanceCreate>(bench, &params).await;
     params.instance_id
 }
@@ -88,7 +129,7 @@ pub(crate) async fn booted(bench: &SagaBench, vmm: VmmId) {
     heard(bench, vmm, |state| state == VmmState::Running).await;
 }
 
-/// Stops an instance, if it runs, and deletes it.
+/// Stops an instance, if it runs, and deletes it and all disks.
 pub(crate) async fn deleted(bench: &SagaBench, id: InstanceId) {
     bench.datastore.instance_stop(id).await.unwrap();
     if let Some(vmm_id) = view(bench, id).await.instance.active_vmm_id {
@@ -102,6 +143,14 @@ pub(crate) async fn deleted(bench: &SagaBench, id: InstanceId) {
     bench.datastore.instance_delete(id).await.unwrap();
     let params = instance_delete::Params { instance_id: id };
     saga::<InstanceDelete>(bench, &params).await;
+    disks_deleted(bench).await;
+}
+
+/// Deletes all disks.
+pub(crate) async fn disks_deleted(bench: &SagaBench) {
+    for disk in disks(bench).await {
+        bench.datastore.disk_delete(disk.id).await.unwrap();
+    }
 }
 
 /// Waits until the sled says of a VMM what `so` holds of, and takes that in.

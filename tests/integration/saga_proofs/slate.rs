@@ -1,5 +1,6 @@
 //! What is left when a saga is over.
 
+use super::fixture::disks;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 use harness::SagaBench;
 
@@ -24,6 +25,10 @@ struct Slate {
     memberships: i64,
     #[diesel(sql_type = diesel::sql_types::BigInt)]
     instances: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    disks_of_the_deleted: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    disks: i64,
 }
 
 /// At rest is an instance that nothing is linked to, and that is where its
@@ -43,7 +48,10 @@ const COUNTS: &str = "SELECT \
                 WHEN 'destroyed' THEN 'destroyed'::instance_state \
                 ELSE 'no_vmm'::instance_state END) AS restless_instances, \
     (SELECT COUNT(*) FROM affinity_group_member) AS memberships, \
-    (SELECT COUNT(*) FROM instance WHERE time_deleted IS NULL) AS instances";
+    (SELECT COUNT(*) FROM instance WHERE time_deleted IS NULL) AS instances, \
+    (SELECT COUNT(*) FROM disk d JOIN instance i ON i.id = d.instance_id \
+        WHERE i.time_deleted IS NOT NULL) AS disks_of_the_deleted, \
+    (SELECT COUNT(*) FROM disk WHERE time_deleted IS NULL) AS disks";
 
 fn read(bench: &SagaBench) -> Slate {
     sql_query(COUNTS).get_result(&mut bench.database.connect()).unwrap()
@@ -52,7 +60,7 @@ fn read(bench: &SagaBench) -> Slate {
 /// Nothing holds anything of the sled, nothing is under way, and every instance
 /// is at rest.
 pub(super) async fn is_clean(bench: &SagaBench) {
-    let slate = Slate { instances: 0, ..read(bench) };
+    let slate = Slate { instances: 0, disks: 0, ..read(bench) };
     assert_eq!(slate, Slate::default());
     let alive = |v: &serde_json::Value| {
         v["state"] != "failed" && v["state"] != "destroyed"
@@ -60,6 +68,15 @@ pub(super) async fn is_clean(bench: &SagaBench) {
     let mut vmms = bench.agent.vmms().await;
     vmms.retain(alive);
     assert!(vmms.is_empty(), "alive on the sled: {vmms:?}");
+}
+
+/// Of the disks of an instance that was not created, the one that was to be made
+/// is not, and the one that was there is attached to nothing.
+pub(super) async fn no_disk_was_made_or_is_attached(bench: &SagaBench) {
+    let left = disks(bench).await;
+    let names: Vec<_> = left.iter().map(|d| d.name.as_str()).collect();
+    assert_eq!(names, ["there"]);
+    assert!(left.iter().all(|d| d.instance_id.is_none()), "{left:?}");
 }
 
 /// As clean as it was before anything was there.

@@ -406,3 +406,32 @@ fn a_change_to_what_is_so_already_changes_nothing() {
         }
     }
 }
+
+#[test]
+fn disks_are_moved_while_it_holds_no_place_on_a_sled() {
+    table(
+        |w| requests::move_disk(&w.facts()),
+        NOT_STOPPED,
+        &[
+            (
+                &[
+                    Creating,
+                    CreatingToStart,
+                    Stopped,
+                    ShutDown,
+                    Waiting,
+                    Claimed,
+                    FailedAfterRun,
+                    FailedToStay,
+                ],
+                "nothing",
+            ),
+            (&[FailedToStart, FailedForGood], "retry now; look now"),
+            (
+                &[FailedAbandoned, WaitingAbandoned, StoppedAbandoned],
+                "refused: another VMM of the instance may run",
+            ),
+            (&[Deleted, DeletedAbandoned, Destroyed], DELETED),
+        ],
+    );
+}

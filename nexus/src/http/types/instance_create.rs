@@ -10,8 +10,9 @@ use schemars::schema::{InstanceType, Schema, SchemaObject};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::InstanceNetworkInterfaceAttachment;
 use super::description::check_description;
+use super::disk::disks_of_new;
+use super::{InstanceDiskAttachment, InstanceNetworkInterfaceAttachment};
 use crate::error::Error;
 
 /// As many as one guest can use.
@@ -50,12 +51,13 @@ pub struct InstanceCreate {
     /// The SSH public keys that its guest shall accept; null means all of the
     /// user's. Only null and an empty list are possible yet.
     pub ssh_public_keys: Option<Vec<NameOrId>>,
-    /// The disks to be attached to it. Only none is possible yet.
+    /// The disks to be attached to it, at most 12. Those of type `create` are
+    /// made with it; those of type `attach` are there, attached to nothing.
     #[serde(default)]
-    pub disks: Vec<Value>,
+    pub disks: Vec<InstanceDiskAttachment>,
     /// The disk to boot from. Only null is possible yet.
     #[serde(default)]
-    pub boot_disk: Option<Value>,
+    pub boot_disk: Option<InstanceDiskAttachment>,
     /// The addresses to be reached at from outside. Only none is possible
     /// yet.
     #[serde(default)]
@@ -84,7 +86,6 @@ impl TryFrom<InstanceCreate> for NewInstance {
         check_memory(body.memory)?;
         refuse_if("user_data", !body.user_data.is_empty())?;
         refuse_if("ssh_public_keys", body.ssh_public_keys.is_some_and(some))?;
-        refuse_if("disks", some(body.disks))?;
         refuse_if("boot_disk", body.boot_disk.is_some())?;
         refuse_if("external_ips", some(body.external_ips))?;
         refuse_if("multicast_groups", some(body.multicast_groups))?;
@@ -101,7 +102,7 @@ impl TryFrom<InstanceCreate> for NewInstance {
             network_interfaces: body.network_interfaces.into_kept()?,
             cpu_platform: body.cpu_platform,
             anti_affinity_groups: body.anti_affinity_groups,
-            disks: Vec::new(),
+            disks: disks_of_new(body.disks)?,
             start: body.start,
         })
     }
@@ -234,7 +235,6 @@ mod tests {
     #[test]
     fn a_wish_that_cannot_be_fulfilled_is_refused_by_name() {
         for (field, wish) in [
-            ("disks", json!([{ "type": "attach", "name": "d" }])),
             ("boot_disk", json!({ "type": "attach", "name": "d" })),
             ("external_ips", json!([{ "type": "ephemeral" }])),
             ("multicast_groups", json!([{ "group": "g" }])),

@@ -4,6 +4,7 @@
 
 mod affinity_group;
 mod description;
+mod disk;
 mod instance;
 mod instance_create;
 mod instance_update;
@@ -19,6 +20,7 @@ mod start_failure;
 mod user;
 
 pub use affinity_group::*;
+pub use disk::*;
 pub use instance::*;
 pub use instance_create::*;
 pub use instance_update::*;

@@ -1,0 +1,318 @@
+//! Local disks.
+
+use super::{App, InstanceSelector, about};
+use crate::context::OpContext;
+use crate::error::Error;
+use db_model::lifecycle::Refusal;
+use db_model::{
+    Disk, DiskId, InstanceView, NameOrId, NewDisk, NewInstanceDisk, ProjectId,
+};
+use db_queries::{ByNameOrId, Page};
+
+/// Which disk: by id, or by name within a project.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct DiskSelector {
+    pub project: Option<NameOrId>,
+    pub disk: NameOrId,
+}
+
+/// The disks that a new instance comes with: those that are made with it, and
+/// those that are there.
+type DisksOfNew = (Vec<(DiskId, NewDisk)>, Vec<DiskId>);
+
+impl App {
+    /// A project's disks.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: no such project.
+    pub async fn disk_list(
+        &self,
+        opctx: &OpContext,
+        project: &NameOrId,
+        page: Page<ByNameOrId>,
+    ) -> Result<Vec<Disk>, Error> {
+        let project = self.project_view(opctx, project).await?;
+        Ok(self.datastore.disk_list(project.id, page).await?)
+    }
+
+    /// Makes a disk. Its blocks are nowhere before it is needed.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: no such project; `AlreadyExists`.
+    pub async fn disk_create(
+        &self,
+        opctx: &OpContext,
+        project: &NameOrId,
+        new: NewDisk,
+    ) -> Result<Disk, Error> {
+        let found = self.project_view(opctx, project).await?;
+        let name = new.name.clone();
+        let created = self.datastore.disk_create(found.id, new).await;
+        created.map_err(|error| {
+            if let db_queries::Error::AlreadyExists = error {
+                Error::AlreadyExists { kind: "disk", name: name.to_string() }
+            } else {
+                about("project", project)(error)
+            }
+        })
+    }
+
+    /// A disk.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `InvalidRequest`: a name without a project.
+    pub async fn disk_view(
+        &self,
+        opctx: &OpContext,
+        which: &DiskSelector,
+    ) -> Result<Disk, Error> {
+        let within = match (&which.project, &which.disk) {
+            (Some(project), _) => {
+                Some(self.project_view(opctx, project).await?.id)
+            }
+            (None, NameOrId::Id(_)) => None,
+            (None, NameOrId::Name(name)) => {
+                return Err(Error::InvalidRequest {
+                    message: format!(
+                        "disk \"{name}\" is given by name: name its project \
+                         with ?project=, or give its id",
+                    ),
+                });
+            }
+        };
+        self.datastore
+            .disk_view(opctx.silo_id, within, which.disk.clone())
+            .await
+            .map_err(about("disk", &which.disk))
+    }
+
+    /// Deletes a disk that is attached to nothing.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `InvalidRequest`: it must be detached first.
+    pub async fn disk_delete(
+        &self,
+        opctx: &OpContext,
+        which: &DiskSelector,
+    ) -> Result<(), Error> {
+        let disk = self.disk_view(opctx, which).await?;
+        match self.datastore.disk_delete(disk.id).await {
+            Ok(()) => {
+                self.activators.reconcile();
+                Ok(())
+            }
+            Err(db_queries::Error::InUse) => {
+                Err(self.in_use(&disk, "deleted").await)
+            }
+            Err(error) => Err(about("disk", &which.disk)(error)),
+        }
+    }
+
+    /// An instance's disks.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `InvalidRequest`: a name without a project.
+    pub async fn instance_disk_list(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+        page: Page<ByNameOrId>,
+    ) -> Result<Vec<Disk>, Error> {
+        let id = self.live(opctx, which).await?.instance.id;
+        Ok(self.datastore.disk_list_of_instance(id, page).await?)
+    }
+
+    /// Attaches a disk to an instance of its project that holds no place on a
+    /// sled. One that is attached to it already stays so.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `InvalidRequest`: the instance must be stopped first, or the
+    /// disk be detached from another, or there are too many; `Conflict`: an
+    /// earlier run may still be going on.
+    pub async fn instance_disk_attach(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+        disk: &NameOrId,
+    ) -> Result<Disk, Error> {
+        let (view, disk) = self.instance_and_disk(opctx, which, disk).await?;
+        let done = self.datastore.disk_attach(view.instance.id, disk.id).await;
+        match done {
+            Ok(()) => self.moved(opctx, &disk).await,
+            Err(error) => Err(self.not_moved(&view, &disk, error, true).await),
+        }
+    }
+
+    /// Detaches a disk from an instance that holds no place on a sled. One that
+    /// is detached already stays so.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `InvalidRequest`: the instance must be stopped first, or the
+    /// disk is attached to another; `Conflict`: an earlier run may still be
+    /// going on.
+    pub async fn instance_disk_detach(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+        disk: &NameOrId,
+    ) -> Result<Disk, Error> {
+        let (view, disk) = self.instance_and_disk(opctx, which, disk).await?;
+        let done = self.datastore.disk_detach(view.instance.id, disk.id).await;
+        match done {
+            Ok(()) => self.moved(opctx, &disk).await,
+            Err(error) => Err(self.not_moved(&view, &disk, error, false).await),
+        }
+    }
+
+    /// What the disks of a new instance are.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: there is no such disk; `InvalidRequest`: it is attached to
+    /// another instance; `AlreadyExists`: a new one's name is taken.
+    pub(super) async fn disks_of_new(
+        &self,
+        project: ProjectId,
+        disks: &[NewInstanceDisk],
+    ) -> Result<DisksOfNew, Error> {
+        let (mut made, mut attached) = DisksOfNew::default();
+        if disks.is_empty() {
+            return Ok((made, attached));
+        }
+        let names = disks.iter().map(|disk| disk.name().clone()).collect();
+        let there = self.datastore.disk_list_named(project, names).await?;
+        for wanted in disks {
+            let found = there.iter().find(|disk| disk.name == *wanted.name());
+            match (wanted, found) {
+                (NewInstanceDisk::Create(new), None) => {
+                    made.push((DiskId::new_v4(), new.clone()));
+                }
+                (NewInstanceDisk::Create(new), Some(_)) => {
+                    let name = new.name.to_string();
+                    return Err(Error::AlreadyExists { kind: "disk", name });
+                }
+                (NewInstanceDisk::Attach(name), None) => {
+                    return Err(Error::not_found("disk", &name.clone().into()));
+                }
+                (NewInstanceDisk::Attach(_), Some(disk)) => {
+                    if disk.instance_id.is_some() {
+                        return Err(self.in_use(disk, "attached").await);
+                    }
+                    attached.push(disk.id);
+                }
+            }
+        }
+        Ok((made, attached))
+    }
+
+    /// A live instance, and a disk of its project.
+    async fn instance_and_disk(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+        disk: &NameOrId,
+    ) -> Result<(InstanceView, Disk), Error> {
+        let view = self.live(opctx, which).await?;
+        let within = Some(view.instance.project_id);
+        let disk = self
+            .datastore
+            .disk_view(opctx.silo_id, within, disk.clone())
+            .await
+            .map_err(about("disk", disk))?;
+        Ok((view, disk))
+    }
+
+    /// A disk that has just been attached or detached.
+    async fn moved(
+        &self,
+        opctx: &OpContext,
+        disk: &Disk,
+    ) -> Result<Disk, Error> {
+        self.activators.changed();
+        let which = NameOrId::Id(disk.id.0);
+        self.datastore
+            .disk_view(opctx.silo_id, None, which.clone())
+            .await
+            .map_err(about("disk", &which))
+    }
+
+    /// Why a disk was not attached to the instance, or detached from it.
+    async fn not_moved(
+        &self,
+        view: &InstanceView,
+        disk: &Disk,
+        error: db_queries::Error,
+        attach: bool,
+    ) -> Error {
+        let (verb, link) =
+            if attach { ("attached", "to") } else { ("detached", "from") };
+        let verb = format!("{verb} {link} instance \"{}\"", view.instance.name);
+        let cannot = |why: &str| {
+            format!("disk \"{}\" cannot be {verb}: {why}", disk.name)
+        };
+        if let db_queries::Error::InUse = error {
+            return self.in_use(disk, &verb).await;
+        }
+        if let db_queries::Error::TooMany(limit) = error {
+            return Error::InvalidRequest {
+                message: cannot(&limit.to_string()),
+            };
+        }
+        let db_queries::Error::Refused(refusal) = error else {
+            return about("disk", &NameOrId::Id(disk.id.0))(error);
+        };
+        match refusal {
+            Refusal::Deleted => {
+                Error::not_found("instance", &view.instance.name.clone().into())
+            }
+            Refusal::OtherVmmLinked => Error::Conflict {
+                message: cannot(
+                    "an earlier run of the instance may still be going on at a \
+                     host that does not answer",
+                ),
+            },
+            Refusal::NotStopped
+            | Refusal::Creating
+            | Refusal::StillStopping
+            | Refusal::NotRunning
+            | Refusal::NoRestartNeeded
+            | Refusal::AttemptOvertaken
+            | Refusal::VmmEnded => {
+                Error::InvalidRequest { message: cannot(&refusal.to_string()) }
+            }
+        }
+    }
+
+    /// Why a disk cannot be `verb`: it is an instance's.
+    async fn in_use(&self, disk: &Disk, verb: &str) -> Error {
+        let holder = match self.datastore.disk_holder(disk.id).await {
+            Ok(holder) => holder,
+            Err(error) => return error.into(),
+        };
+        let why = match holder {
+            Some(held) if held.time_deleted.is_none() => format!(
+                "it is attached to instance \"{}\": detach it first",
+                held.name,
+            ),
+            Some(held) => format!(
+                "instance \"{}\", which is deleted, may still be running with \
+                 it at a host that does not answer",
+                held.name,
+            ),
+            None => "it was attached to an instance until a moment ago: ask \
+                     again"
+                .to_string(),
+        };
+        Error::InvalidRequest {
+            message: format!("disk \"{}\" cannot be {verb}: {why}", disk.name),
+        }
+    }
+}
