@@ -179,6 +179,15 @@ impl User {
         let mut body = Client::instance(&name, start);
         body["ncpus"] = ncpus.into();
         body["memory"] = (ncpus * GIB).into();
+        if self.chance.u8(0..3) == 0 {
+            body["disks"] = json!([{
+                "type": "create",
+                "name": name,
+                "description": "",
+                "size": GIB,
+                "disk_backend": { "type": "local" },
+            }]);
+        }
         let path = format!("/v1/instances?project={PROJECT}");
         let mut asked = Vec::new();
         let answer =

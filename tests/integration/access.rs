@@ -268,6 +268,10 @@ impl Fixture {
             instance("instance_start", &self.rests),
             instance("instance_reboot", &self.runs),
             instance("instance_stop", &self.runs),
+            instance("instance_placement_view", &self.runs),
+            Row::new("placement_check", NotFound)
+                .within("?project=demo")
+                .body(Client::instance("new", false)),
             instance("instance_start_attempt_list", &self.runs),
             instance("instance_start_attempt_view", &self.runs)
                 .at("attempt", &self.attempt),

@@ -15,6 +15,7 @@ pub(crate) struct Settings {
     pub(crate) sleds: u16,
     pub(crate) sled_vcpus: u32,
     pub(crate) sled_memory_gib: u32,
+    pub(crate) sled_storage_gib: u32,
     pub(crate) ephemeral: bool,
     pub(crate) test_control: bool,
 }
@@ -27,6 +28,7 @@ pub(crate) struct Wanted {
     pub(crate) sleds: Option<u16>,
     pub(crate) sled_vcpus: Option<u32>,
     pub(crate) sled_memory_gib: Option<u32>,
+    pub(crate) sled_storage_gib: Option<u32>,
     pub(crate) ephemeral: bool,
     pub(crate) test_control: bool,
 }
@@ -39,6 +41,7 @@ impl Default for Settings {
             sleds: 3,
             sled_vcpus: 32,
             sled_memory_gib: 64,
+            sled_storage_gib: 256,
             ephemeral: false,
             test_control: false,
         }
@@ -98,6 +101,9 @@ impl Settings {
             sled_memory_gib: wanted
                 .sled_memory_gib
                 .unwrap_or(base.sled_memory_gib),
+            sled_storage_gib: wanted
+                .sled_storage_gib
+                .unwrap_or(base.sled_storage_gib),
             ephemeral: base.ephemeral,
             test_control: wanted.test_control || base.test_control,
         };

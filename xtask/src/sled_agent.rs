@@ -42,6 +42,7 @@ pub(crate) fn launch(
     flag("--secret-file", home.sled_secret().into());
     flag("--vcpus", settings.sled_vcpus.to_string());
     flag("--memory-gib", settings.sled_memory_gib.to_string());
+    flag("--storage-gib", settings.sled_storage_gib.to_string());
     flag("--hypervisor", String::from("simulated"));
     if settings.test_control {
         let port = ports.sled_test_control(j);

@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Memory of each sled [default: 64]
     #[arg(long, value_name = "N")]
     sled_memory_gib: Option<u32>,
+    /// Storage of each sled for local disks [default: 256]
+    #[arg(long, value_name = "N")]
+    sled_storage_gib: Option<u32>,
     /// What the sleds run instances with
     #[arg(long, value_enum, default_value = "simulated")]
     hypervisor: Hypervisor,
@@ -64,6 +67,7 @@ impl Args {
             sleds: self.sleds,
             sled_vcpus: self.sled_vcpus,
             sled_memory_gib: self.sled_memory_gib,
+            sled_storage_gib: self.sled_storage_gib,
             ephemeral: self.ephemeral,
             test_control: self.test_control,
         }

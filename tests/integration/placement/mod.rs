@@ -6,6 +6,7 @@ mod dry_run;
 mod groups;
 mod quotas;
 mod remedies;
+mod search;
 
 use harness::{AgentSettings, Client, GIB, Setup, TestNexus, eventually, is};
 use serde_json::{Value, json};
@@ -60,8 +61,8 @@ fn sled_of(nexus: &TestNexus, id: &str) -> String {
         "SELECT sled_id::TEXT FROM sled_reservation \
          WHERE instance_id = '{id}' AND role = 'active'"
     ));
-    let [sled] = &sleds[..] else { panic!("{id} is on {sleds:?}") };
-    sled.clone()
+    assert_eq!(sleds.len(), 1, "{id} is on {sleds:?}");
+    sleds[0].clone()
 }
 
 /// Waits until an instance has failed to start for such a reason; the reason.

@@ -40,7 +40,7 @@ async fn make_change(nexus: &TestNexus, id: &str, change: &Value) {
             let body = json!({ field: change["to"] });
             nexus.put(&path, body).await.expect(200);
         }
-        other => panic!("{other}"),
+        other => unreachable!("{other}"),
     }
 }
 
@@ -80,9 +80,9 @@ async fn each_helps(
         let id = scene(&nexus).await;
         let failure = fails_as(&nexus, &id, kind).await;
         let remedies = failure["details"]["remedies"].as_array().unwrap();
-        let not_to_wait =
+        let mut not_to_wait =
             remedies.iter().filter(|r| r["changes"][0]["type"] != "wait");
-        let Some(remedy) = not_to_wait.skip(made.len()).next() else {
+        let Some(remedy) = not_to_wait.nth(made.len()) else {
             assert!(!made.is_empty(), "{failure:#}");
             return made;
         };

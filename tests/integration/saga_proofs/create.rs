@@ -1,28 +1,17 @@
 //! instance_create, of an instance that is to run and joins a group.
 
-use super::fixture::{deleted, disks, to_create, view};
+use super::fixture::{deleted, disks, group, to_create, view};
 use super::{Proved, slate};
-use db_model::{
-    AffinityGroupKind, AffinityPolicy, InstanceState, IntendedState,
-    NewAffinityGroup, StartFailureKind, StartOutcome,
-};
+use db_model::{InstanceState, IntendedState, StartFailureKind, StartOutcome};
 use db_queries::Error;
-use harness::{SagaBench, name};
+use harness::SagaBench;
 use nexus::saga::Fault;
 use nexus::saga::instance_create::{InstanceCreate, Params};
 
 impl Proved for InstanceCreate {
     async fn set_up(bench: &SagaBench) -> Params {
-        let new = NewAffinityGroup {
-            name: name(&format!("g-{}", uuid::Uuid::new_v4())),
-            description: String::new(),
-            policy: AffinityPolicy::Fail,
-        };
-        let kind = AffinityGroupKind::AntiAffinity;
-        let group =
-            bench.datastore.affinity_group_create(bench.project, kind, new);
         let mut params = to_create(bench).await;
-        params.joins.groups = vec![group.await.unwrap().id];
+        params.joins.groups = vec![group(bench).await.id];
         params
     }
 

@@ -1,9 +1,9 @@
 //! Instances, made and unmade by sagas as they are.
 
 use db_model::{
-    AutoRestartPolicy, ByteCount, Disk, DiskId, InstanceId, InstanceView,
-    Joins, NewDisk, NewInstance, NewInstanceDisk, StartAttemptId, VcpuCount,
-    VmmId,
+    AffinityGroup, AffinityGroupKind, AffinityPolicy, AutoRestartPolicy,
+    ByteCount, Disk, DiskId, InstanceId, InstanceView, Joins, NewAffinityGroup,
+    NewDisk, NewInstance, NewInstanceDisk, StartAttemptId, VcpuCount, VmmId,
 };
 use db_queries::{ByNameOrId, Page};
 use harness::{AgentSettings, SagaBench, eventually, name};
@@ -61,6 +61,18 @@ pub(crate) async fn to_create(bench: &SagaBench) -> instance_create::Params {
         joins,
         attempt: Some((StartAttemptId::new_v4(), bench.user)),
     }
+}
+
+/// Makes a group whose members are on different sleds, or do not run.
+pub(crate) async fn group(bench: &SagaBench) -> AffinityGroup {
+    let new = NewAffinityGroup {
+        name: name(&format!("g-{}", uuid::Uuid::new_v4())),
+        description: String::new(),
+        policy: AffinityPolicy::Fail,
+    };
+    let kind = AffinityGroupKind::AntiAffinity;
+    let made = bench.datastore.affinity_group_create(bench.project, kind, new);
+    made.await.unwrap()
 }
 
 fn new_disk(called: &str) -> NewDisk {

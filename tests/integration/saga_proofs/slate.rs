@@ -16,6 +16,16 @@ struct Slate {
     #[diesel(sql_type = diesel::sql_types::BigInt)]
     reserved_bytes: i64,
     #[diesel(sql_type = diesel::sql_types::BigInt)]
+    charged_vcpus: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    charged_bytes: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    claims: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    disks_kept_for_no_run: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    storage_miscounted: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
     pending_attempts: i64,
     #[diesel(sql_type = diesel::sql_types::BigInt)]
     unfinished_sagas: i64,
@@ -38,6 +48,16 @@ const COUNTS: &str = "SELECT \
     (SELECT COUNT(*) FROM sled_reservation) AS reservations, \
     (SELECT SUM(reserved_vcpus)::INT8 FROM sled) AS reserved_vcpus, \
     (SELECT SUM(reserved_memory_bytes)::INT8 FROM sled) AS reserved_bytes, \
+    (SELECT SUM(used_vcpus)::INT8 FROM silo_quota) AS charged_vcpus, \
+    (SELECT SUM(used_memory_bytes)::INT8 FROM silo_quota) AS charged_bytes, \
+    (SELECT COUNT(*) FROM affinity_claim) AS claims, \
+    (SELECT COUNT(*) FROM disk d JOIN vmm v ON v.id = d.allocated_by \
+        WHERE NOT v.ever_ran) AS disks_kept_for_no_run, \
+    (SELECT COUNT(*) FROM sled s, silo_quota q, ( \
+        SELECT COALESCE(SUM(size_bytes), 0) AS bytes FROM disk \
+        WHERE sled_id IS NOT NULL) d \
+        WHERE s.reserved_storage_bytes <> d.bytes \
+            OR q.used_storage_bytes <> d.bytes) AS storage_miscounted, \
     (SELECT COUNT(*) FROM start_attempt WHERE outcome = 'pending') \
         AS pending_attempts, \
     (SELECT COUNT(*) FROM saga WHERE time_ended IS NULL) AS unfinished_sagas, \
@@ -47,7 +67,9 @@ const COUNTS: &str = "SELECT \
                 WHEN 'running' THEN 'failed'::instance_state \
                 WHEN 'destroyed' THEN 'destroyed'::instance_state \
                 ELSE 'no_vmm'::instance_state END) AS restless_instances, \
-    (SELECT COUNT(*) FROM affinity_group_member) AS memberships, \
+    (SELECT COUNT(*) FROM affinity_group_member m \
+        JOIN instance i ON i.id = m.instance_id \
+        WHERE i.time_deleted IS NOT NULL) AS memberships, \
     (SELECT COUNT(*) FROM instance WHERE time_deleted IS NULL) AS instances, \
     (SELECT COUNT(*) FROM disk d JOIN instance i ON i.id = d.instance_id \
         WHERE i.time_deleted IS NOT NULL) AS disks_of_the_deleted, \

@@ -1,6 +1,6 @@
-//! instance_start, of an instance that fills the sled.
+//! instance_start, of an instance that fills the sled, with disks, in a group.
 
-use super::fixture::{booted, created, deleted, to_start, view};
+use super::fixture::{booted, created, deleted, disks, group, to_start, view};
 use super::{Proved, slate};
 use db_model::{
     InstanceState, IntendedState, RunState, StartAttemptId, StartFailureKind,
@@ -16,6 +16,9 @@ impl Proved for InstanceStart {
         // Lest a guest be up before its start is undone.
         bench.agent.hold(json!({ "boot": true })).await;
         let id = created(bench).await;
+        let group = group(bench).await;
+        let joined = bench.datastore.affinity_group_member_add(&group, id);
+        joined.await.unwrap();
         to_start(bench, id).await
     }
 
@@ -32,6 +35,9 @@ impl Proved for InstanceStart {
         let sled = bench.datastore.sled_view(bench.sled_id()).await.unwrap();
         assert_eq!(sled.reserved_vcpus, params.ncpus.to_i64());
         assert_eq!(sled.reserved_memory_bytes, params.memory);
+        let disks = disks(bench).await;
+        assert_eq!(disks.len(), 2);
+        assert!(disks.iter().all(|d| d.sled_id == Some(sled.id)));
 
         let there = bench.agent.vmms().await;
         assert_eq!(there.len(), 1, "{there:?}");

@@ -196,7 +196,6 @@ pub(super) fn any_case() -> impl Strategy<Value = Case> {
 
 type AnyDisk = Option<(u32, Option<usize>)>;
 
-#[expect(clippy::too_many_arguments, reason = "one for each part of a case")]
 fn case(
     mut sleds: Vec<SledRoom>,
     size: (i64, u32, Option<InstanceCpuPlatform>),
