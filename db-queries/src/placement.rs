@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 /// Sleds that one look for a place reads: enough to choose well among, and for
 /// many who look at once not to choose the same.
-const CANDIDATES: i64 = 64;
+pub const CANDIDATES: i64 = 64;
 
 /// A user's instances among which those are sought whose end would help. A
 /// project may have very many on sleds; more of them help little.
