@@ -24,14 +24,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 20_000)]
     events: usize,
     /// How many streams of them
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 5)]
     seeds: u64,
-}
-
-/// How many sleds the product reads, and among how many of them it chooses.
-fn product() -> (usize, usize) {
-    let candidates = usize::try_from(db_queries::CANDIDATES).unwrap();
-    (candidates, nexus::saga::instance_start::SPREAD)
 }
 
 /// What is told of each order.
@@ -53,7 +47,7 @@ pub(crate) fn run(args: &Args) {
             .map(|seed| Stream::new(mix, args.sleds, args.events, seed))
             .collect();
         let title = format!(
-            "{} asked, {} sleds, {} starts and stops, {} seeds",
+            "{}, {} sleds, {} starts and stops, {} seeds",
             mix.name, args.sleds, args.events, args.seeds
         );
         let report = Report { mix, streams: &streams };
@@ -77,7 +71,7 @@ impl Report<'_> {
     fn whole_fleet(&self, title: &str, sleds: usize) -> Table {
         let title = format!("Any sled ({title})");
         let mut table = Table::new(&title, COLUMNS);
-        let way = Way { candidates: sleds, spread: 1 };
+        let way = Way { fullest: sleds, by_chance: 0, spread: 1 };
         // No order can do better than if all sleds were one.
         let bound: Vec<_> = self.streams.iter().map(fleet::pooled).collect();
         table.figure(&self.told("lower bound: one big sled", way, &bound));
@@ -91,8 +85,7 @@ impl Report<'_> {
     fn few(&self, title: &str) -> Table {
         let title = format!("As the product chooses ({title})");
         let mut table = Table::new(&title, COLUMNS);
-        let (candidates, spread) = product();
-        let way = Way { candidates, spread };
+        let way = Way::product();
         for order in ORDERS {
             table.figure(&self.of(order, way));
         }
@@ -106,9 +99,11 @@ impl Report<'_> {
     fn ways(&self, title: &str, sleds: usize) -> Table {
         let title = format!("The product's order ({title})");
         let mut table = Table::new(&title, COLUMNS);
-        for candidates in [8, 16, 32, 64, sleds] {
-            for spread in [1, 4, 8, 16] {
-                let way = Way { candidates, spread };
+        for (fullest, by_chance) in
+            [(64, 0), (16, 16), (32, 32), (64, 64), (sleds, 0)]
+        {
+            for spread in [1, 4, 16] {
+                let way = Way { fullest, by_chance, spread };
                 table.figure(&self.of(Order::PRODUCT, way));
             }
         }
@@ -118,7 +113,7 @@ impl Report<'_> {
     fn of(&self, order: Order, way: Way) -> Value {
         let filled =
             self.fill_all(|ask, sleds, rng| way.take(order, ask, sleds, rng));
-        self.told(order.name(), way, &filled)
+        self.told(&order.name(), way, &filled)
     }
 
     fn fill_all(
@@ -134,7 +129,9 @@ impl Report<'_> {
             "figure": "packing",
             "mix": self.mix.name,
             "order": order,
-            "one of": format!("{} of {}", way.spread, way.candidates),
+            "one of": format!(
+                "{} of {} + {}", way.spread, way.fullest, way.by_chance
+            ),
             "refused": refused.0,
             "±": refused.1,
             "refused vCPUs %": spread(filled, |f| f.refused_vcpus).0,

@@ -79,27 +79,24 @@ struct Counter {
 impl Instrumentation for Counter {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         let mut sent = SENT.lock().unwrap();
-        match event {
-            InstrumentationEvent::BeginTransaction { .. } => {
-                sent.transactions += 1;
+        if let InstrumentationEvent::BeginTransaction { .. } = event {
+            sent.transactions += 1;
+        }
+        if let InstrumentationEvent::StartQuery { .. } = event {
+            sent.statements += 1;
+            self.since = Some(Instant::now());
+        }
+        if let InstrumentationEvent::FinishQuery { query, error, .. } = event {
+            sent.raced += u32::from(error.is_some_and(raced));
+            if TIMED.load(Ordering::Relaxed)
+                && let Some(since) = self.since
+            {
+                let took = since.elapsed();
+                let text = query.to_string();
+                let sql = text.split(" -- binds").next().unwrap_or("");
+                let time = sent.times.entry(sql.to_string()).or_default();
+                *time = (time.0 + 1, time.1 + took);
             }
-            InstrumentationEvent::StartQuery { .. } => {
-                sent.statements += 1;
-                self.since = Some(Instant::now());
-            }
-            InstrumentationEvent::FinishQuery { query, error, .. } => {
-                sent.raced += u32::from(error.is_some_and(raced));
-                if TIMED.load(Ordering::Relaxed)
-                    && let Some(since) = self.since
-                {
-                    let took = since.elapsed();
-                    let text = query.to_string();
-                    let sql = text.split(" -- binds").next().unwrap_or("");
-                    let time = sent.times.entry(sql.to_string()).or_default();
-                    *time = (time.0 + 1, time.1 + took);
-                }
-            }
-            _ => (),
         }
     }
 }

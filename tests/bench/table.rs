@@ -20,10 +20,9 @@ impl Table {
     /// A figure: a line of JSON at once, and a row for the end.
     pub(crate) fn figure(&mut self, figure: &Value) {
         println!("{figure}");
-        let text = |column: &&str| match &figure[*column] {
-            Value::String(text) => text.clone(),
-            Value::Null => "".to_string(),
-            other => other.to_string(),
+        let text = |column: &&str| {
+            let value = &figure[*column];
+            value.as_str().map_or_else(|| value.to_string(), str::to_string)
         };
         self.line(self.columns.iter().map(text));
     }

@@ -24,28 +24,50 @@ pub(crate) struct Filled {
     pub(crate) at_stake: f64,
 }
 
-/// Among which sleds is chosen.
+/// Among which sleds is chosen, of those that would do.
 #[derive(Clone, Copy)]
 pub(crate) struct Way {
-    /// So many that would do are read: those with the least free vCPUs.
-    pub(crate) candidates: usize,
+    /// So many with the least free vCPUs are read,
+    pub(crate) fullest: usize,
+    /// and so many by chance.
+    pub(crate) by_chance: usize,
     /// One of so many of the best is taken.
     pub(crate) spread: usize,
 }
 
 impl Way {
+    /// What the product does.
+    pub(crate) fn product() -> Way {
+        let count = |n: i64| usize::try_from(n).unwrap();
+        Way {
+            fullest: count(db_queries::FULLEST),
+            by_chance: count(db_queries::BY_CHANCE),
+            spread: nexus::saga::instance_start::SPREAD,
+        }
+    }
+
     /// The places of those that are read.
-    pub(super) fn read(self, ask: Amounts, sleds: &[SledRoom]) -> Vec<usize> {
+    pub(super) fn read(
+        self,
+        ask: Amounts,
+        sleds: &[SledRoom],
+        rng: &mut fastrand::Rng,
+    ) -> Vec<usize> {
         let fits = |at: &usize| sleds[*at].free().cover(ask);
         let mut read: Vec<usize> = (0..sleds.len()).filter(fits).collect();
-        if read.len() > self.candidates {
+        if read.len() > self.fullest {
             let free = |at: &usize| {
                 let free = sleds[*at].free();
                 (free.vcpus, free.memory)
             };
-            read.select_nth_unstable_by_key(self.candidates, free);
-            read.truncate(self.candidates);
+            read.select_nth_unstable_by_key(self.fullest, free);
+            read.truncate(self.fullest);
         }
+        let looked_at = usize::try_from(db_queries::LOOKED_AT).unwrap();
+        let some = (rng.usize(..sleds.len())..sleds.len()).take(looked_at);
+        read.extend(some.filter(fits).take(self.by_chance));
+        read.sort_unstable();
+        read.dedup();
         read
     }
 
@@ -57,7 +79,7 @@ impl Way {
         rng: &mut fastrand::Rng,
     ) -> Option<usize> {
         let mut open: Vec<(f64, usize)> = self
-            .read(ask, sleds)
+            .read(ask, sleds, rng)
             .into_iter()
             .map(|at| (order.score(ask, &sleds[at], rng), at))
             .collect();

@@ -12,45 +12,49 @@ pub(crate) enum Order {
     FirstFit,
     LeastMax,
     LeastSum,
-    LeastNorm,
-    LeastAbsolute,
     Alignment,
     DotProduct,
     Balance,
+    /// How much less balanced a sled gets weighs so many times as much as what
+    /// is left there.
+    Skew(u32),
     WorstFit,
     Random,
 }
 
-pub(crate) const ORDERS: [Order; 10] = [
+pub(crate) const ORDERS: [Order; 11] = [
     Order::FirstFit,
     Order::LeastMax,
     Order::LeastSum,
-    Order::LeastNorm,
-    Order::LeastAbsolute,
     Order::Alignment,
     Order::DotProduct,
     Order::Balance,
+    Order::Skew(4),
+    Order::Skew(16),
+    Order::Skew(64),
     Order::WorstFit,
     Order::Random,
 ];
 
 impl Order {
     /// The one of `db_model::placement`'s `score.rs`.
-    pub(crate) const PRODUCT: Order = Order::LeastMax;
+    pub(crate) const PRODUCT: Order = Order::Skew(16);
 
-    pub(crate) fn name(self) -> &'static str {
-        match self {
+    pub(crate) fn name(self) -> String {
+        let name = match self {
             Order::FirstFit => "first fit (lowest id)",
-            Order::LeastMax => "best fit: least left of the larger part",
+            Order::LeastMax => "best fit: least left, larger part",
             Order::LeastSum => "best fit: least left, sum of parts",
-            Order::LeastNorm => "best fit: least left, root of squares",
-            Order::LeastAbsolute => "best fit: least left, not by its size",
-            Order::Alignment => "what is free is most like the demand",
+            Order::Alignment => "free is most like the demand (cosine)",
             Order::DotProduct => "dot product of demand and free",
             Order::Balance => "what is left is best balanced",
+            Order::Skew(times) => {
+                return format!("least left + {times} x less balanced");
+            }
             Order::WorstFit => "worst fit (least full)",
             Order::Random => "random",
-        }
+        };
+        name.to_string()
     }
 
     pub(super) fn score(
@@ -69,11 +73,6 @@ impl Order {
             Order::FirstFit => 0.0,
             Order::LeastMax => vcpus.max(memory),
             Order::LeastSum => vcpus + memory,
-            Order::LeastNorm => vcpus.hypot(memory),
-            Order::LeastAbsolute => {
-                let left = free - ask;
-                ratio(left.vcpus, 128) + ratio(left.memory, 768 << 30)
-            }
             Order::Alignment => {
                 let (asked, there) = (part(ask), part(free));
                 let length = |(v, m): (f64, f64)| v.hypot(m);
@@ -81,6 +80,12 @@ impl Order {
             }
             Order::DotProduct => -dot(part(ask), part(free)),
             Order::Balance => (vcpus - memory).abs(),
+            Order::Skew(times) => {
+                let before = part(free);
+                let skewed =
+                    (vcpus - memory).abs() - (before.0 - before.1).abs();
+                (vcpus + memory) / 2.0 + f64::from(times) * skewed
+            }
             Order::WorstFit => -vcpus.min(memory),
             Order::Random => rng.f64(),
         }
@@ -98,8 +103,11 @@ pub(crate) fn chosen(
     sleds: &[SledRoom],
     rng: &mut fastrand::Rng,
 ) -> Option<usize> {
-    let read: Vec<SledRoom> =
-        way.read(ask, sleds).into_iter().map(|at| sleds[at].clone()).collect();
+    let read: Vec<SledRoom> = way
+        .read(ask, sleds, rng)
+        .into_iter()
+        .map(|at| sleds[at].clone())
+        .collect();
     let boundless =
         Amounts { vcpus: i64::MAX, memory: i64::MAX, storage: i64::MAX };
     let ask = Ask {

@@ -6,8 +6,28 @@ use uuid::Uuid;
 
 const GIB: i64 = 1 << 30;
 
-/// Sleds there are, in this rotation: vCPUs, and GiB of memory.
-const SHAPES: [(i64, i64); 10] = [
+/// Few are large, and those have much of all: vCPUs, and of how many hundred.
+const SIZES: [(i64, u32); 7] =
+    [(1, 25), (2, 25), (4, 20), (8, 15), (16, 9), (32, 4), (64, 2)];
+
+/// GiB a vCPU that instances have.
+const RATIOS: [i64; 3] = [2, 4, 8];
+
+/// How much is asked of the fleet once it is filled, as a share of all that
+/// there is, and at the end.
+const LOAD: (f64, f64) = (0.90, 1.0);
+
+/// What is asked of which fleet.
+pub(crate) struct Mix {
+    pub(crate) name: &'static str,
+    /// vCPUs and GiB of the sleds, in rotation.
+    shapes: &'static [(i64, i64)],
+    /// How many of a hundred instances have each of the [`RATIOS`].
+    ratios: [u32; 3],
+}
+
+/// 5.9 GiB a vCPU.
+const SHAPES: &[(i64, i64)] = &[
     (128, 1024),
     (256, 1024),
     (64, 512),
@@ -20,29 +40,36 @@ const SHAPES: [(i64, i64); 10] = [
     (128, 1024),
 ];
 
-/// Few are large, and those have much of all: vCPUs, and of how many hundred.
-const SIZES: [(i64, u32); 7] =
-    [(1, 25), (2, 25), (4, 20), (8, 15), (16, 9), (32, 4), (64, 2)];
+/// 6 GiB a vCPU.
+const ALIKE: &[(i64, i64)] = &[(128, 768)];
 
-/// GiB a vCPU that instances have.
-const RATIOS: [i64; 3] = [2, 4, 8];
+/// 4.6 GiB a vCPU, so that vCPUs run out.
+const LITTLE_MEMORY: [u32; 3] = [30, 40, 30];
 
-/// How much is asked of the fleet once it is filled, as a share of all that
-/// there is, and at the end.
-const LOAD: (f64, f64) = (0.90, 1.0);
+/// 6.2 GiB a vCPU, so that memory runs out.
+const MUCH_MEMORY: [u32; 3] = [10, 30, 60];
 
-/// Who asks.
-pub(crate) struct Mix {
-    pub(crate) name: &'static str,
-    /// How many of a hundred have each of the [`RATIOS`].
-    ratios: [u32; 3],
-}
-
-/// The fleet has 5.9 GiB a vCPU: the first mix runs out of vCPUs, the second of
-/// memory.
-pub(crate) const MIXES: [Mix; 2] = [
-    Mix { name: "4.6 GiB a vCPU", ratios: [30, 40, 30] },
-    Mix { name: "6.2 GiB a vCPU", ratios: [10, 30, 60] },
+pub(crate) const MIXES: [Mix; 4] = [
+    Mix {
+        name: "sleds of three shapes, vCPUs run out",
+        shapes: SHAPES,
+        ratios: LITTLE_MEMORY,
+    },
+    Mix {
+        name: "sleds of three shapes, memory runs out",
+        shapes: SHAPES,
+        ratios: MUCH_MEMORY,
+    },
+    Mix {
+        name: "sleds all alike, vCPUs run out",
+        shapes: ALIKE,
+        ratios: LITTLE_MEMORY,
+    },
+    Mix {
+        name: "sleds all alike, memory runs out",
+        shapes: ALIKE,
+        ratios: MUCH_MEMORY,
+    },
 ];
 
 /// Of which instance.
@@ -73,7 +100,7 @@ impl Stream {
         seed: u64,
     ) -> Stream {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let sleds: Vec<SledRoom> = (0..sleds).map(sled).collect();
+        let sleds: Vec<SledRoom> = (0..sleds).map(|n| sled(mix, n)).collect();
         let total = sum(sleds.iter().map(|s| s.total));
         let mut stream =
             Stream { sleds, sizes: vec![], events: vec![], half: 0, seed };
@@ -134,8 +161,8 @@ fn drawn(of: impl Iterator<Item = (i64, u32)>, rng: &mut fastrand::Rng) -> i64 {
     unreachable!("they are a hundred")
 }
 
-fn sled(n: usize) -> SledRoom {
-    let (vcpus, gib) = SHAPES[n % SHAPES.len()];
+fn sled(mix: &Mix, n: usize) -> SledRoom {
+    let (vcpus, gib) = mix.shapes[n % mix.shapes.len()];
     SledRoom {
         id: SledId(Uuid::from_u128(u128::try_from(n).unwrap())),
         policy: SledPolicy::InService,
