@@ -50,7 +50,7 @@ pub use operator::{
     SledLoad, Unsettled,
 };
 pub use pagination::{ById, ByNameOrId, ByTime, Page};
-pub use placement::{Imagined, PlacementCase};
+pub use placement::{BY_CHANCE, FULLEST, Imagined, LOOKED_AT, PlacementCase};
 pub use pool::{Connections, PoolSettings};
 pub use reconcile::{Claimed, Unfinished};
 pub use retention::Pruned;

@@ -19,32 +19,61 @@ use db_model::{
     NewDisk, ProjectId, ReservationRole, SiloQuota, SledCpu, SledId,
     SledPolicy, SledProvisionPolicy, StartFailure, VcpuCount,
 };
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Uuid as SqlUuid};
+use diesel::pg::Pg;
+use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
+use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel::{
     ExpressionMethods, JoinOnDsl, OptionalExtension, PgConnection, QueryDsl,
-    QueryableByName, RunQueryDsl, SelectableHelper, sql_query,
+    QueryResult, QueryableByName, RunQueryDsl, SelectableHelper, sql_query,
 };
 use uuid::Uuid;
 
-/// Sleds that one look for a place reads: enough to choose well among, and for
-/// many who look at once not to choose the same.
-const CANDIDATES: i64 = 64;
+/// Of the sleds that would do, one look for a place reads so many that have the
+/// least free vCPUs: full sleds are filled up. If any would do, one is read.
+pub const FULLEST: i64 = 32;
+
+/// And so many that it comes upon by chance: among them is one that suits well,
+/// on a fleet of any size, and those who look at once read different ones.
+pub const BY_CHANCE: i64 = 32;
+
+/// It comes upon so many, of which not all would do.
+pub const LOOKED_AT: i64 = 256;
 
 /// A user's instances among which those are sought whose end would help. A
 /// project may have very many on sleds; more of them help little.
 const OWN_AT_MOST: i64 = 512;
 
-/// A sled's room, and since when it is silent. Its silence counts only from
-/// when there was somebody to listen: after an outage of ours or of the
-/// database, each has its time to be heard again.
-const ROOM: &str = "SELECT id, policy, provision_policy, cpu, vcpus, \
-     memory_bytes, storage_bytes, reserved_vcpus, reserved_memory_bytes, \
-     reserved_storage_bytes, \
-     GREATEST(time_last_heartbeat, ( \
+/// A sled is silent. That counts only from when there was somebody to listen:
+/// after an outage of ours or of the database, each has its time to be heard
+/// again.
+const SILENT: &str = "(GREATEST(time_last_heartbeat, ( \
          SELECT min(steady_since) FROM nexus_lease \
          WHERE taken_by IS NULL AND lease_expires > now())) \
-     < clock_timestamp() - $1 * INTERVAL '1 microsecond' AS silent \
-     FROM sled";
+     < clock_timestamp() - $1 * INTERVAL '1 microsecond')";
+
+/// It takes instances, and has the vCPUs and the memory: what the index on room
+/// knows.
+const ROOMY: &str = "policy = 'in_service' \
+     AND provision_policy = 'provisionable' \
+     AND vcpus - reserved_vcpus >= $2 \
+     AND memory_bytes - reserved_memory_bytes >= $3";
+
+/// Nothing else speaks against it.
+fn else_fits() -> String {
+    format!(
+        "storage_bytes - reserved_storage_bytes >= $4 \
+         AND cpu::TEXT = ANY($5) AND NOT (id = ANY($6)) AND NOT {SILENT}"
+    )
+}
+
+/// The room of sleds of a table.
+fn room(of: &str) -> String {
+    format!(
+        "SELECT id, policy, provision_policy, cpu, vcpus, memory_bytes, \
+             storage_bytes, reserved_vcpus, reserved_memory_bytes, \
+             reserved_storage_bytes, {SILENT} AS silent FROM {of}"
+    )
+}
 
 #[derive(QueryableByName)]
 struct RoomRow {
@@ -139,8 +168,8 @@ impl DataStore {
         .await
     }
 
-    /// Some of the sleds that would do, if any would: those with the least free
-    /// vCPUs first, and those that fulfil the most wishes of soft groups.
+    /// Some of the sleds that would do, if any would, and of those that fulfil
+    /// wishes of soft groups all. In no order that means anything.
     pub async fn placement_candidates(
         &self,
         ask: &Ask,
@@ -335,8 +364,9 @@ fn quota_of(
 }
 
 fn fleet(conn: &mut PgConnection) -> Result<Vec<SledRoom>, Error> {
-    let rows: Vec<RoomRow> =
-        sql_query(ROOM).bind::<BigInt, _>(allowance_micros()).load(conn)?;
+    let rows: Vec<RoomRow> = sql_query(room("sled"))
+        .bind::<BigInt, _>(allowance_micros())
+        .load(conn)?;
     Ok(rows.into_iter().map(SledRoom::from).collect())
 }
 
@@ -464,59 +494,87 @@ impl Search {
         }
     }
 
-    fn run(
-        &self,
-        conn: &mut PgConnection,
-    ) -> Result<Vec<SledRoom>, diesel::result::Error> {
-        if self.only.is_some() {
-            return self.some(conn, self.only.as_deref(), &self.not);
+    fn run(&self, conn: &mut PgConnection) -> QueryResult<Vec<SledRoom>> {
+        if let Some(only) = &self.only {
+            return self.these(conn, only, &self.not);
         }
         let mut found = Vec::new();
         if !self.rather.is_empty() {
-            found = self.some(conn, Some(&self.rather), &self.not)?;
+            found = self.these(conn, &self.rather, &self.not)?;
         }
         let shunned = [self.not.as_slice(), &self.rather_not].concat();
-        found.extend(self.some(conn, None, &shunned)?);
+        found.extend(self.any(conn, &shunned)?);
         if found.is_empty() && !self.rather_not.is_empty() {
-            found = self.some(conn, Some(&self.rather_not), &self.not)?;
+            found = self.these(conn, &self.rather_not, &self.not)?;
         }
+        found.sort_unstable_by_key(|sled| sled.id);
+        found.dedup_by_key(|sled| sled.id);
         Ok(found)
     }
 
-    /// Some of those that would do: only of these, and none of those.
-    fn some(
+    /// All of these that would do, but none of those.
+    fn these(
         &self,
         conn: &mut PgConnection,
-        only: Option<&[Uuid]>,
+        these: &[Uuid],
         not: &[Uuid],
-    ) -> Result<Vec<SledRoom>, diesel::result::Error> {
-        // Each of those named may be the best.
-        let limit = only.map_or(CANDIDATES, |ids| {
-            i64::try_from(ids.len()).unwrap_or(i64::MAX)
-        });
-        let rows: Vec<RoomRow> = sql_query(format!(
-            "SELECT * FROM ({ROOM} \
-             WHERE policy = 'in_service' \
-               AND provision_policy = 'provisionable' \
-               AND vcpus - reserved_vcpus >= $2 \
-               AND memory_bytes - reserved_memory_bytes >= $3 \
-               AND storage_bytes - reserved_storage_bytes >= $4 \
-               AND cpu::TEXT = ANY($5) \
-               AND ($6::UUID[] IS NULL OR id = ANY($6)) \
-               AND NOT (id = ANY($7)) \
-             ORDER BY vcpus - reserved_vcpus, \
-                 memory_bytes - reserved_memory_bytes) s \
-             WHERE NOT silent LIMIT $8"
-        ))
-        .bind::<BigInt, _>(allowance_micros())
-        .bind::<BigInt, _>(self.size.vcpus)
-        .bind::<BigInt, _>(self.size.memory)
-        .bind::<BigInt, _>(self.size.storage)
-        .bind::<Array<Text>, _>(&self.cpus)
-        .bind::<Nullable<Array<SqlUuid>>, _>(only)
-        .bind::<Array<SqlUuid>, _>(not)
-        .bind::<BigInt, _>(limit)
-        .load(conn)?;
+    ) -> QueryResult<Vec<SledRoom>> {
+        let sql = format!(
+            "{} WHERE id = ANY($7) AND {ROOMY} AND {}",
+            room("sled"),
+            else_fits()
+        );
+        let rows: Vec<RoomRow> =
+            self.bind(sql, not).bind::<Array<SqlUuid>, _>(these).load(conn)?;
         Ok(rows.into_iter().map(SledRoom::from).collect())
     }
+
+    /// Some that would do, but none of those: by an index on their room, and
+    /// from somewhere on by their ids.
+    fn any(
+        &self,
+        conn: &mut PgConnection,
+        not: &[Uuid],
+    ) -> QueryResult<Vec<SledRoom>> {
+        // What the index on room does not know stands in one condition of
+        // which the planner takes for granted that it holds. Where it expects
+        // few rows to be left, it reads and sorts the whole fleet.
+        let fullest = format!(
+            "{} WHERE {ROOMY} \
+               AND CASE WHEN {} THEN TRUE END IS NOT NULL \
+             ORDER BY vcpus - reserved_vcpus, \
+                 memory_bytes - reserved_memory_bytes LIMIT {FULLEST}",
+            room("sled"),
+            else_fits()
+        );
+        // Ids are random: neighbours have nothing else in common.
+        let by_chance = format!(
+            "{} WHERE {ROOMY} AND {} LIMIT {BY_CHANCE}",
+            room(&format!(
+                "(SELECT * FROM sled WHERE id >= $7 \
+                  ORDER BY id LIMIT {LOOKED_AT}) AS neighbours"
+            )),
+            else_fits()
+        );
+        let sql = format!("({fullest}) UNION ALL ({by_chance})");
+        let rows: Vec<RoomRow> = self
+            .bind(sql, not)
+            .bind::<SqlUuid, _>(Uuid::new_v4())
+            .load(conn)?;
+        Ok(rows.into_iter().map(SledRoom::from).collect())
+    }
+
+    fn bind<'a>(&'a self, sql: String, not: &'a [Uuid]) -> Bound<'a> {
+        sql_query(sql)
+            .into_boxed()
+            .bind::<BigInt, _>(allowance_micros())
+            .bind::<BigInt, _>(self.size.vcpus)
+            .bind::<BigInt, _>(self.size.memory)
+            .bind::<BigInt, _>(self.size.storage)
+            .bind::<Array<Text>, _>(&self.cpus)
+            .bind::<Array<SqlUuid>, _>(not)
+    }
 }
+
+/// A query with what speaks against a sled bound to it.
+type Bound<'a> = BoxedSqlQuery<'a, Pg, SqlQuery>;

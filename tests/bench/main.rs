@@ -8,7 +8,11 @@
     reason = "it reports to whoever runs it, and to nobody else"
 )]
 
+mod packing;
+mod placement;
 mod recovery;
+mod statements;
+mod table;
 
 use clap::{Parser, Subcommand};
 
@@ -23,11 +27,17 @@ struct Args {
 enum What {
     /// How long sagas stand still when their Nexus is killed
     Recovery(recovery::Args),
+    /// What a reservation costs, by the size of the fleet, and 64 at once
+    Placement(placement::Args),
+    /// How well a fleet is filled, by the order in which sleds are taken
+    Packing(packing::Args),
 }
 
 #[tokio::main]
 async fn main() {
     match Args::parse().what {
         What::Recovery(args) => recovery::run(&args).await,
+        What::Placement(args) => placement::run(&args).await,
+        What::Packing(args) => packing::run(&args),
     }
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: measures, on a PostgreSQL of its own that is as durable
-//! as one in production.
+//! `cargo xtask bench`: measures what is shipped, built for release, on a
+//! PostgreSQL of its own that is as durable as one in production.
 
 use crate::cluster::Durability;
 use crate::failure::{Failure, Result};
@@ -19,23 +19,26 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
+/// What needs no database.
+const PURE: &str = "packing";
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let interrupt = Interrupt::watch()?;
+    let program = cargo::build_release(&["--workspace", "--bins"], &interrupt)?;
+    let mut bench = Command::new(program.join("bench"));
+    bench.args(&args.args);
+    if args.args.first().is_some_and(|what| what == PURE) {
+        return measure(&mut bench, &interrupt);
+    }
     let server = Server::postgres(Durability::Kept, &interrupt)?;
-    let measured = measure(args, &server, &interrupt);
+    bench.env(test::URL_VARIABLE, server.url());
+    let measured = measure(&mut bench, &interrupt);
     server.remove()?;
     measured
 }
 
-fn measure(
-    args: &Args,
-    server: &Server,
-    interrupt: &Interrupt,
-) -> Result<ExitCode> {
-    cargo::build(&["--workspace", "--bins"], interrupt)?;
-    let mut bench = Command::new(cargo::bin_dir()?.join("bench"));
-    bench.args(&args.args).env(test::URL_VARIABLE, server.url());
-    let status = cargo::run(&mut bench, interrupt)?;
+fn measure(bench: &mut Command, interrupt: &Interrupt) -> Result<ExitCode> {
+    let status = cargo::run(bench, interrupt)?;
     if interrupt.seen().is_some() {
         return Err(Failure::interrupted());
     }

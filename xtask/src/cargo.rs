@@ -7,6 +7,9 @@ use rustix::process::Pid;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+/// What cargo calls the directory of what is built for release.
+const RELEASE: &str = "release";
+
 const POLL: Duration = Duration::from_millis(50);
 
 /// The top of the source tree.
@@ -47,9 +50,24 @@ pub(crate) fn bin_dir() -> Result<Utf8PathBuf> {
 pub(crate) fn build(args: &[&str], interrupt: &Interrupt) -> Result<()> {
     let mut cargo = command();
     cargo.arg("build").args(args);
-    if bin_dir()?.file_name() == Some("release") {
+    if bin_dir()?.file_name() == Some(RELEASE) {
         cargo.arg("--release");
     }
+    built(cargo, interrupt)
+}
+
+/// Builds for release; where what comes out lands.
+pub(crate) fn build_release(
+    args: &[&str],
+    interrupt: &Interrupt,
+) -> Result<Utf8PathBuf> {
+    let mut cargo = command();
+    cargo.args(["build", "--release"]).args(args);
+    built(cargo, interrupt)?;
+    Ok(bin_dir()?.with_file_name(RELEASE))
+}
+
+fn built(mut cargo: Command, interrupt: &Interrupt) -> Result<()> {
     if run(&mut cargo, interrupt)?.success() {
         return Ok(());
     }

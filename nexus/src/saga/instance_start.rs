@@ -42,7 +42,7 @@ const MAX_PLACEMENTS: u32 = 100;
 
 /// Among how many of the best sleds a start chooses, at first: few starts choose
 /// at the same moment.
-const SPREAD: usize = 4;
+pub const SPREAD: usize = 4;
 
 /// How often that is doubled for one that lost a race: as far as sleds are read.
 const MAX_SCATTER: u32 = 4;
@@ -148,7 +148,12 @@ async fn claim_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
     Ok(())
 }
 
-async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+/// The node that finds a place and takes it. Idempotent by the VMM's id.
+///
+/// # Errors
+///
+/// There is none, with the reason; or the attempt is over.
+pub async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
     // Run again, it must not find its own room taken.
     match cx.datastore.vmm_view(p.vmm_id).await {
         Ok(placed) => return Ok(link(&cx, &p, placed.sled_id).await?),
