@@ -23,6 +23,10 @@ const WAITING: &str = "i.state = 'failed' AND i.failed_starts > 0 \
      AND (i.auto_restart_policy IS NULL \
           OR i.auto_restart_policy = 'best_effort')";
 
+/// Quota `q` is its silo's. Looked up for each: a join reads all projects.
+const OF_ITS_SILO: &str = "q.silo_id = ( \
+         SELECT p.silo_id FROM project p WHERE p.id = i.project_id)";
+
 /// Its silo's quota `q` has enough left for it.
 const WITHIN_QUOTA: &str = "i.ncpus <= q.vcpus - q.used_vcpus \
      AND i.memory_bytes <= q.memory_bytes - q.used_memory_bytes";
@@ -137,8 +141,7 @@ fn room(
         &format!(
             "SELECT i.id FROM instance i \
              JOIN start_attempt a ON a.id = i.latest_start_attempt_id \
-             JOIN project p ON p.id = i.project_id \
-             JOIN silo_quota q ON q.silo_id = p.silo_id \
+             JOIN silo_quota q ON {OF_ITS_SILO} \
              JOIN sled s ON s.id = $1 \
              WHERE {WAITING} \
                AND a.failure_kind IN \
@@ -166,8 +169,7 @@ fn quota(
         &format!(
             "SELECT i.id FROM instance i \
              JOIN start_attempt a ON a.id = i.latest_start_attempt_id \
-             JOIN project p ON p.id = i.project_id \
-             JOIN silo_quota q ON q.silo_id = p.silo_id \
+             JOIN silo_quota q ON {OF_ITS_SILO} \
              WHERE q.silo_id = $1 AND {WAITING} \
                AND a.failure_kind = 'quota_exceeded' \
                AND {WITHIN_QUOTA} \

@@ -52,12 +52,13 @@ const ROWS_A_CALL: i64 = 250;
 const READS_MORE: [(&str, i64); 9] = [
     // All that have failed, of whichever project.
     ("start_failure_list", 1250),
-    // All that have failed, to find which of them wait for room, and how long.
-    ("vmm_unlink", 2500),
-    ("vmm_link", 2500),
+    // All that have failed, with their four groups each, to find which of them
+    // wait for room, and how long.
+    ("vmm_unlink", 4500),
+    ("vmm_link", 5500),
     // The same, for which of them wait for the silo's quota.
     ("silo_quota_change", 1250),
-    ("disk_delete", 2500),
+    ("disk_delete", 4500),
     // Other sleds' VMMs in passing, for want of the sled's own in order.
     ("sled_instance_list", 3500),
     // All that lives on its sleds, to count it.
@@ -76,7 +77,7 @@ SELECT md5('silo-' || n)::UUID, 'silo-' || n, '', now(), now(), NULL
 FROM generate_series(0, 9) n;
 
 INSERT INTO silo_quota
-SELECT id, 10000, 1 << 50, 1 << 50, 5000, 1 << 49, 0, now() FROM silo;
+SELECT id, 10000, 1 << 50, 1 << 60, 5000, 1 << 49, 1 << 50, now() FROM silo;
 
 INSERT INTO silo_user
 SELECT md5('user-' || n)::UUID, md5('silo-' || n % 10)::UUID, 'user-' || n,
@@ -157,9 +158,6 @@ FROM generate_series(0, 19999) n;
 
 UPDATE sled SET reserved_storage_bytes = 100 * (1 << 30);
 
-INSERT INTO silo_quota
-SELECT id, 0, 0, 0, 0, 0, 1 << 50, now() FROM silo;
-
 INSERT INTO sled_reservation
 SELECT id, instance_id, sled_id, 'active', 2, 1 << 30, now()
 FROM vmm WHERE time_ended IS NULL;
@@ -208,8 +206,8 @@ FROM generate_series(0, 9999) n, generate_series(0, 1) e;
 ANALYZE;
 ";
 
-/// Of those that have failed to start, one in ten is being tried again; nobody
-/// means to look at the others.
+/// Of those that have failed to start, one in ten is being tried again, where its
+/// disk is and its groups allow it; nobody means to look at the others.
 const RETRY: &str = "
 UPDATE instance SET reconcile_at = NULL
 WHERE state = 'failed' AND reconcile_at IS NOT NULL;
@@ -223,6 +221,11 @@ FROM generate_series(18, 9999, 100) n;
 UPDATE instance SET state = 'no_vmm', pending_start_attempt_id = a.id,
     latest_start_attempt_id = a.id
 FROM start_attempt a WHERE a.instance_id = instance.id AND a.outcome = 'pending';
+
+UPDATE affinity_group SET policy = 'allow';
+
+UPDATE disk SET sled_id = md5('sled-0')::UUID
+FROM start_attempt a WHERE a.instance_id = disk.instance_id AND a.outcome = 'pending';
 
 ANALYZE;
 ";

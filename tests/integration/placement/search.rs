@@ -25,7 +25,7 @@ fn fill(chance: &mut Rng) -> (String, InstanceId) {
         .to_string();
     let sleds = chance.u64(1..8);
     for sled in 0..sleds {
-        let total = [(); 3].map(|()| chance.u64(0..8));
+        let total = [(); 3].map(|()| chance.u64(4..16));
         let used = total.map(|t| chance.u64(0..=t));
         let (policy, provision, silent, cpu) = (
             ["in_service", "expunged"][usize::from(chance.u8(0..8) == 0)],
