@@ -11,14 +11,15 @@ use db_model::placement::{
 };
 use db_model::schema::{
     affinity_claim, affinity_group, affinity_group_member, disk, instance,
-    project, silo_quota, sled_reservation,
+    project, silo_quota, sled_reservation, vmm,
 };
 use db_model::{
     AffinityGroupId, AffinityGroupKind, AffinityPolicy, ByteCount, DiskId,
     HEARTBEAT_ALLOWANCE, Instance, InstanceCpuPlatform, InstanceId, Name,
     NewDisk, ProjectId, ReservationRole, SiloQuota, SledCpu, SledId,
-    SledPolicy, SledProvisionPolicy, StartFailure, VcpuCount,
+    SledPolicy, SledProvisionPolicy, StartFailure, VcpuCount, VmmState,
 };
+use diesel::dsl::{exists, select};
 use diesel::pg::Pg;
 use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
@@ -41,7 +42,7 @@ pub const LOOKED_AT: i64 = 256;
 
 /// A user's instances among which those are sought whose end would help. A
 /// project may have very many on sleds; more of them help little.
-const OWN_AT_MOST: i64 = 512;
+const OWN_AT_MOST: i64 = 256;
 
 /// A sled is silent. That counts only from when there was somebody to listen:
 /// after an outage of ours or of the database, each has its time to be heard
@@ -132,12 +133,17 @@ pub struct PlacementCase {
     pub sleds: Vec<SledRoom>,
     /// Of the project's other instances, those that hold a place.
     pub own: Vec<OwnInstance>,
+    /// An earlier run of it may go on at a host that does not answer.
+    pub held_back: bool,
 }
 
 impl PlacementCase {
     /// Why the instance would not start now; `None` if it would.
     pub fn explain(&self) -> Option<StartFailure> {
-        explain(&self.ask, &self.sleds, &self.own)
+        match self.held_back {
+            true => Some(StartFailure::held_back()),
+            false => explain(&self.ask, &self.sleds, &self.own),
+        }
     }
 }
 
@@ -194,7 +200,8 @@ impl DataStore {
             let mut sleds = fleet(conn)?;
             give_back_own(conn, &row, &mut ask, &mut sleds)?;
             let own = own_placed(conn, row.project_id, id)?;
-            Ok(PlacementCase { ask, sleds, own })
+            let held_back = may_run_elsewhere(conn, id)?;
+            Ok(PlacementCase { ask, sleds, own, held_back })
         })
         .await
     }
@@ -225,7 +232,7 @@ impl DataStore {
             };
             let sleds = fleet(conn)?;
             let own = own_placed(conn, imagined.project, nobody)?;
-            Ok(PlacementCase { ask, sleds, own })
+            Ok(PlacementCase { ask, sleds, own, held_back: false })
         })
         .await
     }
@@ -403,6 +410,18 @@ fn give_back_own(
         ask.quota.used = ask.quota.used - own;
     }
     Ok(())
+}
+
+fn may_run_elsewhere(
+    conn: &mut PgConnection,
+    id: InstanceId,
+) -> Result<bool, Error> {
+    let abandoned = vmm::table
+        .filter(vmm::instance_id.eq(id))
+        .filter(vmm::time_ended.is_null())
+        .filter(vmm::state.eq(VmmState::Abandoned))
+        .filter(vmm::may_run);
+    Ok(select(exists(abandoned)).get_result(conn)?)
 }
 
 fn own_placed(

@@ -15,13 +15,14 @@ use db_model::schema::{
 use db_model::{
     AffinityGroupId, ByteCount, Instance, InstanceCpuPlatform, ReservationRole,
     SiloId, SledCpu, SledId, SledPolicy, SledProvisionPolicy, SledReservation,
-    VmmId,
+    VmmEndReason, VmmId,
 };
 use diesel::dsl::{exists, select};
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, OptionalExtension, PgConnection,
-    QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query,
+    BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
+    OptionalExtension, PgConnection, QueryDsl, QueryResult, QueryableByName,
+    RunQueryDsl, sql_query,
 };
 
 #[derive(QueryableByName)]
@@ -285,6 +286,10 @@ pub(crate) fn abandon(
     let storage = free_blocks(conn, vmm_id)?;
     if storage > 0 {
         give_back(conn, held.0, held.1, (0, 0, storage))?;
+        wake_room(conn, held.0)?;
+        if let Some(silo) = held.1 {
+            wake_quota(conn, silo)?;
+        }
     }
     for group in groups {
         wake_group(conn, group)?;
@@ -302,12 +307,18 @@ fn unclaim(
 }
 
 /// The blocks that were allocated for a VMM that never ran are nowhere again;
-/// how many bytes that frees.
+/// how many bytes that frees. One that was allowed to run and of whose end its
+/// sled knows nothing may have run, and there may be something in them.
 fn free_blocks(conn: &mut PgConnection, vmm_id: VmmId) -> QueryResult<i64> {
-    let ran: bool =
-        select(exists(vmm::table.find(vmm_id).filter(vmm::ever_ran.eq(true))))
-            .get_result(conn)?;
-    if ran {
+    let may_have_run: bool = select(exists(
+        vmm::table.find(vmm_id).filter(vmm::may_run).filter(
+            vmm::ever_ran.or(vmm::end_reason
+                .eq_any([VmmEndReason::Gone, VmmEndReason::Fenced])
+                .assume_not_null()),
+        ),
+    ))
+    .get_result(conn)?;
+    if may_have_run {
         return Ok(0);
     }
     let (no_sled, no_vmm): (Option<SledId>, Option<VmmId>) = (None, None);

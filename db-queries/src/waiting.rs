@@ -7,7 +7,8 @@
 
 use crate::Error;
 use db_model::{
-    AffinityGroupId, InstanceCpuPlatform, InstanceId, SiloId, SledId,
+    AffinityGroupId, InstanceCpuPlatform, InstanceId, MAX_GROUP_MEMBERS,
+    SiloId, SledId,
 };
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
@@ -94,7 +95,7 @@ pub(crate) fn wake_group(
                     'insufficient_capacity', 'local_storage')"
         ),
         group.0,
-        WOKEN_AT_ONCE,
+        MAX_GROUP_MEMBERS,
     )
 }
 
@@ -141,14 +142,13 @@ fn room(
         &format!(
             "SELECT i.id FROM instance i \
              JOIN start_attempt a ON a.id = i.latest_start_attempt_id \
-             JOIN silo_quota q ON {OF_ITS_SILO} \
              JOIN sled s ON s.id = $1 \
              WHERE {WAITING} \
                AND a.failure_kind IN \
                    ('insufficient_capacity', 'no_sled_in_service', \
-                    'anti_affinity', 'affinity', 'cpu_platform', \
-                    'local_storage') \
-               AND {FITS} AND {WITHIN_QUOTA} \
+                    'anti_affinity', 'affinity', 'affinity_conflict', \
+                    'cpu_platform', 'local_storage') \
+               AND {FITS} \
                AND (i.cpu_platform IS NULL OR {}) \
                AND {UNALLOCATED} \
                    <= s.storage_bytes - s.reserved_storage_bytes",

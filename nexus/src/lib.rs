@@ -14,6 +14,7 @@ pub mod http;
 pub mod lease;
 pub mod logging;
 pub mod metrics;
+pub mod placement;
 pub mod saga;
 pub mod server;
 pub mod sleds;

@@ -114,7 +114,8 @@ const WRONG_ROWS: &[&str] = &[
        AND d.sled_id IS DISTINCT FROM v.sled_id",
     "SELECT 'disk ' || d.id || ' is kept for a VMM that never ran' \
      FROM disk d JOIN vmm v ON v.id = d.allocated_by \
-     WHERE v.time_ended IS NOT NULL AND NOT v.ever_ran",
+     WHERE v.time_ended IS NOT NULL AND NOT v.ever_ran \
+       AND NOT (v.may_run AND v.end_reason IN ('gone', 'fenced'))",
     // Groups.
     "SELECT 'VMM ' || r.vmm_id || ' may run, and group ' || m.group_id \
          || ' does not know' \

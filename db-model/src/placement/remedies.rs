@@ -21,7 +21,7 @@ const OFFERED_AT_MOST: usize = 8;
 
 /// Up to so many of a user's instances on a sled, pairs of them are tried;
 /// beyond, they are gathered one by one.
-const PAIRED_AT_MOST: usize = 64;
+const PAIRED_AT_MOST: usize = 24;
 
 /// Memory is given in steps of this.
 const MEMORY_STEP: i64 = 1 << 30;
@@ -134,8 +134,13 @@ pub(super) fn solve(
     own: &[OwnInstance],
     transient: bool,
 ) -> Vec<Remedy> {
+    // Where nobody answers, a stop would not come to its end.
+    let answers =
+        |o: &&OwnInstance| sleds.iter().any(|s| s.id == o.sled && !s.silent);
+    let at_work: Vec<OwnInstance> =
+        own.iter().filter(answers).cloned().collect();
     let problem =
-        Problem { ask: ask.clone(), sleds: sleds.to_vec(), own: own.to_vec() };
+        Problem { ask: ask.clone(), sleds: sleds.to_vec(), own: at_work };
     let mut offers = problem.simple();
     if offers.is_empty() {
         offers = problem.combined();

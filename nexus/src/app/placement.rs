@@ -3,6 +3,7 @@
 use super::{App, InstanceSelector};
 use crate::context::OpContext;
 use crate::error::Error;
+use crate::placement::explained;
 use db_model::{
     InstanceView, NameOrId, NewInstance, StartAttempt, StartFailure,
 };
@@ -22,7 +23,7 @@ impl App {
     ) -> Result<Option<StartFailure>, Error> {
         let id = self.live(opctx, which).await?.instance.id;
         let case = self.datastore.placement_case(id).await?;
-        Ok(case.explain().map(|failure| self.told(failure)))
+        Ok(explained(case).await.map(|failure| self.told(failure)))
     }
 
     /// Why an instance like this would not start, if it were made and started
@@ -50,7 +51,7 @@ impl App {
             disks: joins.attached,
         };
         let case = self.datastore.placement_case_of(imagined).await?;
-        Ok(case.explain().map(|failure| self.told(failure)))
+        Ok(explained(case).await.map(|failure| self.told(failure)))
     }
 
     /// What users are told of a failure.

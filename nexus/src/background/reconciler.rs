@@ -10,6 +10,7 @@ use super::{Activators, Task};
 use crate::config::Tuning;
 use crate::error::chain;
 use crate::lease::Lease;
+use crate::placement::explained;
 use crate::saga::{
     ExecError, SagaExecutor, instance_delete, instance_start, instance_update,
 };
@@ -332,8 +333,14 @@ impl Reconciler {
     async fn check_place(&self, facts: &Facts) -> Result<(), LookError> {
         let Facts { instance, .. } = facts;
         let told = self.told(instance.id).await?;
-        if !told.is_some_and(|told| told.kind.is_about_placement())
-            || self.no_place(facts).await?.is_some()
+        let Some(told) = told.filter(|told| told.kind.is_about_placement())
+        else {
+            return Ok(());
+        };
+        // What keeps it from starting may have become something else, and then
+        // its user is told, by an attempt that fails of that.
+        if let Some(refusal) = self.no_place(facts).await?
+            && told.tells_as_much_as(&refusal)
         {
             return Ok(());
         }
@@ -353,7 +360,7 @@ impl Reconciler {
         if starts(&ask, &sleds) {
             return Ok(None);
         }
-        Ok(self.datastore.placement_case(id).await?.explain())
+        Ok(explained(self.datastore.placement_case(id).await?).await)
     }
 
     /// What its user reads of why the instance does not start.

@@ -20,6 +20,7 @@
 
 use super::{Node, NodeError, Saga, SagaContext, SagaFailure};
 use crate::error::chain;
+use crate::placement::explained;
 use crate::sleds::{Reach, ReachError, reported, sentence, unregistered};
 use db_model::lifecycle::reports::Observation;
 use db_model::placement::{Nowhere, choose};
@@ -187,7 +188,7 @@ pub async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
 /// Says why there is no place; or says nothing, when there is one after all.
 async fn refused(cx: &SagaContext, p: &Params) -> Result<(), NodeError> {
     let case = cx.datastore.placement_case(p.instance_id).await?;
-    let Some(failure) = case.explain() else { return Ok(()) };
+    let Some(failure) = explained(case).await else { return Ok(()) };
     let cause = failure.message.clone();
     Err(NodeError::start(failure, cause))
 }
