@@ -380,8 +380,7 @@ CREATE INDEX affinity_group_member_by_instance
 -- reservation, and gone with it, or with the membership.
 CREATE TABLE affinity_claim (
     group_id UUID NOT NULL REFERENCES affinity_group (id),
-    vmm_id UUID NOT NULL REFERENCES sled_reservation (vmm_id)
-        ON DELETE CASCADE,
+    vmm_id UUID NOT NULL REFERENCES sled_reservation (vmm_id),
     instance_id UUID NOT NULL,
     sled_id UUID NOT NULL,
     -- The group is of anti-affinity, and means it.

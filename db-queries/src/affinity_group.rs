@@ -3,7 +3,7 @@
 //! Membership is written with the instance's row locked, then the group's; so
 //! a reservation, which locks the instance too, finds its groups at rest.
 
-use crate::waiting::wake_group;
+use crate::affinity_group_member::wake_members;
 use crate::{ByNameOrId, DataStore, Error, Limit, Page};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::Refusal;
@@ -176,7 +176,7 @@ impl DataStore {
         self.transaction(move |conn| {
             // From here on nobody joins it.
             lock(conn, id)?;
-            wake_group(conn, id)?;
+            wake_members(conn, id)?;
             diesel::delete(
                 affinity_claim::table.filter(affinity_claim::group_id.eq(id)),
             )

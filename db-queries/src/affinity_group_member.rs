@@ -2,7 +2,6 @@
 //! it leaves them all as it is deleted.
 
 use crate::affinity_group::{join, leave};
-use crate::waiting::wake_group;
 use crate::{ByNameOrId, DataStore, Error, Page};
 use db_model::lifecycle::{Changes, Facts, requests};
 use db_model::schema::{affinity_group_member, instance, vmm};
@@ -10,10 +9,16 @@ use db_model::{
     AffinityGroup, AffinityGroupId, AffinityGroupKind, AffinityGroupMember,
     AffinityPolicy, Instance, InstanceId, Vmm, run_state,
 };
+use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel::{
-    ExpressionMethods, JoinOnDsl, NullableExpressionMethods, QueryDsl,
-    RunQueryDsl, SelectableHelper,
+    ExpressionMethods, JoinOnDsl, NullableExpressionMethods, PgConnection,
+    QueryDsl, RunQueryDsl, SelectableHelper, sql_query,
 };
+
+/// Failed members that one change of a group has looked at: few enough not to
+/// race each other in vain, as when room is freed. Those that are left out are
+/// looked at every few minutes anyhow.
+const WOKEN_AT_ONCE: i64 = 8;
 
 type MemberRow = (Instance, Option<Vmm>);
 
@@ -121,7 +126,7 @@ impl DataStore {
             if !join(conn, id, project, group)? || !binds {
                 return Ok((Changes::default(), ()));
             }
-            wake_group(conn, group)?;
+            wake_members(conn, group)?;
             Ok((tried_again(facts), ()))
         })
         .await
@@ -142,7 +147,7 @@ impl DataStore {
             if !leave(conn, id, group)? {
                 return Err(Error::NotFound);
             }
-            wake_group(conn, group)?;
+            wake_members(conn, group)?;
             Ok((tried_again(facts), ()))
         })
         .await
@@ -154,4 +159,33 @@ impl DataStore {
 fn tried_again(facts: &Facts) -> Changes {
     // What is refused here is what needs no retry.
     requests::retry_now(facts).unwrap_or_default()
+}
+
+/// Has failed starts of a group's members looked at: at most a few, longest
+/// waiting first. Those that are locked at this moment are passed over, as
+/// where room is freed.
+pub(crate) fn wake_members(
+    conn: &mut PgConnection,
+    group: AffinityGroupId,
+) -> Result<(), Error> {
+    sql_query(
+        "UPDATE instance \
+         SET reconcile_at = clock_timestamp() \
+         WHERE id IN ( \
+             SELECT i.id \
+             FROM affinity_group_member m \
+             JOIN instance i ON i.id = m.instance_id \
+             WHERE m.group_id = $1 \
+               AND i.state = 'failed' \
+               AND i.failed_starts > 0 \
+               AND (i.auto_restart_policy IS NULL \
+                    OR i.auto_restart_policy = 'best_effort') \
+             ORDER BY i.time_state_updated, i.id \
+             LIMIT $2 \
+             FOR UPDATE OF i SKIP LOCKED)",
+    )
+    .bind::<SqlUuid, _>(group)
+    .bind::<BigInt, _>(WOKEN_AT_ONCE)
+    .execute(conn)?;
+    Ok(())
 }
