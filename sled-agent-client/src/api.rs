@@ -1,9 +1,15 @@
 //! The sled's API, as Nexus sees it.
 
+use crate::blocks::{
+    BlocksEnsure, BlocksPath, BlocksQuery, BlocksReport, ChunkQuery,
+};
 use crate::types::{
     VmmList, VmmRegister, VmmReport, VmmStateRequested, VmmUnregistered,
 };
-use dropshot::{HttpError, HttpResponseOk, Path, RequestContext, TypedBody};
+use dropshot::{
+    HttpError, HttpResponseOk, HttpResponseUpdatedNoContent, Path, Query,
+    RequestContext, TypedBody, UntypedBody,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -79,6 +85,58 @@ pub trait SledAgentApi {
     async fn vmm_list(
         rqctx: RequestContext<Self::Context>,
     ) -> Result<HttpResponseOk<VmmList>, HttpError>;
+
+    /// Make blocks
+    ///
+    /// Answers at once with how far they are; sent again, it goes on. Blocks
+    /// that are there already are reported as they are. Refused (409) as
+    /// `BLOCKS_TOMBSTONED` if they were deleted, and `BLOCKS_MISFIT` if what
+    /// they are to be a copy of is not at rest or larger; 404 `NO_SUCH_BLOCKS`
+    /// if that is not here.
+    #[endpoint { method = PUT, path = "/blocks/{blocks_id}" }]
+    async fn blocks_ensure(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<BlocksPath>,
+        body: TypedBody<BlocksEnsure>,
+    ) -> Result<HttpResponseOk<BlocksReport>, HttpError>;
+
+    /// Be rid of blocks
+    ///
+    /// The id, known or not, is never made here again. Refused (409) as
+    /// `BLOCKS_MISFIT` while a guest of this sled has them.
+    #[endpoint { method = DELETE, path = "/blocks/{blocks_id}" }]
+    async fn blocks_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<BlocksPath>,
+        query: Query<BlocksQuery>,
+    ) -> Result<HttpResponseUpdatedNoContent, HttpError>;
+
+    /// Write a part of blocks that are being imported
+    ///
+    /// The body is the bytes. In any order, any number of times; durable once
+    /// answered. Refused (409) as `BLOCKS_MISFIT` if they are not being imported,
+    /// or are shorter; 404 `NO_SUCH_BLOCKS`.
+    #[endpoint {
+        method = PUT,
+        path = "/blocks/{blocks_id}/chunk",
+        request_body_max_bytes = 1 << 20,
+    }]
+    async fn blocks_write(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<BlocksPath>,
+        query: Query<ChunkQuery>,
+        body: UntypedBody,
+    ) -> Result<HttpResponseUpdatedNoContent, HttpError>;
+
+    /// Finish an import
+    ///
+    /// Answers at once with how far they are; sent again, it goes on. Blocks
+    /// that were finished stay so. 404 `NO_SUCH_BLOCKS`.
+    #[endpoint { method = PUT, path = "/blocks/{blocks_id}/finished" }]
+    async fn blocks_finish(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<BlocksPath>,
+    ) -> Result<HttpResponseOk<BlocksReport>, HttpError>;
 }
 
 /// The OpenAPI document of the sled's API.

@@ -1,12 +1,15 @@
 //! Nexus's side: asking a sled.
 
+use crate::blocks::{BlocksEnsure, BlocksPlace, BlocksReport};
 use crate::error::{Error, Unreachable};
 use crate::exchange::{Failure, exchange, from_json, http_client};
 use crate::types::{
     RequestedState, VmmList, VmmRegister, VmmReport, VmmStateRequested,
     VmmUnregistered,
 };
-use crate::{NO_SUCH_INSTANCE, RefusalCode, SLED_ID_HEADER, Secret};
+use crate::{
+    NO_SUCH_BLOCKS, NO_SUCH_INSTANCE, RefusalCode, SLED_ID_HEADER, Secret,
+};
 use http::StatusCode;
 use reqwest::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
@@ -135,6 +138,79 @@ impl Client {
         Ok(list)
     }
 
+    /// Has the sled make blocks. They are there once it says that they are
+    /// ready; until then, call again.
+    ///
+    /// *Idempotency*: by their id; the answer is how far they are.
+    ///
+    /// *Errors*: [`Error::NoSuchBlocks`]: those to copy; refused as
+    /// [`RefusalCode::BlocksTombstoned`] or [`RefusalCode::BlocksMisfit`].
+    pub async fn blocks_ensure(
+        &self,
+        blocks_id: Uuid,
+        blocks: &BlocksEnsure,
+    ) -> Result<BlocksReport, Error> {
+        self.ask(self.blocks(Method::PUT, blocks_id, "").json(blocks)).await
+    }
+
+    /// Has the sled be rid of blocks, and keep their id out for good.
+    ///
+    /// *Idempotency*: the same answer each time.
+    ///
+    /// *Errors*: refused as [`RefusalCode::BlocksMisfit`] while a guest has
+    /// them.
+    pub async fn blocks_delete(
+        &self,
+        blocks_id: Uuid,
+        place: BlocksPlace,
+    ) -> Result<(), Error> {
+        let request = self
+            .blocks(Method::DELETE, blocks_id, "")
+            .query(&[("place", place)]);
+        self.tell(request).await
+    }
+
+    /// Writes a part of blocks that are being imported: at most
+    /// [`MAX_CHUNK_BYTES`](crate::MAX_CHUNK_BYTES), durable once answered.
+    ///
+    /// *Idempotency*: yes.
+    ///
+    /// *Errors*: [`Error::NoSuchBlocks`]; refused as
+    /// [`RefusalCode::BlocksMisfit`].
+    pub async fn blocks_write(
+        &self,
+        blocks_id: Uuid,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) -> Result<(), Error> {
+        let request = self
+            .blocks(Method::PUT, blocks_id, "/chunk")
+            .query(&[("offset", offset)])
+            .body(bytes);
+        self.tell(request).await
+    }
+
+    /// Has the sled finish an import; done once it says that they are ready.
+    ///
+    /// *Idempotency*: the answer is how far they are.
+    ///
+    /// *Errors*: [`Error::NoSuchBlocks`].
+    pub async fn blocks_finish(
+        &self,
+        blocks_id: Uuid,
+    ) -> Result<BlocksReport, Error> {
+        self.ask(self.blocks(Method::PUT, blocks_id, "/finished")).await
+    }
+
+    fn blocks(
+        &self,
+        method: Method,
+        blocks_id: Uuid,
+        tail: &str,
+    ) -> RequestBuilder {
+        self.request(method, format!("/blocks/{blocks_id}{tail}"))
+    }
+
     fn vmm(&self, method: Method, vmm_id: Uuid, tail: &str) -> RequestBuilder {
         self.request(method, format!("/vmms/{vmm_id}{tail}"))
     }
@@ -161,6 +237,11 @@ impl Client {
         Ok(report)
     }
 
+    async fn tell(&self, request: RequestBuilder) -> Result<(), Error> {
+        exchange(request, &self.secret).await?;
+        Ok(())
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
@@ -180,6 +261,9 @@ impl From<Failure> for Error {
         };
         if status == StatusCode::NOT_FOUND && code == NO_SUCH_INSTANCE {
             return Self::NoSuchVmm;
+        }
+        if status == StatusCode::NOT_FOUND && code == NO_SUCH_BLOCKS {
+            return Self::NoSuchBlocks;
         }
         match RefusalCode::from_wire(&code) {
             Some(code) if status == StatusCode::CONFLICT => {

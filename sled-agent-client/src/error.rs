@@ -15,6 +15,10 @@ pub enum Error {
     #[error("the sled has no such VMM")]
     NoSuchVmm,
 
+    /// The sled says that it finds no such blocks: a definite answer.
+    #[error("the sled has no such blocks")]
+    NoSuchBlocks,
+
     /// The sled understood and will not: a definite answer, and the request
     /// had no effect.
     #[error("the sled refused ({code}): {message}")]

@@ -10,7 +10,9 @@
 //! Every request, in both directions, carries the fleet's shared [`Secret`].
 
 mod api;
+mod blocks;
 mod client;
+mod console;
 mod error;
 mod exchange;
 mod nexus_client;
@@ -22,15 +24,21 @@ mod types;
 pub use api::{
     SLED_ID_HEADER, SledAgentApi, VmmPath, openapi, sled_agent_api_mod,
 };
+pub use blocks::{
+    BlocksEnsure, BlocksPath, BlocksPlace, BlocksQuery, BlocksReport,
+    BlocksSource, BlocksState, ChunkQuery, MAX_CHUNK_BYTES,
+};
 pub use client::{Client, Timeouts};
+pub use console::{ConsolePart, ConsoleQuery};
 pub use error::{Error, Unreachable};
 pub use nexus_client::{NexusClient, NexusError};
 pub use refusal::{
-    NO_SUCH_INSTANCE, NO_SUCH_VMM, RECOVERING, RefusalCode, SLED_UNKNOWN,
-    WRONG_SLED,
+    NO_SUCH_BLOCKS, NO_SUCH_CONSOLE, NO_SUCH_INSTANCE, NO_SUCH_VMM, RECOVERING,
+    RefusalCode, SLED_UNKNOWN, WRONG_SLED,
 };
 pub use secret::{Secret, SecretError};
 pub use types::{
-    EndReason, FailureReason, RequestedState, VmmFailure, VmmList, VmmRegister,
-    VmmReport, VmmState, VmmStateRequested, VmmUnregistered,
+    EndReason, FailureReason, RequestedState, VmmDisk, VmmFailure, VmmList,
+    VmmNetwork, VmmRegister, VmmReport, VmmState, VmmStateRequested,
+    VmmUnregistered,
 };

@@ -13,6 +13,11 @@ pub const NO_SUCH_VMM: &str = "NO_SUCH_VMM";
 /// 404, from Nexus: this sled has to register first.
 pub const SLED_UNKNOWN: &str = "SLED_UNKNOWN";
 
+/// 404: this sled finds no such blocks. A definite answer.
+pub const NO_SUCH_BLOCKS: &str = "NO_SUCH_BLOCKS";
+/// 404: nothing is kept of what this VMM printed. A definite answer.
+pub const NO_SUCH_CONSOLE: &str = "NO_SUCH_CONSOLE";
+
 /// Why a sled refuses what it was asked: a 409 each, and definite.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum RefusalCode {
@@ -26,16 +31,23 @@ pub enum RefusalCode {
     VmmStopping,
     /// It cannot be rebooted, since it is not running.
     NotRunning,
+    /// Blocks of this id were deleted, or are never to be.
+    BlocksTombstoned,
+    /// Those blocks are not what they would have to be for this; the message says
+    /// what they are.
+    BlocksMisfit,
 }
 
 impl RefusalCode {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::VmmIdInUse,
         Self::VmmTombstoned,
         Self::HostRejected,
         Self::VmmStopping,
         Self::NotRunning,
+        Self::BlocksTombstoned,
+        Self::BlocksMisfit,
     ];
 
     /// The `error_code` on the wire.
@@ -46,6 +58,8 @@ impl RefusalCode {
             Self::HostRejected => "HOST_REJECTED",
             Self::VmmStopping => "VMM_STOPPING",
             Self::NotRunning => "NOT_RUNNING",
+            Self::BlocksTombstoned => "BLOCKS_TOMBSTONED",
+            Self::BlocksMisfit => "BLOCKS_MISFIT",
         }
     }
 

@@ -1,5 +1,6 @@
 //! What Nexus and a sled say to each other about VMMs.
 
+use crate::blocks::BlocksPlace;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,55 @@ pub struct VmmRegister {
     pub vcpus: u32,
     /// How much memory the guest gets.
     pub memory_bytes: u64,
+    /// Its disks, in the order in which it tries to boot from them.
+    #[serde(default)]
+    pub disks: Vec<VmmDisk>,
+    /// What it is connected to.
+    #[serde(default)]
+    pub network: VmmNetwork,
+    /// What its cloud-init is given, in base64; as the user gave it.
+    #[serde(default)]
+    pub user_data: String,
+    /// Who may log in, as lines of `authorized_keys`.
+    #[serde(default)]
+    pub ssh_public_keys: Vec<String>,
+}
+
+/// A disk of a guest.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct VmmDisk {
+    /// The blocks that it is made of.
+    pub blocks_id: Uuid,
+    /// Where they are.
+    pub place: BlocksPlace,
+    /// How large it is.
+    pub size_bytes: u64,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
+    /// Local blocks that come about with this VMM, blank, and are given back
+    /// with it if it never runs. Other blocks must be there.
+    pub allocate: bool,
+}
+
+/// What a guest is connected to.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Deserialize,
+    Eq,
+    JsonSchema,
+    PartialEq,
+    Serialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum VmmNetwork {
+    /// Nothing.
+    #[default]
+    None,
+    /// A network of its own: it gets out, nothing gets in.
+    User,
 }
 
 /// A VMM as its sled sees it.

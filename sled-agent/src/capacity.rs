@@ -105,6 +105,10 @@ mod tests {
             hostname: "h".to_string(),
             vcpus,
             memory_bytes,
+            disks: Vec::new(),
+            network: sled_agent_client::VmmNetwork::None,
+            user_data: String::new(),
+            ssh_public_keys: Vec::new(),
         }
     }
 

@@ -5,12 +5,14 @@ use crate::counters::{Counters, Operation};
 use crate::faults::{Effect, Faults};
 use crate::logger::chain;
 use dropshot::{
-    ClientErrorStatusCode, ErrorStatusCode, HttpError, HttpResponseOk, Path,
-    RequestContext, TypedBody,
+    ClientErrorStatusCode, ErrorStatusCode, HttpError, HttpResponseOk,
+    HttpResponseUpdatedNoContent, Path, Query, RequestContext, TypedBody,
+    UntypedBody,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 use sled_agent_client::{
+    BlocksEnsure, BlocksPath, BlocksQuery, BlocksReport, ChunkQuery,
     NO_SUCH_INSTANCE, RECOVERING, RefusalCode, SLED_ID_HEADER, Secret,
     SledAgentApi, VmmList, VmmPath, VmmRegister, VmmReport, VmmStateRequested,
     VmmUnregistered, WRONG_SLED,
@@ -86,6 +88,43 @@ impl SledAgentApi for Api {
         };
         serve(&rqctx, Operation::List, work).await
     }
+
+    async fn blocks_ensure(
+        _rqctx: RequestContext<Self::Context>,
+        _path: Path<BlocksPath>,
+        _body: TypedBody<BlocksEnsure>,
+    ) -> Result<HttpResponseOk<BlocksReport>, HttpError> {
+        Err(no_blocks())
+    }
+
+    async fn blocks_delete(
+        _rqctx: RequestContext<Self::Context>,
+        _path: Path<BlocksPath>,
+        _query: Query<BlocksQuery>,
+    ) -> Result<HttpResponseUpdatedNoContent, HttpError> {
+        Err(no_blocks())
+    }
+
+    async fn blocks_write(
+        _rqctx: RequestContext<Self::Context>,
+        _path: Path<BlocksPath>,
+        _query: Query<ChunkQuery>,
+        _body: UntypedBody,
+    ) -> Result<HttpResponseUpdatedNoContent, HttpError> {
+        Err(no_blocks())
+    }
+
+    async fn blocks_finish(
+        _rqctx: RequestContext<Self::Context>,
+        _path: Path<BlocksPath>,
+    ) -> Result<HttpResponseOk<BlocksReport>, HttpError> {
+        Err(no_blocks())
+    }
+}
+
+fn no_blocks() -> HttpError {
+    let why = "this agent keeps no blocks".to_string();
+    HttpError::for_unavail(None, why)
 }
 
 /// Lets a request in, has it done, and answers.

@@ -33,7 +33,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use sled_agent_client::{
-    Client, Error as SledError, RefusalCode, RequestedState, VmmRegister,
+    Client, Error as SledError, RefusalCode, RequestedState, VmmNetwork,
+    VmmRegister,
 };
 use slog::info;
 
@@ -239,6 +240,10 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         hostname: p.hostname.to_string(),
         vcpus: u32::from(p.ncpus.to_u16()),
         memory_bytes: p.memory.to_u64(),
+        disks: Vec::new(),
+        network: VmmNetwork::None,
+        user_data: String::new(),
+        ssh_public_keys: Vec::new(),
     };
     let mut silence = String::new();
     for round in 0..cx.tuning.sled_tries {
@@ -263,6 +268,7 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
             Err(
                 error @ (SledError::Refused { .. }
                 | SledError::NoSuchVmm
+                | SledError::NoSuchBlocks
                 | SledError::Bug { .. }),
             ) => return Err(internal(&cx, vmm.sled_id, &error)),
             Err(error @ SledError::Unreachable(_)) => silence = chain(&error),
@@ -304,7 +310,9 @@ async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
                 ));
             }
             Err(
-                error @ (SledError::Refused { .. } | SledError::Bug { .. }),
+                error @ (SledError::Refused { .. }
+                | SledError::NoSuchBlocks
+                | SledError::Bug { .. }),
             ) => {
                 return Err(internal(&cx, vmm.sled_id, &error));
             }

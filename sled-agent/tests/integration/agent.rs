@@ -9,8 +9,8 @@ use sled_agent::{
     GuestStepRequested, Hold, Settings,
 };
 use sled_agent_client::{
-    Client, Error, RefusalCode, RequestedState, Secret, Timeouts, VmmRegister,
-    VmmReport, VmmState,
+    Client, Error, RefusalCode, RequestedState, Secret, Timeouts, VmmNetwork,
+    VmmRegister, VmmReport, VmmState,
 };
 use std::process::{Child, Command, ExitStatus};
 use tempfile::TempDir;
@@ -215,6 +215,10 @@ pub(crate) fn vmm(vcpus: u32, memory_bytes: u64) -> VmmRegister {
         hostname: "guest".to_string(),
         vcpus,
         memory_bytes,
+        disks: Vec::new(),
+        network: VmmNetwork::None,
+        user_data: String::new(),
+        ssh_public_keys: Vec::new(),
     }
 }
 
