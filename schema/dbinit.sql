@@ -1,4 +1,4 @@
--- The schema as it is now: version 4. `nexus` applies this file to an empty
+-- The schema as it is now: version 6. `nexus` applies this file to an empty
 -- database; an older one takes the steps of the numbered folders instead.
 -- Both ways must end in the same catalog (tests/integration/schema.rs).
 --
@@ -172,6 +172,9 @@ CREATE TABLE sled (
     cpu sled_cpu NOT NULL DEFAULT 'unknown',
     -- The sum of the local disks that are allocated here.
     reserved_storage_bytes INT8 NOT NULL DEFAULT 0,
+    -- It stops its guests by itself when it has not been heard for so long; null:
+    -- it never does.
+    fences_after_ms INT8,
     -- No sled is ever overcommitted, whoever races whom.
     CONSTRAINT sled_vcpus_not_overcommitted
         CHECK (reserved_vcpus >= 0 AND reserved_vcpus <= vcpus),
@@ -434,6 +437,34 @@ CREATE INDEX disk_by_sled
 
 CREATE INDEX disk_by_allocation
     ON disk (allocated_by) WHERE allocated_by IS NOT NULL;
+
+-- A user's public key, for the guests that it is given to.
+CREATE TABLE ssh_key (
+    id UUID PRIMARY KEY,
+    silo_user_id UUID NOT NULL REFERENCES silo_user (id),
+    name VARCHAR(63) NOT NULL,
+    description VARCHAR(512) NOT NULL,
+    -- A line of `authorized_keys`.
+    public_key VARCHAR(8192) NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_modified TIMESTAMPTZ NOT NULL,
+    time_deleted TIMESTAMPTZ
+);
+
+-- A key's name is its user's own until it is deleted.
+CREATE UNIQUE INDEX ssh_key_live_name
+    ON ssh_key (silo_user_id, name) WHERE time_deleted IS NULL;
+
+CREATE INDEX ssh_key_live_id
+    ON ssh_key (silo_user_id, id) WHERE time_deleted IS NULL;
+
+-- Who may log in to a guest from its first boot on: chosen when the instance is
+-- made.
+CREATE TABLE instance_ssh_key (
+    instance_id UUID NOT NULL REFERENCES instance (id),
+    ssh_key_id UUID NOT NULL REFERENCES ssh_key (id),
+    PRIMARY KEY (instance_id, ssh_key_id)
+);
 
 -- One attempt to start an instance: the record that a user reads.
 CREATE TABLE start_attempt (

@@ -115,6 +115,8 @@ typed_id! {
     AffinityGroupId,
     /// Identifies a disk.
     DiskId,
+    /// Identifies a user's SSH key.
+    SshKeyId,
     /// Identifies one run of an instance on a sled.
     VmmId,
     /// Identifies a host.

@@ -3,7 +3,7 @@
 #![expect(missing_docs, reason = "dbinit.sql says what each column means")]
 
 /// The version of the schema that this code speaks.
-pub const SCHEMA_VERSION: i64 = 4;
+pub const SCHEMA_VERSION: i64 = 6;
 
 diesel::table! {
     use diesel::sql_types::*;
@@ -117,6 +117,7 @@ diesel::table! {
         time_modified -> Timestamptz,
         cpu -> SledCpuSql,
         reserved_storage_bytes -> Int8,
+        fences_after_ms -> Nullable<Int8>,
     }
 }
 
@@ -331,11 +332,32 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    ssh_key (id) {
+        id -> Uuid,
+        silo_user_id -> Uuid,
+        name -> Text,
+        description -> Text,
+        public_key -> Text,
+        time_created -> Timestamptz,
+        time_modified -> Timestamptz,
+        time_deleted -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    instance_ssh_key (instance_id, ssh_key_id) {
+        instance_id -> Uuid,
+        ssh_key_id -> Uuid,
+    }
+}
+
 diesel::joinable!(project -> silo (silo_id));
 diesel::joinable!(silo_quota -> silo (silo_id));
 diesel::joinable!(silo_user -> silo (silo_id));
 diesel::joinable!(api_token -> silo_user (silo_user_id));
 diesel::joinable!(affinity_group_member -> affinity_group (group_id));
+diesel::joinable!(instance_ssh_key -> ssh_key (ssh_key_id));
 diesel::joinable!(instance -> project (project_id));
 diesel::joinable!(vmm -> sled (sled_id));
 diesel::joinable!(start_attempt -> instance (instance_id));
@@ -347,6 +369,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     api_token,
     disk,
     instance,
+    instance_ssh_key,
     nexus_lease,
     project,
     saga,
@@ -355,6 +378,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     silo_user,
     sled,
     sled_reservation,
+    ssh_key,
     start_attempt,
     vmm,
 );

@@ -51,6 +51,7 @@ pub struct Sled {
     pub time_modified: DateTime<Utc>,
     pub cpu: SledCpu,
     pub reserved_storage_bytes: ByteCount,
+    pub fences_after_ms: Option<i64>,
 }
 
 /// How long a sled may be silent before what it last said counts as

@@ -71,6 +71,16 @@ const MIGRATIONS: &[(i64, &[&str])] = &[
             include_str!("../../schema/004-placement/up27.sql"),
         ],
     ),
+    (
+        5,
+        &[
+            include_str!("../../schema/005-ssh-keys/up01.sql"),
+            include_str!("../../schema/005-ssh-keys/up02.sql"),
+            include_str!("../../schema/005-ssh-keys/up03.sql"),
+            include_str!("../../schema/005-ssh-keys/up04.sql"),
+        ],
+    ),
+    (6, &[include_str!("../../schema/006-sled-lease/up01.sql")]),
 ];
 
 /// How long a migrator is left alone. A step that takes longer is run to its

@@ -295,6 +295,7 @@ fn insert(
         time_modified: at,
         cpu: facts.cpu,
         reserved_storage_bytes: db_model::ByteCount::ZERO,
+        fences_after_ms: None,
     };
     diesel::insert_into(sled::table).values(&row).execute(conn)?;
     Ok(())

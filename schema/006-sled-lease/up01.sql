@@ -1,0 +1,2 @@
+ALTER TABLE sled
+    ADD COLUMN IF NOT EXISTS fences_after_ms INT8;
