@@ -101,7 +101,7 @@ impl Blocks {
         let is_allocated = disk.allocate && disk.place == BlocksPlace::Local;
         match self.stage(&names).await? {
             Stage::Ready if is_allocated => self.adopt(vmm_id, &names).await,
-            Stage::Ready => self.check(&names, disk).await,
+            Stage::Ready => self.check(disk).await,
             Stage::Nothing if is_allocated => {
                 self.allocate(vmm_id, &names, disk.size_bytes).await
             }
@@ -112,13 +112,10 @@ impl Blocks {
         }
     }
 
-    async fn check(
-        &self,
-        names: &Names,
-        disk: &VmmDisk,
-    ) -> Result<(), BlocksError> {
-        let access = on_disk("look at", names, |names| {
-            names.ready().metadata().map(|it| Access::of_file(&it))
+    async fn check(&self, disk: &VmmDisk) -> Result<(), BlocksError> {
+        let path = self.places().file(disk.place, disk.blocks_id);
+        let access = files::blocking("look at", path, |path| {
+            path.metadata().map(|it| Access::of_file(&it))
         });
         match access.await? {
             Access::ReadOnly if !disk.read_only => {

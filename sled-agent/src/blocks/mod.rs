@@ -128,7 +128,6 @@ impl Blocks {
     }
 
     /// Where the files are.
-    #[expect(dead_code, reason = "for what runs guests on them")]
     pub(crate) fn places(&self) -> &Places {
         &self.places
     }
