@@ -113,9 +113,10 @@ impl Blocks {
     }
 
     async fn check(&self, disk: &VmmDisk) -> Result<(), BlocksError> {
-        let path = self.places().file(disk.place, disk.blocks_id);
-        let access = files::blocking("look at", path, |path| {
-            path.metadata().map(|it| Access::of_file(&it))
+        let names = self.places.names(disk.place, disk.blocks_id);
+        let file = self.places().file(disk.place, disk.blocks_id);
+        let access = on_disk("look at", &names, move |_| {
+            file.metadata().map(|it| Access::of_file(&it))
         });
         match access.await? {
             Access::ReadOnly if !disk.read_only => {

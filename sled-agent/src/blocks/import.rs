@@ -5,7 +5,7 @@
 //! under before it reads, and who writes looks for that name afterwards.
 
 use super::durable;
-use super::error::BlocksError;
+use super::error::{BlocksError, MakeError};
 use super::places::{Access, Names, note_access};
 use super::{Blocks, Stage, on_disk};
 use crate::files::FileError;
@@ -22,6 +22,7 @@ enum Written {
     TooLate,
     BehindEnd,
     Nowhere,
+    NoRoom,
 }
 
 impl Blocks {
@@ -53,6 +54,9 @@ impl Blocks {
             Written::BehindEnd => {
                 Err(BlocksError::misfit("it ends behind their end"))
             }
+            Written::NoRoom => {
+                Err(BlocksError::misfit("the disk store is full"))
+            }
         }
     }
 
@@ -61,12 +65,11 @@ impl Blocks {
         &self,
         names: &Names,
         wanted: &BlocksEnsure,
-    ) -> Result<(), BlocksError> {
+    ) -> Result<(), MakeError> {
         let size_bytes = wanted.size_bytes;
-        if wanted.place == BlocksPlace::Local {
-            let admitted = self.room.admit(names.id, size_bytes);
-            admitted
-                .map_err(|no_room| BlocksError::misfit(&no_room.to_string()))?;
+        let is_local = wanted.place == BlocksPlace::Local;
+        if is_local {
+            self.room.admit(names.id, size_bytes)?;
         }
         let access = Access::of(wanted.read_only);
         let temporary = names.making(self.sled_id);
@@ -74,14 +77,14 @@ impl Blocks {
             let opened = names.open_import(&temporary, size_bytes, access);
             durable::remove(&temporary)?;
             opened
-        });
-        let opened = opened.await;
-        if !matches!(opened, Ok(true)) {
+        })
+        .await;
+        if is_local && !matches!(opened, Ok(true)) {
             self.room.release(names.id);
         }
         match opened? {
             true => Ok(()),
-            false => Err(BlocksError::tombstoned()),
+            false => Err(MakeError::Gone),
         }
     }
 
@@ -137,8 +140,14 @@ impl Names {
         if offset.saturating_add(length) > metadata.len() {
             return Ok(Written::BehindEnd);
         }
-        file.write_all_at(bytes, offset)?;
-        file.sync_data()?;
+        let written = file.write_all_at(bytes, offset);
+        match written.and_then(|()| file.sync_data()) {
+            Ok(()) => {}
+            Err(error) if durable::is_full(error.kind()) => {
+                return Ok(Written::NoRoom);
+            }
+            Err(error) => return Err(error),
+        }
         // Opened once more, not only looked for: that asks the server.
         let is_still_there = match open()? {
             Some(now) => now.metadata()?.ino() == metadata.ino(),

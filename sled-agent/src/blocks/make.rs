@@ -57,12 +57,22 @@ impl Blocks {
         names: &Names,
         made: Result<(), MakeError>,
     ) -> Outcome {
-        let log = self.log.new(slog::o!("blocks_id" => names.id.to_string()));
-        let Err(error) = made else {
-            info!(log, "blocks were made");
-            return Outcome::Ready;
-        };
-        warn!(log, "blocks were not made"; "error" => chain(&error));
+        match made {
+            Ok(()) => {
+                info!(self.log, "blocks were made"; "blocks_id" => %names.id);
+                Outcome::Ready
+            }
+            Err(error) => self.failed(names, &error).await,
+        }
+    }
+
+    pub(super) async fn failed(
+        &self,
+        names: &Names,
+        error: &MakeError,
+    ) -> Outcome {
+        warn!(self.log, "blocks were not made";
+            "blocks_id" => %names.id, "error" => chain(error));
         // Another sled may have been done first, and have taken away what this
         // one made them from.
         match self.stage(names).await {
@@ -118,22 +128,9 @@ impl Blocks {
         if header.size_bytes > size_bytes {
             return Err(MakeError::Misfit("what is to be copied is larger"));
         }
-        let shares = access == Access::ReadOnly && !header.is_backed;
-        let wanted = Access::of(wanted.read_only);
-        match wanted {
-            Access::ReadOnly if shares && header.size_bytes == size_bytes => {
-                let name = Names::ready as fn(&Names) -> Utf8PathBuf;
-                if self.give_name(&source, names, name).await? {
-                    return Ok(());
-                }
-            }
-            Access::Writable if shares => {
-                if self.give_name(&source, names, Names::base).await? {
-                    let contents = Contents::OverBase { size_bytes };
-                    return self.publish(names, wanted, &contents).await;
-                }
-            }
-            Access::ReadOnly | Access::Writable => {}
+        let never_changes = access == Access::ReadOnly && !header.is_backed;
+        if never_changes && self.share(&source, header, names, wanted).await? {
+            return Ok(());
         }
         let _pass = match access {
             Access::ReadOnly => None,
@@ -147,7 +144,28 @@ impl Blocks {
         // It is never closed.
         let _turn = self.turns.acquire().await;
         let contents = Contents::Copy { source, header, size_bytes };
-        self.publish(names, wanted, &contents).await
+        self.publish(names, Access::of(wanted.read_only), &contents).await
+    }
+
+    /// Makes a copy without copying a byte; whether that can be done.
+    async fn share(
+        &self,
+        source: &Names,
+        header: Header,
+        names: &Names,
+        wanted: &BlocksEnsure,
+    ) -> Result<bool, MakeError> {
+        let size_bytes = wanted.size_bytes;
+        if wanted.read_only {
+            return Ok(header.size_bytes == size_bytes
+                && self.give_name(source, names, names.ready()).await?);
+        }
+        if !self.give_name(source, names, names.base()).await? {
+            return Ok(false);
+        }
+        let contents = Contents::OverBase { size_bytes };
+        self.publish(names, Access::Writable, &contents).await?;
+        Ok(true)
     }
 
     /// Gives what never changes another name; whether it may have one more.
@@ -155,11 +173,11 @@ impl Blocks {
         &self,
         source: &Names,
         names: &Names,
-        name: fn(&Names) -> Utf8PathBuf,
+        name: Utf8PathBuf,
     ) -> Result<bool, MakeError> {
         let source = source.ready();
         let given = on_disk("name", names, move |names| {
-            match durable::link(&source, &name(names)) {
+            match durable::link(&source, &name) {
                 Ok(_) => names.is_to_stay().map(Some),
                 Err(error) if error.kind() == io::ErrorKind::TooManyLinks => {
                     Ok(None)

@@ -43,7 +43,7 @@ pub(crate) use places::Places;
 pub(crate) use store_id::OpenError;
 
 use crate::files::{self, FileError};
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use claims::Claims;
 use error::Outcome;
 use jobs::Jobs;
@@ -51,6 +51,7 @@ use places::Names;
 use room::Room;
 use sled_agent_client::{
     BlocksEnsure, BlocksPlace, BlocksReport, BlocksSource, BlocksState,
+    RefusalCode,
 };
 use slog::Logger;
 use std::collections::HashMap;
@@ -62,6 +63,10 @@ use uuid::Uuid;
 /// How many blocks are copied byte by byte at once: it is the disks and the
 /// network that limit them, and guests want some of both.
 const COPIES_AT_ONCE: usize = 2;
+
+/// How many threads may wait for the disks at once. A store that hangs must
+/// not take all that there are: what is said of VMMs is written by such, too.
+static WAITING: Semaphore = Semaphore::const_new(64);
 
 /// Blocks have so many bytes, or a multiple of it.
 const SECTOR_BYTES: u64 = 512;
@@ -156,8 +161,13 @@ impl Blocks {
             (Stage::Importing, _) => BlocksState::Importing,
             (Stage::Imported, _) => return self.finish_job(names).await,
             (Stage::Nothing, BlocksSource::Import) => {
-                self.open_import(&names, &wanted).await?;
-                BlocksState::Importing
+                match self.open_import(&names, &wanted).await {
+                    Ok(()) => BlocksState::Importing,
+                    Err(error) => {
+                        let outcome = self.failed(&names, &error).await;
+                        return answer(id, Some(outcome));
+                    }
+                }
             }
             (
                 Stage::Nothing,
@@ -176,6 +186,19 @@ impl Blocks {
     ///
     /// *Idempotency*: as [`Blocks::ensure`].
     pub(crate) async fn finish(
+        self: &Arc<Self>,
+        id: Uuid,
+    ) -> Result<BlocksReport, BlocksError> {
+        match self.go_on_finishing(id).await {
+            Err(BlocksError::Refused {
+                code: RefusalCode::BlocksTombstoned,
+                ..
+            }) => Err(BlocksError::NoSuchBlocks),
+            answer => answer,
+        }
+    }
+
+    async fn go_on_finishing(
         self: &Arc<Self>,
         id: Uuid,
     ) -> Result<BlocksReport, BlocksError> {
@@ -252,7 +275,9 @@ async fn on_disk<T: Send + 'static>(
     names: &Names,
     work: impl FnOnce(&Names) -> io::Result<T> + Send + 'static,
 ) -> Result<T, FileError> {
-    let (path, names): (Utf8PathBuf, _) = (names.ready(), names.clone());
+    // It is never closed.
+    let _turn = WAITING.acquire().await;
+    let (path, names) = (names.ready(), names.clone());
     files::blocking(verb, path, move |_| work(&names)).await
 }
 
