@@ -47,6 +47,7 @@ impl Names {
         durable::remove(&self.import())?;
         durable::remove(&self.imported())?;
         durable::remove(&self.allocated())?;
+        durable::remove(&self.half_allocated())?;
         durable::sync_dir(&self.dir)
     }
 

@@ -192,6 +192,7 @@ impl Blocks {
         vmms: &[Vmm],
     ) -> Result<(), FileError> {
         let names = self.local(id);
+        files::remove(names.half_allocated()).await?;
         if let Some(Note { vmm_id }) = files::read(names.allocated()).await? {
             let vmm = vmms.iter().find(|vmm| vmm.vmm_id == vmm_id);
             match vmm {

@@ -98,11 +98,7 @@ impl Blocks {
         &self,
         names: &Names,
     ) -> Result<(), FileError> {
-        on_disk("clear up", names, |names| {
-            durable::remove(&names.import())?;
-            durable::remove(&names.imported())
-        })
-        .await
+        on_disk("clear up", names, Names::drop_imported).await
     }
 }
 
@@ -157,6 +153,11 @@ impl Names {
             return Ok(Written::Durably);
         }
         self.missed()
+    }
+
+    pub(super) fn drop_imported(&self) -> io::Result<()> {
+        durable::remove(&self.import())?;
+        durable::remove(&self.imported())
     }
 
     /// What to say of a chunk that came too late.

@@ -253,19 +253,22 @@ impl Blocks {
 }
 
 impl Names {
+    /// Looked for in the order in which blocks go through these, each of which
+    /// is there before the one before is not: so they are not missed on their
+    /// way from one to the next.
     fn stage(&self) -> io::Result<Stage> {
-        let stages = [
-            (self.gone(), Stage::Gone),
-            (self.ready(), Stage::Ready),
-            (self.imported(), Stage::Imported),
+        let mut stage = Stage::Nothing;
+        for (file, next) in [
             (self.import(), Stage::Importing),
-        ];
-        for (file, stage) in stages {
+            (self.imported(), Stage::Imported),
+            (self.ready(), Stage::Ready),
+            (self.gone(), Stage::Gone),
+        ] {
             if file.try_exists()? {
-                return Ok(stage);
+                stage = next;
             }
         }
-        Ok(Stage::Nothing)
+        Ok(stage)
     }
 }
 

@@ -91,6 +91,11 @@ impl Names {
         self.named("allocated")
     }
 
+    /// What that was to be, if it was not written to its end.
+    pub(super) fn half_allocated(&self) -> Utf8PathBuf {
+        self.named("tmp")
+    }
+
     /// A new name for something that `sled_id` is making of these.
     pub(super) fn making(&self, sled_id: Uuid) -> Utf8PathBuf {
         let (id, once) = (self.id, Uuid::new_v4());

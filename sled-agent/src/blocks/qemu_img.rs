@@ -13,12 +13,16 @@ use std::io;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 
 /// How long what writes next to nothing may take.
 const SHORT: Duration = Duration::from_secs(60);
 /// How long the copying of all bytes may take: some terabytes at the speed of
 /// a slow network, and not for ever.
 const LONG: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// How many of those there are at once, whoever asks.
+static SHORT_ONES: Semaphore = Semaphore::const_new(8);
 
 /// Why it did not do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +51,8 @@ pub(super) async fn create(
     size_bytes: u64,
 ) -> Result<(), ToolError> {
     let size = size_bytes.to_string();
-    run(log, SHORT, &["create", "-q", "-f", "qcow2", target.as_str(), &size])
-        .await
+    let arguments = ["create", "-q", "-f", "qcow2", target.as_str(), &size];
+    run_short(log, &arguments).await
 }
 
 /// Makes a file that says of all its bytes that they are those of the file
@@ -66,7 +70,7 @@ pub(super) async fn create_over(
         "create", "-q", "-u", "-f", "qcow2", "-b", base, "-F", "qcow2", target,
         &size,
     ];
-    run(log, SHORT, &arguments).await
+    run_short(log, &arguments).await
 }
 
 /// Makes a file with all the bytes of a raw one.
@@ -100,7 +104,7 @@ pub(super) async fn grow(
     size_bytes: u64,
 ) -> Result<(), ToolError> {
     let (target, size) = (target.as_str(), size_bytes.to_string());
-    run(log, SHORT, &["resize", "-q", "-f", "qcow2", target, &size]).await
+    run_short(log, &["resize", "-q", "-f", "qcow2", target, &size]).await
 }
 
 async fn convert(
@@ -132,6 +136,12 @@ fn qcow2(path: &Utf8Path, base: &Value) -> Value {
 
 fn file(path: &Utf8Path) -> Value {
     json!({ "driver": "file", "filename": path })
+}
+
+async fn run_short(log: &Logger, arguments: &[&str]) -> Result<(), ToolError> {
+    // It is never closed.
+    let _turn = SHORT_ONES.acquire().await;
+    run(log, SHORT, arguments).await
 }
 
 /// Runs it to its end. Dropped, it is killed; and it does not outlive this

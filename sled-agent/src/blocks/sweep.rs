@@ -1,7 +1,8 @@
 //! Clearing up what the dead have left.
 //!
-//! What counts is not touched: only what deleted blocks still have, since who
-//! deleted or made them died half-way, and what nobody can still be making.
+//! What counts is not touched: only what blocks still have that were deleted, or
+//! made of an import, since who did so died half-way; and what nobody can still
+//! be making.
 
 use super::places::{making_dir, whose};
 use super::{Blocks, durable};
@@ -38,11 +39,14 @@ impl Blocks {
         let places = self.places.clone();
         let rests = files::blocking("clear", dir, move |dir| {
             let forsaken = drop_forsaken(&making_dir(dir))?;
-            let buried = rests_of_buried(dir)?;
-            for id in &buried {
+            let rests = rests(dir)?;
+            for id in &rests.of_buried {
                 places.names(place, *id).remove_all()?;
             }
-            Ok(forsaken + buried.len())
+            for id in &rests.of_imported {
+                places.names(place, *id).drop_imported()?;
+            }
+            Ok(forsaken + rests.of_buried.len() + rests.of_imported.len())
         })
         .await?;
         if rests > 0 {
@@ -66,15 +70,27 @@ fn drop_forsaken(making: &Utf8Path) -> io::Result<usize> {
     Ok(dropped)
 }
 
-/// Those that have a tombstone, and something else besides.
-fn rests_of_buried(dir: &Utf8Path) -> io::Result<Vec<Uuid>> {
+/// Those that have more files than one of those that counts.
+struct Rests {
+    of_buried: Vec<Uuid>,
+    of_imported: Vec<Uuid>,
+}
+
+fn rests(dir: &Utf8Path) -> io::Result<Rests> {
     let (mut buried, mut there) = (HashSet::new(), HashSet::new());
+    let (mut ready, mut imports) = (HashSet::new(), HashSet::new());
     for entry in dir.read_dir_utf8()? {
-        match whose(entry?.file_name()) {
-            Some((id, "gone")) => buried.insert(id),
-            Some((id, _)) => there.insert(id),
-            None => false,
+        let entry = entry?;
+        let Some((id, rest)) = whose(entry.file_name()) else { continue };
+        match rest {
+            "gone" => buried.insert(id),
+            "qcow2" => ready.insert(id),
+            "import" | "imported" => imports.insert(id),
+            _ => there.insert(id),
         };
     }
-    Ok(buried.intersection(&there).copied().collect())
+    let of_imported = ready.intersection(&imports).copied().collect();
+    there.extend(ready.into_iter().chain(imports));
+    let of_buried = buried.intersection(&there).copied().collect();
+    Ok(Rests { of_buried, of_imported })
 }

@@ -3,8 +3,8 @@
 
 use crate::agent::{Agent, refusal};
 use crate::blocks_tools::{
-    MIB, NOTHING, blank, contents, disk_of, files, making, snapshot_of, store,
-    write_sector,
+    MIB, NOTHING, blank, contents, disk_of, files, image, making, snapshot_of,
+    store, write_sector,
 };
 use crate::eventually::eventually;
 use sled_agent_client::{BlocksPlace, BlocksState, RefusalCode};
@@ -12,6 +12,7 @@ use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use tempfile::TempDir;
 use uuid::Uuid;
 
 /// Notes who it is, writes a bit, and goes on once `hold` is not there; says
@@ -29,6 +30,10 @@ exec REAL "$@"
 "#;
 
 async fn agent() -> Agent {
+    agent_with(&[]).await
+}
+
+async fn agent_with(arguments: &[&str]) -> Agent {
     let dir = tempfile::tempdir().unwrap();
     let bin = dir.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
@@ -41,7 +46,18 @@ async fn agent() -> Agent {
     std::fs::write(bin.join("qemu-img"), script).unwrap();
     let executable = Permissions::from_mode(0o755);
     std::fs::set_permissions(bin.join("qemu-img"), executable).unwrap();
-    Agent::start_in(dir, vec!["http://127.0.0.1:1".to_string()], &[]).await
+    let nobody = vec!["http://127.0.0.1:1".to_string()];
+    Agent::start_in(dir, nobody, arguments).await
+}
+
+/// Two sleds on one store; the first is one that can be held up.
+async fn two() -> (TempDir, Agent, Agent) {
+    let store = tempfile::tempdir().unwrap();
+    let arguments = ["--disk-store", store.path().to_str().unwrap()];
+    let nobody = vec!["http://127.0.0.1:1".to_string()];
+    let held_up = agent_with(&arguments).await;
+    let other = Agent::start_with(nobody, &arguments).await;
+    (store, held_up, other)
 }
 
 fn bin(agent: &Agent, name: &str) -> PathBuf {
@@ -162,7 +178,7 @@ async fn a_copy_that_was_cut_off_leaves_nothing_and_is_made_again() {
 async fn an_import_that_was_cut_off_while_it_was_finished_is_finished() {
     let mut agent = agent().await;
     let id = Uuid::new_v4();
-    let wanted = crate::blocks_tools::image(MIB);
+    let wanted = image(MIB);
     agent.client.blocks_ensure(id, &wanted).await.unwrap();
     agent.client.blocks_write(id, 0, vec![0xcd; 512]).await.unwrap();
     hold(&agent);
@@ -223,6 +239,7 @@ async fn what_the_dead_have_left_is_cleared_up() {
     let dir = store(&agent);
     // Of those who died between making and looking for the tombstone.
     File::create(dir.join(format!("{buried}.gone"))).unwrap();
+    std::fs::write(dir.join(format!("{made}.imported")), [0; 512]).unwrap();
     let leftover = |sled_id: Uuid, age: Duration| {
         let once = Uuid::new_v4();
         let path = dir.join("making").join(format!("{made}.{sled_id}.{once}"));
@@ -238,12 +255,61 @@ async fn what_the_dead_have_left_is_cleared_up() {
     agent.recovered().await;
     let gone = |path: &Path| !path.exists();
     eventually("it is cleared up", async || {
-        let only = files(&dir, buried) == ["gone"];
+        let only =
+            files(&dir, buried) == ["gone"] && files(&dir, made) == ["qcow2"];
         (only && gone(&own) && gone(&of_the_dead)).then_some(())
     })
     .await;
     assert!(of_the_living.exists());
-    assert_eq!(files(&dir, made), ["qcow2"]);
+}
+
+#[tokio::test]
+async fn blocks_that_another_sled_deletes_while_they_are_made_are_gone() {
+    let (dir, slow, other) = two().await;
+    let dir = dir.path();
+    let disk = other.make(&blank(MIB)).await;
+    let (id, wanted) = (Uuid::new_v4(), snapshot_of(disk, MIB));
+    hold(&slow);
+    assert_eq!(state(&slow, id, &wanted).await, BlocksState::Making);
+    until_begun(&slow, 1).await;
+    other.client.blocks_delete(id, BlocksPlace::Store).await.unwrap();
+    assert_eq!(making(dir), NOTHING);
+    // It makes them to their end, and finds the tombstone.
+    let_go(&slow);
+    let made = slow.settled(id, &wanted).await;
+    assert_eq!(refusal(made), RefusalCode::BlocksTombstoned);
+    assert_eq!(files(dir, id), ["gone"]);
+    assert_eq!(making(dir), NOTHING);
+}
+
+#[tokio::test]
+async fn an_import_that_another_sled_has_finished_is_finished() {
+    let (dir, slow, other) = two().await;
+    let dir = dir.path();
+    let (id, wanted) = (Uuid::new_v4(), image(MIB));
+    slow.client.blocks_ensure(id, &wanted).await.unwrap();
+    slow.client.blocks_write(id, 0, vec![0xcd; 512]).await.unwrap();
+    hold(&slow);
+    let report = slow.client.blocks_finish(id).await.unwrap();
+    assert_eq!(report.state, BlocksState::Making);
+    other.finished(id).await;
+    // What it was to be made of is gone.
+    let_go(&slow);
+    slow.finished(id).await;
+    assert_eq!(contents(dir, id)[..512], [0xcd; 512]);
+    assert_eq!(files(dir, id), ["qcow2"]);
+    assert_eq!(making(dir), NOTHING);
+}
+
+#[tokio::test]
+async fn a_disk_of_an_image_that_was_cut_off_is_made_to_its_end() {
+    let agent = agent().await;
+    let dir = store(&agent);
+    let (image, id) = (agent.import(&[7; 4096]).await, Uuid::new_v4());
+    let name = |id, rest| dir.join(format!("{id}.{rest}"));
+    std::fs::hard_link(name(image, "qcow2"), name(id, "base.qcow2")).unwrap();
+    agent.ready(id, &disk_of(image, MIB)).await;
+    assert_eq!(contents(&dir, id)[..4096], [7; 4096]);
 }
 
 async fn until_dead(processes: &[String]) {

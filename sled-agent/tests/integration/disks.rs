@@ -6,8 +6,8 @@ use crate::blocks_tools::{
 };
 use sled_agent::GuestStep;
 use sled_agent_client::{
-    BlocksPlace, Error, RefusalCode, RequestedState, VmmDisk, VmmRegister,
-    VmmReport, VmmState,
+    BlocksEnsure, BlocksPlace, BlocksSource, BlocksState, Error, RefusalCode,
+    RequestedState, VmmDisk, VmmRegister, VmmReport, VmmState,
 };
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -191,6 +191,23 @@ async fn local_storage_is_never_overcommitted() {
         agent.client.blocks_delete(disk.blocks_id, place).await.unwrap();
     }
     agent.register_with(&[part(GIB / 2)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn local_blocks_that_find_no_room_fail() {
+    let agent = Agent::start_without_nexus().await;
+    for source in [BlocksSource::Blank, BlocksSource::Import] {
+        let place = BlocksPlace::Local;
+        let wanted = BlocksEnsure { place, source, ..blank(GIB) };
+        let id = Uuid::new_v4();
+        let large = BlocksEnsure { size_bytes: GIB + 512, ..wanted.clone() };
+        let message = "The host's local storage is full.".to_string();
+        let state = agent.settled(id, &large).await.unwrap();
+        assert_eq!(state, BlocksState::Failed { message });
+        let state = agent.settled(id, &wanted).await.unwrap();
+        assert!(!matches!(state, BlocksState::Failed { .. }), "{state:?}");
+        agent.client.blocks_delete(id, place).await.unwrap();
+    }
 }
 
 #[tokio::test]
