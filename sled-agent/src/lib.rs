@@ -6,7 +6,7 @@
 //!                     |  |
 //!            keeper --+  +-- events
 //!               |            |
-//!               `--> hypervisor (simulated)
+//!               `--> hypervisor (simulated, qemu)
 //!
 //! Nexus <-- reports, heartbeat
 //! ```
@@ -17,8 +17,10 @@
 //! finds them.
 
 mod agent;
+mod blocks;
 mod capacity;
 pub mod config;
+mod console;
 mod counters;
 mod cpu;
 mod faults;
@@ -28,7 +30,9 @@ mod http;
 mod hypervisor;
 pub mod logger;
 mod machine;
+mod qemu;
 mod reports;
+mod runner;
 mod server;
 mod simulated;
 mod slot;
@@ -38,6 +42,7 @@ mod vmm;
 
 pub use counters::Counts;
 pub use faults::{Effect, Fault, FaultyOperation};
+pub use qemu::Stage;
 pub use server::{Addresses, Server};
 pub use simulated::{GuestStep, Hold, Settings};
 pub use test_control::GuestStepRequested;

@@ -1,7 +1,10 @@
 //! An agent's process, and its strings.
 
+use crate::boot_sector;
 use crate::eventually::eventually;
+use crate::guests::{self, Kind};
 use crate::nexus::{Nexus, SECRET};
+use camino::Utf8Path;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use sled_agent::{
@@ -9,8 +12,8 @@ use sled_agent::{
     GuestStepRequested, Hold, Settings,
 };
 use sled_agent_client::{
-    Client, Error, RefusalCode, RequestedState, Secret, Timeouts, VmmNetwork,
-    VmmRegister, VmmReport, VmmState,
+    Client, Error, RefusalCode, RequestedState, Secret, Timeouts, VmmDisk,
+    VmmNetwork, VmmRegister, VmmReport, VmmState,
 };
 use std::process::{Child, Command, ExitStatus};
 use tempfile::TempDir;
@@ -20,6 +23,7 @@ pub(crate) const GIB: u64 = 1 << 30;
 
 /// An agent at work, on 8 vCPUs and 16 GiB. Killed when dropped.
 pub(crate) struct Agent {
+    pub(crate) kind: Kind,
     dir: TempDir,
     nexuses: Vec<String>,
     child: Child,
@@ -44,13 +48,28 @@ impl Agent {
         nexuses: Vec<String>,
         arguments: &[&str],
     ) -> Self {
+        Self::start_on(Kind::Simulated, nexuses, arguments).await
+    }
+
+    /// Starts an agent with this hypervisor, that nobody listens to.
+    pub(crate) async fn of(kind: Kind) -> Self {
+        let nobody = vec!["http://127.0.0.1:1".to_string()];
+        Self::start_on(kind, nobody, &[]).await
+    }
+
+    pub(crate) async fn start_on(
+        kind: Kind,
+        nexuses: Vec<String>,
+        arguments: &[&str],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("secret"), SECRET).unwrap();
-        let mut child = spawn(&dir, &nexuses, arguments);
+        let mut child = spawn(kind, &dir, &nexuses, arguments);
         let addresses = addresses(&dir, &mut child).await;
         let client = client(&addresses);
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let agent = Self { dir, nexuses, child, addresses, client, http };
+        let agent =
+            Self { kind, dir, nexuses, child, addresses, client, http };
         agent.recovered().await;
         agent
     }
@@ -73,7 +92,7 @@ impl Agent {
 
     /// Starts the agent that comes after the one that was killed.
     pub(crate) async fn start_again(&mut self, arguments: &[&str]) {
-        self.child = spawn(&self.dir, &self.nexuses, arguments);
+        self.child = spawn(self.kind, &self.dir, &self.nexuses, arguments);
         self.addresses = addresses(&self.dir, &mut self.child).await;
         self.client = client(&self.addresses);
     }
@@ -91,7 +110,12 @@ impl Agent {
             .await;
     }
 
-    /// What the simulated guests stand in, for a host to lose.
+    /// The agent's directory.
+    pub(crate) fn dir(&self) -> &Utf8Path {
+        Utf8Path::from_path(self.dir.path()).unwrap()
+    }
+
+    /// What the guests stand in, for a host to lose.
     pub(crate) fn guests(&self) -> std::path::PathBuf {
         self.dir.path().join("guests")
     }
@@ -107,8 +131,21 @@ impl Agent {
         vcpus: u32,
         memory_bytes: u64,
     ) -> Result<VmmReport, Error> {
-        let spec = vmm(vcpus, memory_bytes);
+        let mut spec = vmm(vcpus, memory_bytes);
+        if self.kind == Kind::Qemu {
+            let sector = boot_sector::obedient();
+            spec.disks.push(guests::disk(self.dir(), &sector));
+        }
         self.client.vmm_register(Uuid::new_v4(), &spec).await
+    }
+
+    /// Registers a real guest with these disks, and has it run.
+    pub(crate) async fn boot(&self, disks: Vec<VmmDisk>) -> Uuid {
+        let vmm_id = Uuid::new_v4();
+        let spec = VmmRegister { disks, ..vmm(1, GIB) };
+        self.client.vmm_register(vmm_id, &spec).await.unwrap();
+        self.order(vmm_id, RequestedState::Running).await;
+        vmm_id
     }
 
     /// Registers a VMM and has it run.
@@ -116,7 +153,71 @@ impl Agent {
         let vmm_id = self.register().await;
         self.order(vmm_id, RequestedState::Running).await;
         self.until(vmm_id, VmmState::Running).await;
+        if self.kind == Kind::Qemu {
+            self.until_printed(vmm_id, boot_sector::READY, 1).await;
+        }
         vmm_id
+    }
+
+    /// Returns once the guest has printed that so often.
+    pub(crate) async fn until_printed(
+        &self,
+        vmm_id: Uuid,
+        text: &str,
+        times: usize,
+    ) {
+        let what = format!("the guest prints {text} {times} times");
+        eventually(&what, async || {
+            let printed = guests::printed(self.dir(), vmm_id);
+            (printed.matches(text).count() >= times).then_some(())
+        })
+        .await;
+    }
+
+    /// Types at the console of a real guest.
+    pub(crate) async fn type_in(&self, vmm_id: Uuid, text: &'static str) {
+        let url = self.string(&format!("/vmms/{vmm_id}/typed"));
+        let response = self.http.post(url).body(text).send().await.unwrap();
+        let status = response.status();
+        assert!(status.is_success(), "{:?}", response.text().await);
+    }
+
+    /// Has the guest not listen when it is asked to shut down.
+    pub(crate) async fn make_deaf(&self, vmm_id: Uuid) {
+        match self.kind {
+            Kind::Simulated => self.hold(false, true).await,
+            Kind::Qemu => {
+                // What it prints comes after what it did before.
+                self.type_in(vmm_id, "dx").await;
+                self.until_printed(vmm_id, "READYx", 1).await;
+            }
+        }
+    }
+
+    /// Has the guest shut itself down.
+    pub(crate) async fn shut_itself_down(&self, vmm_id: Uuid) {
+        match self.kind {
+            Kind::Simulated => self.step(vmm_id, GuestStep::Shutdown).await,
+            Kind::Qemu => self.type_in(vmm_id, "s").await,
+        }
+    }
+
+    /// Has the guest's kernel panic.
+    pub(crate) async fn panic(&self, vmm_id: Uuid) {
+        match self.kind {
+            Kind::Simulated => self.step(vmm_id, GuestStep::Panic).await,
+            Kind::Qemu => self.type_in(vmm_id, "p").await,
+        }
+    }
+
+    /// Has the guest's hypervisor die.
+    pub(crate) async fn kill_hypervisor(&self, vmm_id: Uuid) {
+        match self.kind {
+            Kind::Simulated => {
+                self.step(vmm_id, GuestStep::HypervisorDied).await;
+            }
+            Kind::Qemu => guests::kill(&guests::qemus(vmm_id)),
+        }
     }
 
     pub(crate) async fn order(
@@ -205,6 +306,9 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if self.kind == Kind::Qemu {
+            guests::kill(&guests::wardens(self.dir()));
+        }
     }
 }
 
@@ -232,7 +336,12 @@ pub(crate) fn refusal<T: std::fmt::Debug>(
     }
 }
 
-fn spawn(dir: &TempDir, nexuses: &[String], arguments: &[&str]) -> Child {
+fn spawn(
+    kind: Kind,
+    dir: &TempDir,
+    nexuses: &[String],
+    arguments: &[&str],
+) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sled-agent"));
     command
         .arg("--data-dir")
@@ -241,6 +350,9 @@ fn spawn(dir: &TempDir, nexuses: &[String], arguments: &[&str]) -> Child {
         .arg(dir.path().join("secret"))
         .args(["--listen", "127.0.0.1:0", "--test-control", "127.0.0.1:0"])
         .args(["--vcpus", "8", "--memory-gib", "16"]);
+    if kind == Kind::Qemu {
+        command.args(["--hypervisor", "qemu", "--overcommit"]);
+    }
     for nexus in nexuses {
         command.args(["--nexus", nexus]);
     }

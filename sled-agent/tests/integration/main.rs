@@ -8,11 +8,14 @@
 
 mod access;
 mod agent;
+mod boot_sector;
 mod eventually;
 mod expunge;
 mod faults;
+mod guests;
 mod lifecycle;
 mod nexus;
+mod real;
 mod register;
 mod reports;
 mod restart;

@@ -1,0 +1,5 @@
+//! Blocks: the contents of disks.
+
+mod places;
+
+pub(crate) use places::Places;
