@@ -98,7 +98,7 @@ impl Warden {
             .enable_all()
             .build()?;
         let exit = runtime.block_on(async {
-            match guard(&log).await {
+            match guard(&self.dir, &log).await {
                 Ok(exit) => exit,
                 Err(error) => unstarted(&error),
             }
@@ -110,11 +110,11 @@ impl Warden {
     }
 }
 
-async fn guard(log: &Logger) -> Result<Exit, Unstartable> {
-    let plan: Plan = files::read(PLAN.into())
+async fn guard(dir: &Utf8Path, log: &Logger) -> Result<Exit, Unstartable> {
+    let plan: Plan = files::read(dir.join(PLAN))
         .await?
         .ok_or_else(|| io::Error::other("there is no plan"))?;
-    files::write(STARTED.into(), &()).await?;
+    files::write(dir.join(STARTED), &()).await?;
     let input = UnixListener::bind(INPUT_SOCKET)?;
     let (mut child, serial) = start_qemu(&plan)?;
     let stderr = tokio::spawn(first_words(child.stderr.take()));
