@@ -44,9 +44,13 @@ impl Runner {
         match config.hypervisor {
             HypervisorKind::Simulated => {
                 refuse_others(&guests, Utf8Path::is_dir)?;
-                let simulated =
-                    Simulated::open(guests, &settings(config), counters, events)
-                        .await?;
+                let simulated = Simulated::open(
+                    guests,
+                    &settings(config),
+                    counters,
+                    events,
+                )
+                .await?;
                 Ok(Self {
                     hypervisor: Arc::new(simulated.clone()),
                     simulated: Some(simulated),
@@ -57,7 +61,9 @@ impl Runner {
                 })
             }
             HypervisorKind::Qemu => {
-                refuse_others(&guests, |path| path.extension() == Some("json"))?;
+                refuse_others(&guests, |path| {
+                    path.extension() == Some("json")
+                })?;
                 if !config.overcommit {
                     qemu::check_host(limits)?;
                 }

@@ -46,14 +46,14 @@ impl Ring {
     pub(crate) fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let at = self.end % self.capacity;
-            let room = usize::try_from(self.capacity - at).unwrap_or(usize::MAX);
+            let room =
+                usize::try_from(self.capacity - at).unwrap_or(usize::MAX);
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.file.write_all_at(now, HEAD + at)?;
             self.end += u64::try_from(now.len()).unwrap_or(0);
             bytes = later;
         }
-        let head =
-            u128::from(self.capacity) | (u128::from(self.end) << 64);
+        let head = u128::from(self.capacity) | (u128::from(self.end) << 64);
         self.file.write_all_at(&head.to_le_bytes(), 0)
     }
 }

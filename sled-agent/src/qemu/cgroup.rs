@@ -32,7 +32,10 @@ impl Cgroups {
         let root = Utf8Path::new(ROOT);
         if root.join("cgroup.controllers").exists() {
             let parent = root.join(PARENT);
-            std::fs::write(root.join("cgroup.subtree_control"), "+cpu +memory")?;
+            std::fs::write(
+                root.join("cgroup.subtree_control"),
+                "+cpu +memory",
+            )?;
             make(&parent)?;
             std::fs::write(
                 parent.join("cgroup.subtree_control"),

@@ -83,7 +83,9 @@ impl GuestDir {
             if path.extension() == Some(GONE) {
                 std::fs::remove_dir_all(&path)?;
             } else {
-                found.extend(path.file_name().and_then(|id| id.parse::<Uuid>().ok()));
+                found.extend(
+                    path.file_name().and_then(|id| id.parse::<Uuid>().ok()),
+                );
             }
         }
         Ok(found)

@@ -93,8 +93,7 @@ mod tests {
                 stderr: "nonsense".to_string(),
             })
         };
-        let facts =
-            |booted, end| Facts { booted, turn: 0, end };
+        let facts = |booted, end| Facts { booted, turn: 0, end };
         let shut = Some(GuestEvent::ShutDown);
         let failed = |message: &str| {
             Some(GuestEvent::BootFailed { message: message.to_string() })
@@ -109,7 +108,12 @@ mod tests {
             (facts(false, None), true, None, Some(died(lost))),
             (facts(true, None), true, None, Some(died(lost))),
             // QEMU refused.
-            (facts(false, None), true, exit(Some(1), None, None), failed(started)),
+            (
+                facts(false, None),
+                true,
+                exit(Some(1), None, None),
+                failed(started),
+            ),
             (
                 facts(false, None),
                 true,
@@ -117,8 +121,18 @@ mod tests {
                 failed("No disk."),
             ),
             // QEMU ended under a guest.
-            (facts(true, None), true, exit(Some(1), None, None), Some(died(crashed))),
-            (facts(true, None), true, exit(None, Some(9), None), Some(died(crashed))),
+            (
+                facts(true, None),
+                true,
+                exit(Some(1), None, None),
+                Some(died(crashed)),
+            ),
+            (
+                facts(true, None),
+                true,
+                exit(None, Some(9), None),
+                Some(died(crashed)),
+            ),
             (
                 facts(true, None),
                 true,
@@ -126,7 +140,12 @@ mod tests {
                 Some(died("Told to.")),
             ),
             // It was seen to end, and then ended.
-            (facts(true, shut.clone()), true, exit(Some(0), None, None), shut.clone()),
+            (
+                facts(true, shut.clone()),
+                true,
+                exit(Some(0), None, None),
+                shut.clone(),
+            ),
             (facts(true, shut.clone()), true, None, shut),
         ] {
             let told = end(&facts, has_started, exit.clone());

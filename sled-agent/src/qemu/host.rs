@@ -26,9 +26,8 @@ pub(crate) fn check(limits: &Limits) -> Result<(), HostError> {
         std::thread::available_parallelism().map_err(HostError::Unknown)?;
     let meminfo = std::fs::read_to_string("/proc/meminfo");
     let meminfo = meminfo.map_err(HostError::Unknown)?;
-    let memory = memory_bytes(&meminfo).ok_or_else(|| {
-        HostError::Unknown(io::ErrorKind::InvalidData.into())
-    })?;
+    let memory = memory_bytes(&meminfo)
+        .ok_or_else(|| HostError::Unknown(io::ErrorKind::InvalidData.into()))?;
     within(limits, vcpus.get(), memory)
 }
 

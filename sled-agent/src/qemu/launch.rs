@@ -14,7 +14,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// What is run by name, so that a package of its own can be used.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// See the module.
 #[derive(Debug, Parser)]
@@ -53,9 +54,11 @@ pub(super) fn command(
     program: &str,
 ) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command
-        .arg0("sled-agent")
-        .args(["launch", "--parent", &std::process::id().to_string()]);
+    command.arg0("sled-agent").args([
+        "launch",
+        "--parent",
+        &std::process::id().to_string(),
+    ]);
     if let Some(Account { uid, gid, groups }) = account {
         command.args(["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
         for group in groups {
@@ -102,7 +105,8 @@ impl Launch {
         let kill = Some(Signal::KILL);
         rustix::process::set_parent_process_death_signal(kill)?;
         // The parent may have died before that.
-        if rustix::process::getppid().map(Pid::as_raw_pid) != Some(self.parent) {
+        if rustix::process::getppid().map(Pid::as_raw_pid) != Some(self.parent)
+        {
             return Err(io::Error::other("the parent is gone"));
         }
         Ok(())

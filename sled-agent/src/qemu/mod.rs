@@ -106,13 +106,9 @@ impl Qemu {
         files::make_dir(consoles.clone()).await?;
         let account = Account::for_guests(&options.guest_user)?;
         let scratch = data_dir.join("kvm-probe");
-        let accelerator = probe::accelerator(
-            &options.qemu,
-            account.as_ref(),
-            &scratch,
-            &log,
-        )
-        .await?;
+        let accelerator =
+            probe::accelerator(&options.qemu, account.as_ref(), &scratch, &log)
+                .await?;
         let cgroups = Cgroups::open().inspect_err(|error| {
             warn!(log, "guests are not held to their size: there are no \
                 cgroups to write to"; "error" => %error);

@@ -1,8 +1,8 @@
 //! What the agent tells its QEMUs.
 
+use super::Qemu;
 use super::dir::GuestDir;
 use super::guest::{Guest, What};
-use super::Qemu;
 use crate::counters::HypervisorCall;
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::machine::GuestEvent;

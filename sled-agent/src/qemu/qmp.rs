@@ -80,8 +80,7 @@ impl Qmp {
         command: &'static str,
     ) -> Result<Value, QmpError> {
         let answer = tokio::time::timeout(PATIENCE, self.ask(command)).await;
-        answer
-            .unwrap_or_else(|late| Err(silent(late.into())))
+        answer.unwrap_or_else(|late| Err(silent(late.into())))
     }
 
     /// The status of the guest, in QEMU's words.

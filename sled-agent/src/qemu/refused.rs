@@ -3,19 +3,16 @@
 
 /// Words of QEMU, and what they mean to a user. The first that fits counts.
 const MEANINGS: [(&str, &str); 8] = [
+    ("Failed to get \"", "A disk of the instance is in use by something else."),
     (
-        "Failed to get \"",
+        "Is another process using",
         "A disk of the instance is in use by something else.",
     ),
-    ("Is another process using", "A disk of the instance is in use by something else."),
     (
         "not in qcow2 format",
         "What is kept of a disk of the instance is damaged.",
     ),
-    (
-        "Image is corrupt",
-        "What is kept of a disk of the instance is damaged.",
-    ),
+    ("Image is corrupt", "What is kept of a disk of the instance is damaged."),
     ("qcow2", "A disk of the instance cannot be read."),
     (
         "Cannot allocate memory",

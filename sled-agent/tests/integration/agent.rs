@@ -68,8 +68,7 @@ impl Agent {
         let addresses = addresses(&dir, &mut child).await;
         let client = client(&addresses);
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let agent =
-            Self { kind, dir, nexuses, child, addresses, client, http };
+        let agent = Self { kind, dir, nexuses, child, addresses, client, http };
         agent.recovered().await;
         agent
     }
@@ -153,9 +152,7 @@ impl Agent {
         let vmm_id = self.register().await;
         self.order(vmm_id, RequestedState::Running).await;
         self.until(vmm_id, VmmState::Running).await;
-        if self.kind == Kind::Qemu {
-            self.until_printed(vmm_id, boot_sector::READY, 1).await;
-        }
+        self.until_ready(vmm_id, 1).await;
         vmm_id
     }
 
@@ -172,6 +169,45 @@ impl Agent {
             (printed.matches(text).count() >= times).then_some(())
         })
         .await;
+    }
+
+    /// Returns once a guest that is real has been ready so often.
+    pub(crate) async fn until_ready(&self, vmm_id: Uuid, times: usize) {
+        if self.kind == Kind::Qemu {
+            self.until_printed(vmm_id, boot_sector::READY, times).await;
+        }
+    }
+
+    /// Whether no guest has left anything on the host but its console.
+    pub(crate) fn nothing_is_left(&self) -> bool {
+        std::fs::read_dir(self.guests()).unwrap().next().is_none()
+            && guests::wardens(self.dir()).is_empty()
+    }
+
+    pub(crate) async fn until_nothing_is_left(&self) {
+        eventually("nothing is left", async || {
+            self.nothing_is_left().then_some(())
+        })
+        .await;
+    }
+
+    /// Whether nothing runs for this VMM.
+    pub(crate) fn has_no_process(&self, vmm_id: Uuid) -> bool {
+        guests::qemus(vmm_id).is_empty()
+            && guests::warden(self.dir(), vmm_id).is_empty()
+    }
+
+    /// Has the host lose all guests, as when it is switched off; the agent is
+    /// dead.
+    pub(crate) async fn lose_guests(&self) {
+        guests::kill(&guests::wardens(self.dir()));
+        eventually("all processes are gone", async || {
+            guests::wardens(self.dir()).is_empty().then_some(())
+        })
+        .await;
+        if self.kind == Kind::Simulated {
+            std::fs::remove_dir_all(self.guests()).unwrap();
+        }
     }
 
     /// Types at the console of a real guest.

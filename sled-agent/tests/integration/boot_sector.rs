@@ -252,8 +252,7 @@ impl Code {
         for (label, at) in self.near.clone() {
             let after = i64::try_from(at + 1).unwrap();
             let distance = i64::try_from(self.place(label)).unwrap() - after;
-            self.bytes[at] =
-                i8::try_from(distance).unwrap().to_le_bytes()[0];
+            self.bytes[at] = i8::try_from(distance).unwrap().to_le_bytes()[0];
         }
         for (label, at) in self.absolute.clone() {
             let place = ORIGIN + u16::try_from(self.place(label)).unwrap();

@@ -1,9 +1,11 @@
 //! Real guests: where they are possible, their disks, what they print, their
 //! processes.
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal, kill_process};
 use sled_agent_client::{BlocksPlace, VmmDisk};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use uuid::Uuid;
 
@@ -49,12 +51,30 @@ pub(crate) fn disk(dir: &Utf8Path, sector: &[u8]) -> VmmDisk {
     let file = std::fs::File::create(&raw).unwrap();
     file.set_len(disk.size_bytes).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, sector, 0).unwrap();
-    let image = store.join(format!("{}.qcow2", disk.blocks_id));
     let convert = ["convert", "-f", "raw", "-O", "qcow2"];
     let mut command = Command::new("qemu-img");
-    let status = command.args(convert).args([&raw, &image]).status().unwrap();
-    assert!(status.success());
+    command.args(convert).args([&raw, &image(dir, &disk)]);
+    assert!(command.status().unwrap().success());
     std::fs::remove_file(raw).unwrap();
+    disk
+}
+
+/// The file of a disk.
+pub(crate) fn image(dir: &Utf8Path, disk: &VmmDisk) -> Utf8PathBuf {
+    let place = match disk.place {
+        BlocksPlace::Store => "store",
+        BlocksPlace::Local => "local",
+    };
+    dir.join(place).join(format!("{}.qcow2", disk.blocks_id))
+}
+
+/// Makes a disk whose file names that of another as what is behind it.
+pub(crate) fn disk_on(dir: &Utf8Path, behind: &VmmDisk) -> VmmDisk {
+    let disk = no_disk();
+    let mut command = Command::new("qemu-img");
+    command.args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]);
+    command.args([image(dir, behind), image(dir, &disk)]);
+    assert!(command.status().unwrap().success());
     disk
 }
 
@@ -105,6 +125,41 @@ pub(crate) fn kill(processes: &[Pid]) {
     }
 }
 
+/// Types at a guest's console, with no agent.
+pub(crate) fn type_in(dir: &Utf8Path, vmm_id: Uuid, text: &str) {
+    let guest = dir.join("guests").join(vmm_id.to_string());
+    let mut input = UnixStream::connect(guest.join("input.sock")).unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+}
+
+/// With what arguments a process was started.
+pub(crate) fn arguments(process: Pid) -> Vec<String> {
+    let pid = process.as_raw_pid();
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+    let line = line.unwrap();
+    line.split_terminator('\0').map(str::to_string).collect()
+}
+
+/// What the kernel says of a process under this key.
+pub(crate) fn status(process: Pid, key: &str) -> String {
+    let pid = process.as_raw_pid();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    let status = status.unwrap();
+    let mut lines = status.lines().filter_map(|line| line.split_once(":\t"));
+    lines.find(|(its, _)| *its == key).unwrap().1.to_string()
+}
+
+/// The groups that hold a guest, where there are any.
+pub(crate) fn cgroups(vmm_id: Uuid) -> Vec<Utf8PathBuf> {
+    let groups = ["", "cpu", "memory"].map(|part| {
+        Utf8Path::new("/sys/fs/cgroup")
+            .join(part)
+            .join("nexus-guests")
+            .join(vmm_id.to_string())
+    });
+    groups.into_iter().filter(|group| group.is_dir()).collect()
+}
+
 /// The processes, alive, whose arguments are so.
 fn processes(are_so: impl Fn(&[&str]) -> bool) -> Vec<Pid> {
     let mut found = Vec::new();
@@ -115,8 +170,8 @@ fn processes(are_so: impl Fn(&[&str]) -> bool) -> Vec<Pid> {
         };
         // Of one that is gone or a zombie nothing is left to read.
         let line = std::fs::read(format!("/proc/{pid}/cmdline"));
-        let line = String::from_utf8_lossy(&line.unwrap_or_default())
-            .into_owned();
+        let line =
+            String::from_utf8_lossy(&line.unwrap_or_default()).into_owned();
         let args: Vec<&str> = line.split_terminator('\0').collect();
         if are_so(&args) {
             found.extend(Pid::from_raw(pid));

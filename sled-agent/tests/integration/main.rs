@@ -9,6 +9,7 @@
 mod access;
 mod agent;
 mod boot_sector;
+mod both;
 mod eventually;
 mod expunge;
 mod faults;

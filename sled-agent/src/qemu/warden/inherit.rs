@@ -37,10 +37,8 @@ pub(super) fn disks(disks: &[Disk]) -> Result<Vec<File>, Unstartable> {
 }
 
 fn open(number: u32, disk: &Disk) -> Result<File, Unstartable> {
-    let opened = File::options()
-        .read(true)
-        .write(!disk.read_only)
-        .open(&disk.file);
+    let opened =
+        File::options().read(true).write(!disk.read_only).open(&disk.file);
     opened.map_err(|source| {
         let which = match number {
             1 => "The boot disk".to_string(),

@@ -67,10 +67,7 @@ enum Unstartable {
 
 /// Starts the warden of the guest in `dir`, which holds its plan, and hands it
 /// the guest's lock.
-pub(super) fn start(
-    dir: &Utf8Path,
-    lock: std::fs::File,
-) -> io::Result<Child> {
+pub(super) fn start(dir: &Utf8Path, lock: std::fs::File) -> io::Result<Child> {
     let log = std::fs::File::options()
         .create(true)
         .append(true)
