@@ -3,13 +3,7 @@
 use crate::agent::{Agent, refusal};
 use crate::nexus::Nexus;
 use sled_agent::{GuestStep, Settings};
-use sled_agent_client::{
-    EndReason, FailureReason, RefusalCode, RequestedState, VmmState,
-};
-
-fn grace(ms: u64) -> Settings {
-    Settings { grace_ms: Some(ms), ..Settings::default() }
-}
+use sled_agent_client::{EndReason, RefusalCode, RequestedState, VmmState};
 
 #[tokio::test]
 async fn a_vmm_walks_from_creating_to_destroyed() {

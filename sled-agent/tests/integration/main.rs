@@ -1,6 +1,7 @@
 //! The agent through its front door: its binary, over HTTP, with a Nexus that
 //! the test plays.
 #![expect(
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test may stop anywhere"
@@ -11,7 +12,6 @@ mod agent;
 mod boot_sector;
 mod both;
 mod eventually;
-mod expunge;
 mod faults;
 mod guests;
 mod lifecycle;

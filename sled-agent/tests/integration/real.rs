@@ -4,11 +4,15 @@ use crate::agent::{Agent, GIB, vmm};
 use crate::boot_sector::{READY, blank, brief, obedient, restless, talkative};
 use crate::eventually::eventually;
 use crate::guests::{self, Kind};
+use crate::nexus::{Nexus, SECRET};
+use camino::Utf8Path;
 use rustix::process::{Signal, kill_process};
+use sled_agent_client::nexus_types::SledCpu;
 use sled_agent_client::{
     BlocksPlace, EndReason, FailureReason, RequestedState, VmmDisk, VmmNetwork,
     VmmRegister, VmmReport, VmmState,
 };
+use std::process::Command;
 use uuid::Uuid;
 
 /// An agent with real guests; none, if there cannot be.
@@ -300,4 +304,77 @@ async fn a_host_that_is_told_to_end_its_guests_says_so() {
     let failure = end.failure.unwrap();
     assert_eq!(failure.reason, FailureReason::HypervisorDied);
     assert_eq!(failure.message, "The host stopped the instance.");
+}
+
+#[tokio::test]
+async fn a_sled_says_what_its_guests_run_on() {
+    if !Kind::Qemu.is_possible() {
+        return;
+    }
+    let nexus = Nexus::start();
+    let _agent = Agent::start_on(Kind::Qemu, vec![nexus.url()], &[]).await;
+    let state =
+        nexus.until("it", |state| !state.registrations.is_empty()).await;
+    let sled = state.registrations.first().unwrap();
+    match sled.part.as_str() {
+        "qemu-kvm" => assert!(std::path::Path::new("/dev/kvm").exists()),
+        "qemu-tcg" => assert_eq!(sled.cpu, SledCpu::Unknown),
+        other => panic!("{other}"),
+    }
+}
+
+/// What an agent says that does not start.
+fn refused(dir: &Utf8Path, arguments: &[&str]) -> String {
+    std::fs::write(dir.join("secret"), SECRET).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_sled-agent"))
+        .args(["--data-dir", dir.as_str()])
+        .args(["--secret-file", dir.join("secret").as_str()])
+        .args(["--listen", "127.0.0.1:0", "--nexus", "http://127.0.0.1:1"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn limits_above_what_the_host_has_are_refused_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = Utf8Path::from_path(dir.path()).unwrap();
+    let qemu = ["--hypervisor", "qemu"];
+    for (size, said) in [
+        (["--vcpus", "60000", "--memory-gib", "1"], "--vcpus 60000: the host"),
+        (["--vcpus", "1", "--memory-gib", "60000"], "--memory-gib: "),
+    ] {
+        let refused = refused(dir, &[&qemu[..], &size[..]].concat());
+        assert!(refused.contains(said), "{refused}");
+        assert!(refused.contains("--overcommit"), "{refused}");
+    }
+}
+
+#[test]
+fn a_qemu_that_is_not_there_is_refused_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = Utf8Path::from_path(dir.path()).unwrap();
+    let arguments = "--hypervisor qemu --vcpus 1 --memory-gib 1 --qemu /none";
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let refused = refused(dir, &arguments);
+    assert!(refused.contains("install QEMU"), "{refused}");
+}
+
+#[tokio::test]
+async fn guests_of_one_hypervisor_are_not_left_to_the_other() {
+    let Some(mut agent) = agent().await else { return };
+    agent.run().await;
+    agent.kill();
+    let arguments = ["--vcpus", "1", "--memory-gib", "1"];
+    let said = refused(agent.dir(), &arguments);
+    assert!(said.contains("another --hypervisor"), "{said}");
+
+    let mut agent = Agent::start_without_nexus().await;
+    agent.run().await;
+    agent.kill();
+    let qemu = ["--hypervisor", "qemu", "--overcommit"];
+    let said = refused(agent.dir(), &[&qemu[..], &arguments[..]].concat());
+    assert!(said.contains("another --hypervisor"), "{said}");
 }

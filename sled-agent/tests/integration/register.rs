@@ -3,9 +3,7 @@
 use crate::agent::{Agent, GIB, refusal, vmm};
 use crate::eventually::eventually;
 use sled_agent::{Effect, FaultyOperation};
-use sled_agent_client::{
-    EndReason, Error, RefusalCode, RequestedState, VmmState,
-};
+use sled_agent_client::{Error, RefusalCode, RequestedState, VmmState};
 use std::sync::Arc;
 use uuid::Uuid;
 

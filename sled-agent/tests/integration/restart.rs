@@ -1,12 +1,10 @@
 //! Agents that die, and those that come after them.
 
-use crate::agent::{Agent, GIB};
+use crate::agent::Agent;
 use crate::eventually::eventually;
 use crate::nexus::Nexus;
 use sled_agent::{GuestStep, Settings};
-use sled_agent_client::{
-    EndReason, Error, RequestedState, Unreachable, VmmState,
-};
+use sled_agent_client::{EndReason, RequestedState, VmmState};
 
 /// Guests of the agent that comes after take so long that a test would not
 /// live to see it: what comes about was under way before.

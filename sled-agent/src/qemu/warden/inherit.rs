@@ -44,10 +44,9 @@ fn open(number: u32, disk: &Disk) -> Result<File, Unstartable> {
             1 => "The boot disk".to_string(),
             number => format!("Disk {number} of the instance"),
         };
-        let message = match source.kind() {
-            io::ErrorKind::NotFound => format!("{which} is not there."),
-            _ => format!("{which} cannot be opened."),
-        };
+        let is_missing = source.kind() == io::ErrorKind::NotFound;
+        let what = if is_missing { "is not there" } else { "cannot be opened" };
+        let message = format!("{which} {what}.");
         Unstartable::Disk { message, source }
     })
 }
