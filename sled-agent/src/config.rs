@@ -68,6 +68,20 @@ pub struct Config {
     #[arg(long, value_enum, default_value_t = HypervisorKind::Simulated)]
     pub hypervisor: HypervisorKind,
 
+    /// Take limits that are above what the host has; without this, real guests
+    /// are not promised what is not there
+    #[arg(long)]
+    pub overcommit: bool,
+
+    /// The QEMU that runs real guests
+    #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
+    pub qemu: String,
+
+    /// Whom real guests' QEMUs run as when the agent is root: a name, a uid,
+    /// or `UID:GID`
+    #[arg(long, value_name = "USER", default_value = "nobody")]
+    pub guest_user: String,
+
     /// How long a simulated boot takes
     #[arg(long, value_name = "MS", default_value_t = 100)]
     pub boot_ms: u64,

@@ -5,13 +5,12 @@ use crate::blocks::{self, Blocks};
 use crate::capacity::Limits;
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::cpu;
 use crate::faults::Faults;
 use crate::files;
 use crate::heartbeat::Heartbeat;
 use crate::http::{Api, Door};
 use crate::reports::Reports;
-use crate::simulated::{Settings, Simulated};
+use crate::runner::Runner;
 use crate::store::{self, Identity, Store};
 use crate::test_control::{self, Strings};
 use camino::Utf8PathBuf;
@@ -83,19 +82,6 @@ impl Server {
         let counters = Arc::new(Counters::default());
         let faults = Arc::new(Faults::new());
         let (events, told) = mpsc::unbounded_channel();
-        let hypervisor = Simulated::open(
-            dir.join("guests"),
-            &settings(config),
-            Arc::clone(&counters),
-            events,
-        )
-        .await?;
-        let reports = Reports::new(
-            identity.sled_id,
-            nexus.clone(),
-            store.clone(),
-            log.new(o!("part" => "reports")),
-        );
         let places = blocks::Settings {
             sled_id: identity.sled_id,
             data_dir: dir,
@@ -104,6 +90,21 @@ impl Server {
         };
         let blocks =
             Blocks::open(&places, log.new(o!("part" => "blocks"))).await?;
+        let runner = Runner::open(
+            config,
+            blocks.places(),
+            &limits(config),
+            Arc::clone(&counters),
+            events,
+            log.new(o!("part" => "hypervisor")),
+        )
+        .await?;
+        let reports = Reports::new(
+            identity.sled_id,
+            nexus.clone(),
+            store.clone(),
+            log.new(o!("part" => "reports")),
+        );
         let agent = Agent::new(
             &identity,
             limits(config),
@@ -111,7 +112,7 @@ impl Server {
             Tools {
                 store,
                 blocks: Arc::clone(&blocks),
-                hypervisor: Arc::new(hypervisor.clone()),
+                hypervisor: Arc::clone(&runner.hypervisor),
                 reports: Arc::new(reports),
             },
             log.new(o!("part" => "agent")),
@@ -134,7 +135,8 @@ impl Server {
             Some(address) => {
                 let strings = Strings {
                     agent: Arc::clone(&agent),
-                    hypervisor,
+                    simulated: runner.simulated.clone(),
+                    qemu: runner.qemu.clone(),
                     counters,
                     faults,
                     hold_recovery,
@@ -158,7 +160,7 @@ impl Server {
         let heartbeat = Heartbeat {
             agent,
             nexus,
-            sled: registration(config, &addresses, blocks.store_id()).await,
+            sled: registration(config, &addresses, &runner, blocks.store_id()),
             period: config.heartbeat_ms.map(Duration::from_millis),
             log: log.new(o!("part" => "heartbeat")),
         };
@@ -216,15 +218,6 @@ fn serve<C: ServerContext>(
     Ok(ServerBuilder::new(api, context, log).config(config).start()?)
 }
 
-fn settings(config: &Config) -> Settings {
-    Settings {
-        boot_ms: Some(config.boot_ms),
-        stop_ms: Some(config.stop_ms),
-        grace_ms: Some(config.grace_ms),
-        failure_share: Some(config.failure_share),
-    }
-}
-
 fn limits(config: &Config) -> Limits {
     Limits {
         vcpus: config.vcpus,
@@ -232,24 +225,24 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-async fn registration(
+fn registration(
     config: &Config,
     addresses: &Addresses,
+    runner: &Runner,
     disk_store: Uuid,
 ) -> SledRegistration {
     let serial = config.serial.clone();
     SledRegistration {
         address: config.advertise.unwrap_or(addresses.address),
-        serial: serial.unwrap_or_else(|| format!("sim-{}", addresses.sled_id)),
-        part: "simulated-sled".to_string(),
+        serial: serial.unwrap_or_else(|| {
+            format!("{}-{}", runner.serial_prefix, addresses.sled_id)
+        }),
+        part: runner.part.to_string(),
         revision: 1,
         vcpus: config.vcpus,
         memory_bytes: u64::from(config.memory_gib) * GIB,
         storage_bytes: u64::from(config.storage_gib) * GIB,
-        cpu: match config.cpu {
-            Some(cpu) => cpu,
-            None => cpu::of_host().await,
-        },
+        cpu: config.cpu.unwrap_or(runner.cpu),
         disk_store: Some(disk_store),
         incarnation: Uuid::new_v4(),
     }

@@ -71,6 +71,8 @@ impl Agent {
 
     async fn bury(&self, vmm: &Vmm) -> Result<Option<VmmReport>, AgentError> {
         let (vmm_id, report) = (vmm.vmm_id, vmm.report());
+        // Its keeper may not have come to that yet, and finds it gone then.
+        self.hypervisor.release(vmm_id).await?;
         if self.reports.waiting(vmm_id).is_some() {
             self.store.put_outbox(&report).await?;
         }

@@ -61,7 +61,7 @@ async fn two() -> (TempDir, Agent, Agent) {
 }
 
 fn bin(agent: &Agent, name: &str) -> PathBuf {
-    agent.dir().join("bin").join(name)
+    agent.dir().as_std_path().join("bin").join(name)
 }
 
 fn hold(agent: &Agent) {

@@ -109,7 +109,10 @@ async fn local_blocks_are_those_of_one_sled() {
         ..blank(MIB)
     };
     let id = one.make(&wanted).await;
-    assert_eq!(contents(&one.dir().join("local"), id).len(), 1 << 20);
+    assert_eq!(
+        contents(&one.dir().as_std_path().join("local"), id).len(),
+        1 << 20
+    );
     let copy = sled_agent_client::BlocksEnsure {
         place: BlocksPlace::Local,
         ..disk_of(id, MIB)

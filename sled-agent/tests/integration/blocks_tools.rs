@@ -17,7 +17,7 @@ pub(crate) const NOTHING: [&str; 0] = [];
 
 /// What an agent keeps its blocks in.
 pub(crate) fn store(agent: &Agent) -> PathBuf {
-    agent.dir().join("store")
+    agent.dir().as_std_path().join("store")
 }
 
 /// The files of blocks, by what follows their id, sorted.

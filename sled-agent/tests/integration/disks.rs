@@ -32,7 +32,7 @@ fn spec(disks: &[VmmDisk]) -> VmmRegister {
 }
 
 fn local(agent: &Agent) -> PathBuf {
-    agent.dir().join("local")
+    agent.dir().as_std_path().join("local")
 }
 
 impl Agent {

@@ -1,0 +1,52 @@
+//! Open files that QEMU inherits from its warden.
+
+use super::Unstartable;
+use crate::qemu::plan::Disk;
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Above what QEMU opens by itself: files are closed in their order, so the
+/// lock is freed after the disks.
+const LOCK_FD: i32 = 900;
+
+/// Files that are open in a program that is started while this exists.
+#[derive(Default)]
+pub(super) struct Inheritance(Vec<OwnedFd>);
+
+impl Inheritance {
+    /// Leaves a file to the program, and tells its number.
+    pub(super) fn leave(&mut self, file: OwnedFd) -> io::Result<i32> {
+        fcntl_setfd(&file, FdFlags::empty())?;
+        let number = file.as_raw_fd();
+        self.0.push(file);
+        Ok(number)
+    }
+
+    /// Leaves it the lock that the warden was given.
+    pub(super) fn leave_lock(&mut self) -> io::Result<()> {
+        let lock = fcntl_dupfd_cloexec(rustix::stdio::stdin(), LOCK_FD)?;
+        self.leave(lock).map(|_| ())
+    }
+}
+
+/// Opens the disks, as their user knows them: by their order.
+pub(super) fn disks(disks: &[Disk]) -> Result<Vec<File>, Unstartable> {
+    (1..).zip(disks).map(|(number, disk)| open(number, disk)).collect()
+}
+
+fn open(number: u32, disk: &Disk) -> Result<File, Unstartable> {
+    let opened =
+        File::options().read(true).write(!disk.read_only).open(&disk.file);
+    opened.map_err(|source| {
+        let which = match number {
+            1 => "The boot disk".to_string(),
+            number => format!("Disk {number} of the instance"),
+        };
+        let is_missing = source.kind() == io::ErrorKind::NotFound;
+        let what = if is_missing { "is not there" } else { "cannot be opened" };
+        let message = format!("{which} {what}.");
+        Unstartable::Disk { message, source }
+    })
+}
