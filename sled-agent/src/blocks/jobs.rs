@@ -81,15 +81,20 @@ impl Jobs {
         let ended = match tokio::time::timeout(SHORT_WORK, ended).await {
             Err(_) => return None,
             Ok(Ok(ended)) => ended.clone(),
-            // It was cancelled: they were deleted.
-            Ok(Err(_)) => Some(Outcome::Gone),
+            Ok(Err(_)) => None,
         };
         let mut jobs = self.lock();
         let job = jobs.get(&id);
-        if job.is_some_and(|job| job.outcome.same_channel(&outcome)) {
+        let is_ours = job.is_some_and(|job| job.outcome.same_channel(&outcome));
+        if is_ours {
             jobs.remove(&id);
         }
-        ended
+        // One that ends without a word was cancelled, as they were deleted, and
+        // is not kept; or else it broke down.
+        Some(ended.unwrap_or_else(|| match is_ours {
+            false => Outcome::Gone,
+            true => Outcome::Failed("An internal error.".to_string()),
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Job>> {

@@ -7,7 +7,7 @@ use super::places::{Access, Names, hand_over};
 use super::{Blocks, Stage, on_disk, qemu_img};
 use crate::logger::chain;
 use camino::{Utf8Path, Utf8PathBuf};
-use sled_agent_client::{BlocksEnsure, BlocksPlace, BlocksSource};
+use sled_agent_client::{BlocksEnsure, BlocksPlace};
 use slog::{info, warn};
 use std::fs::File;
 use std::io;
@@ -22,16 +22,16 @@ enum Contents {
 }
 
 impl Blocks {
-    /// Makes blocks, whatever comes of it.
+    /// Makes blocks, blank ones or a copy, whatever comes of it.
     pub(super) async fn make_job(
         &self,
         names: &Names,
         wanted: &BlocksEnsure,
+        copied: Option<Uuid>,
     ) -> Outcome {
-        let is_local = wanted.place == BlocksPlace::Local;
-        let made = match is_local {
-            true => self.make_local(names, wanted).await,
-            false => self.make(names, wanted).await,
+        let made = match wanted.place {
+            BlocksPlace::Local => self.make_local(names, wanted, copied).await,
+            BlocksPlace::Store => self.make(names, wanted, copied).await,
         };
         self.outcome(names, made).await
     }
@@ -87,9 +87,10 @@ impl Blocks {
         &self,
         names: &Names,
         wanted: &BlocksEnsure,
+        copied: Option<Uuid>,
     ) -> Result<(), MakeError> {
         self.room.admit(names.id, wanted.size_bytes)?;
-        let made = self.make(names, wanted).await;
+        let made = self.make(names, wanted, copied).await;
         if made.is_err() {
             self.room.release(names.id);
         }
@@ -100,20 +101,13 @@ impl Blocks {
         &self,
         names: &Names,
         wanted: &BlocksEnsure,
+        copied: Option<Uuid>,
     ) -> Result<(), MakeError> {
-        match wanted.source {
-            BlocksSource::Blank => {
-                let size_bytes = wanted.size_bytes;
-                let access = Access::of(wanted.read_only);
-                let blank = Contents::Blank { size_bytes };
-                self.publish(names, access, &blank).await
-            }
-            BlocksSource::Copy { blocks_id } => {
-                self.copy(names, wanted, blocks_id).await
-            }
-            // Such ones are never made here: `open_import` did.
-            BlocksSource::Import => self.convert(names).await,
+        if let Some(source) = copied {
+            return self.copy(names, wanted, source).await;
         }
+        let blank = Contents::Blank { size_bytes: wanted.size_bytes };
+        self.publish(names, Access::of(wanted.read_only), &blank).await
     }
 
     async fn copy(

@@ -64,9 +64,12 @@ use uuid::Uuid;
 /// network that limit them, and guests want some of both.
 const COPIES_AT_ONCE: usize = 2;
 
-/// How many threads may wait for the disks at once. A store that hangs must
-/// not take all that there are: what is said of VMMs is written by such, too.
-static WAITING: Semaphore = Semaphore::const_new(64);
+/// How many threads may wait for the disks of each place at once. A store that
+/// hangs must not take all that there are: what is said of VMMs is written by
+/// such, too.
+const WAITING: usize = 64;
+static WAITING_FOR_STORE: Semaphore = Semaphore::const_new(WAITING);
+static WAITING_FOR_LOCAL: Semaphore = Semaphore::const_new(WAITING);
 
 /// Blocks have so many bytes, or a multiple of it.
 const SECTOR_BYTES: u64 = 512;
@@ -155,31 +158,38 @@ impl Blocks {
             return answer(id, progress);
         }
         let names = self.places.names(wanted.place, id);
-        let state = match (self.stage(&names).await?, &wanted.source) {
-            (Stage::Gone, _) => return Err(BlocksError::tombstoned()),
-            (Stage::Ready, _) => BlocksState::Ready,
-            (Stage::Importing, _) => BlocksState::Importing,
-            (Stage::Imported, _) => return self.finish_job(names).await,
-            (Stage::Nothing, BlocksSource::Import) => {
-                match self.open_import(&names, &wanted).await {
-                    Ok(()) => BlocksState::Importing,
-                    Err(error) => {
-                        let outcome = self.failed(&names, &error).await;
-                        return answer(id, Some(outcome));
-                    }
-                }
-            }
-            (
-                Stage::Nothing,
-                BlocksSource::Blank | BlocksSource::Copy { .. },
-            ) => {
-                let blocks = Arc::clone(self);
-                let work =
-                    async move { blocks.make_job(&names, &wanted).await };
-                return answer(id, self.jobs.begin(id, work).await);
-            }
+        let state = match self.stage(&names).await? {
+            Stage::Gone => return Err(BlocksError::tombstoned()),
+            Stage::Ready => BlocksState::Ready,
+            Stage::Importing => BlocksState::Importing,
+            Stage::Imported => return self.finish_job(names).await,
+            Stage::Nothing => return self.begin(names, wanted).await,
         };
         Ok(BlocksReport { blocks_id: id, state })
+    }
+
+    async fn begin(
+        self: &Arc<Self>,
+        names: Names,
+        wanted: BlocksEnsure,
+    ) -> Result<BlocksReport, BlocksError> {
+        let id = names.id;
+        let copied = match wanted.source {
+            BlocksSource::Blank => None,
+            BlocksSource::Copy { blocks_id } => Some(blocks_id),
+            BlocksSource::Import => {
+                let Err(error) = self.open_import(&names, &wanted).await else {
+                    let state = BlocksState::Importing;
+                    return Ok(BlocksReport { blocks_id: id, state });
+                };
+                let outcome = self.failed(&names, &error).await;
+                return answer(id, Some(outcome));
+            }
+        };
+        let blocks = Arc::clone(self);
+        let work =
+            async move { blocks.make_job(&names, &wanted, copied).await };
+        answer(id, self.jobs.begin(id, work).await)
     }
 
     /// Finishes an import, or goes on with it.
@@ -278,8 +288,12 @@ async fn on_disk<T: Send + 'static>(
     names: &Names,
     work: impl FnOnce(&Names) -> io::Result<T> + Send + 'static,
 ) -> Result<T, FileError> {
-    // It is never closed.
-    let _turn = WAITING.acquire().await;
+    let turns = match names.place {
+        BlocksPlace::Store => &WAITING_FOR_STORE,
+        BlocksPlace::Local => &WAITING_FOR_LOCAL,
+    };
+    // They are never closed.
+    let _turn = turns.acquire().await;
     let (path, names) = (names.ready(), names.clone());
     files::blocking(verb, path, move |_| work(&names)).await
 }

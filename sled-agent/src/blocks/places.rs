@@ -23,6 +23,7 @@ pub(crate) struct Places {
 /// The names that the files of blocks have, all in one directory.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
+    pub(super) place: BlocksPlace,
     pub(super) dir: Utf8PathBuf,
     pub(super) id: Uuid,
 }
@@ -55,7 +56,7 @@ impl Places {
     }
 
     pub(super) fn names(&self, place: BlocksPlace, id: Uuid) -> Names {
-        Names { dir: self.dir(place).to_path_buf(), id }
+        Names { place, dir: self.dir(place).to_path_buf(), id }
     }
 }
 

@@ -145,7 +145,8 @@ async fn run_short(log: &Logger, arguments: &[&str]) -> Result<(), ToolError> {
 }
 
 /// Runs it to its end. Dropped, it is killed; and it does not outlive this
-/// process: it would hold its locks.
+/// process: it would hold its locks. (It dies with the thread that started it,
+/// to be exact: one of the runtime's, and those live as long as the process.)
 async fn run(
     log: &Logger,
     patience: Duration,

@@ -1,10 +1,11 @@
 //! Which disk store this is.
 
-use super::places::{Names, Places, making_dir};
+use super::places::{Places, making_dir};
 use super::{Settings, durable};
 use crate::files::{self, FileError};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
+use sled_agent_client::BlocksPlace;
 use uuid::Uuid;
 
 /// Why the blocks cannot be got at.
@@ -81,7 +82,7 @@ async fn found(places: &Places, sled_id: Uuid) -> Result<StoreId, FileError> {
     let making = making_dir(&dir);
     files::blocking("make", making, durable::make_private_dir).await?;
     let id = Uuid::new_v4();
-    let temporary = Names { dir: dir.clone(), id }.making(sled_id);
+    let temporary = places.names(BlocksPlace::Store, id).making(sled_id);
     files::write(temporary.clone(), &StoreId { id }).await?;
     files::blocking("found", dir, move |dir| {
         let file = dir.join("store.json");

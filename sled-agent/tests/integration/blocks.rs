@@ -167,7 +167,7 @@ async fn what_something_else_writes_is_not_copied() {
     let agent = Agent::start_without_nexus().await;
     let disk = agent.make(&blank(MIB)).await;
     let (id, wanted) = (Uuid::new_v4(), snapshot_of(disk, MIB));
-    let holder = Holder::of(&store(&agent), disk).await;
+    let holder = Holder::of(&store(&agent), disk);
     let held = agent.settled(id, &wanted).await;
     assert_eq!(refusal(held), RefusalCode::BlocksMisfit);
     drop(holder);

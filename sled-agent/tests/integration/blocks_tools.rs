@@ -5,6 +5,7 @@ use crate::eventually::eventually;
 use sled_agent_client::{
     BlocksEnsure, BlocksPlace, BlocksSource, BlocksState, Error,
 };
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use uuid::Uuid;
@@ -145,24 +146,22 @@ pub(crate) fn write_sector(dir: &Path, id: Uuid, sector: u64, byte: u8) {
 pub(crate) struct Holder(Child);
 
 impl Holder {
-    pub(crate) async fn of(dir: &Path, id: Uuid) -> Self {
-        let path = dir.join(format!("{id}.qcow2"));
-        let child = Command::new("qemu-io")
+    pub(crate) fn of(dir: &Path, id: Uuid) -> Self {
+        let mut child = Command::new("qemu-io")
             .args(["-f", "qcow2"])
-            .arg(&path)
+            .arg(dir.join(format!("{id}.qcow2")))
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let holder = Self(child);
-        eventually("it is locked", async || {
-            let info = ["info", "-f", "qcow2"];
-            let mut command = Command::new("qemu-img");
-            let info = command.args(info).arg(&path).output().unwrap();
-            (!info.status.success()).then_some(())
-        })
-        .await;
-        holder
+        // It answers once it has them; to look from outside could keep it from
+        // having them.
+        child.stdin.as_mut().unwrap().write_all(b"length\n").unwrap();
+        let mut answer = String::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        BufReader::new(stdout).read_line(&mut answer).unwrap();
+        assert!(answer.contains("MiB"), "{answer}");
+        Self(child)
     }
 }
 
