@@ -179,6 +179,7 @@ impl Guest {
         };
         let plan = self.context.plan(self.vmm_id, spec, &self.log);
         crate::files::write(self.dir.file(super::dir::PLAN), &plan).await?;
+        lock.lock_shared()?;
         let warden = warden::start(self.dir.path(), lock);
         let mut warden = warden.map_err(Trouble::Prepare)?;
         info!(self.log, "a guest is being started"; "warden" => warden.id());
@@ -230,10 +231,8 @@ impl Guest {
     }
 
     async fn kill(&mut self) -> Result<(), Trouble> {
+        // Nothing is written before: a full disk keeps no guest alive.
         if self.dir.is_alive()? {
-            let end = Some(GuestEvent::Halted);
-            let facts = Facts { end, ..self.facts.clone() };
-            self.put(facts).await?;
             self.end_processes().await?;
         }
         self.link.turn_off();

@@ -122,9 +122,18 @@ pub(crate) fn wardens(dir: &Utf8Path) -> Vec<Pid> {
 }
 
 pub(crate) fn kill(processes: &[Pid]) {
+    send(processes, Signal::KILL);
+}
+
+/// Has wardens end, and leave nothing.
+pub(crate) fn end(wardens: &[Pid]) {
+    send(wardens, Signal::TERM);
+}
+
+fn send(processes: &[Pid], signal: Signal) {
     for process in processes {
         // It may have ended by itself.
-        let _ = kill_process(*process, Signal::KILL);
+        let _ = kill_process(*process, signal);
     }
 }
 

@@ -6,7 +6,8 @@
 //! is the agent's business, over QEMU's monitor, to which the warden does not
 //! speak.
 //!
-//! Its standard input is the guest's lock, see [`dir`](super::dir).
+//! Its standard input is its share of the guest's lock, see
+//! [`dir`](super::dir).
 
 mod inherit;
 mod serial;
@@ -127,6 +128,10 @@ async fn guard(dir: &Utf8Path, log: &Logger) -> Result<Exit, Unstartable> {
     let stderr = stderr.await.unwrap_or_default();
     // The line is closed, and empty in a moment.
     let _ = tokio::time::timeout(CLOSING, printed).await;
+    for cgroup in &plan.cgroups {
+        // What is left is removed when the guest is released.
+        let _ = std::fs::remove_dir(cgroup);
+    }
     Ok(ended(status, message, stderr))
 }
 
