@@ -78,8 +78,6 @@ pub(super) fn start(dir: &Utf8Path, lock: std::fs::File) -> io::Result<Child> {
         .arg0("sled-agent")
         .args(["warden", "--dir", dir.as_str()])
         .current_dir("/")
-        // Out of reach of what is meant for the agent's group.
-        .process_group(0)
         .stdin(lock)
         .stdout(Stdio::null())
         .stderr(log);
@@ -89,6 +87,8 @@ pub(super) fn start(dir: &Utf8Path, lock: std::fs::File) -> io::Result<Child> {
 impl Warden {
     /// Runs the guest to its end.
     pub(super) fn run(self) -> io::Result<()> {
+        // Out of reach of what is meant for the agent's.
+        rustix::process::setsid()?;
         // Paths of sockets are short, and relative to here.
         std::env::set_current_dir(&self.dir)?;
         let log = logger::root(LogLevel::Info);
