@@ -12,8 +12,9 @@
 //! | `warden.log` | the warden's log | warden |
 //!
 //! The lock is what a process id could be, and cannot be mistaken: the agent
-//! takes it and hands it to the warden it starts, the warden to its QEMU. It
-//! is free once both are gone.
+//! takes it and hands it to the warden it starts; the warden shares it, and
+//! hands a share of its own to its QEMU. It is free once both are gone; neither
+//! can give up the other's.
 
 use crate::files;
 use crate::machine::GuestEvent;
@@ -110,7 +111,7 @@ impl GuestDir {
         sync(self.path.parent())
     }
 
-    /// Takes the lock; none if the guest's processes hold it.
+    /// Takes the lock, alone; none if the guest's processes hold it.
     pub(super) fn lock(&self) -> io::Result<Option<File>> {
         let file = File::options()
             .create(true)

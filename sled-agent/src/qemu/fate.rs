@@ -58,11 +58,8 @@ fn end(
     if let Some(end) = &facts.end {
         return Some(end.clone());
     }
-    if !has_started {
-        return None;
-    }
     let Some(exit) = exit else {
-        return Some(died("The host lost the instance."));
+        return has_started.then(|| died("The host lost the instance."));
     };
     if facts.booted {
         let message = "The hypervisor ended unexpectedly.";
@@ -107,6 +104,13 @@ mod tests {
             // The warden was killed, or the host.
             (facts(false, None), true, None, Some(died(lost))),
             (facts(true, None), true, None, Some(died(lost))),
+            // The warden could not begin.
+            (
+                facts(false, None),
+                false,
+                exit(None, None, None),
+                failed(started),
+            ),
             // QEMU refused.
             (
                 facts(false, None),

@@ -6,7 +6,7 @@ use super::dir::{Facts, GuestDir};
 use super::fate::{self, Fate, FateError};
 use super::link::{Link, News};
 use super::qmp::QmpError;
-use super::{processes, warden};
+use super::{processes, refused, warden};
 use crate::hypervisor::HypervisorError;
 use crate::logger::chain;
 use crate::machine::GuestEvent;
@@ -27,6 +27,9 @@ const LOOK_SOON: Duration = Duration::from_millis(10);
 /// How often the power button is pressed: a guest that is still booting does
 /// not notice, and one that is on its way down does not mind.
 const PRESS: Duration = Duration::from_secs(5);
+
+/// How long QEMU has to answer before it is ended without being asked.
+const CONNECTING: Duration = Duration::from_secs(1);
 
 /// How long QEMU has to close a guest's disks when it is told to end.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -165,7 +168,10 @@ impl Guest {
             }
             Fate::Alive => {
                 self.link.watch();
-                self.look_at_status().await
+                if self.look_at_status().await? {
+                    self.tell(GuestEvent::Booted);
+                }
+                Ok(())
             }
             Fate::NotThere => self.start(spec).await,
         }
@@ -179,6 +185,7 @@ impl Guest {
         };
         let plan = self.context.plan(self.vmm_id, spec, &self.log);
         crate::files::write(self.dir.file(super::dir::PLAN), &plan).await?;
+        lock.lock_shared()?;
         let warden = warden::start(self.dir.path(), lock);
         let mut warden = warden.map_err(Trouble::Prepare)?;
         info!(self.log, "a guest is being started"; "warden" => warden.id());
@@ -230,10 +237,8 @@ impl Guest {
     }
 
     async fn kill(&mut self) -> Result<(), Trouble> {
+        // Nothing is written before: a full disk keeps no guest alive.
         if self.dir.is_alive()? {
-            let end = Some(GuestEvent::Halted);
-            let facts = Facts { end, ..self.facts.clone() };
-            self.put(facts).await?;
             self.end_processes().await?;
         }
         self.link.turn_off();
@@ -255,6 +260,7 @@ impl Guest {
     /// Ends QEMU in order, so that it writes what it has not written of its
     /// disks' files; by force if it does not.
     async fn end_processes(&mut self) -> Result<(), Trouble> {
+        self.link.connect_within(CONNECTING).await;
         if self.qmp("quit").await.is_ok()
             && processes::gone_within(&self.dir, CLOSING).await?
         {
@@ -273,8 +279,9 @@ impl Guest {
     /// Takes in what the monitor says.
     async fn hear(&mut self, news: News) {
         let heard = match news {
-            News::Connected | News::StatusMayHaveChanged => {
-                self.look_at_status().await
+            News::Connected => self.meet().await,
+            News::StatusMayHaveChanged => {
+                self.look_at_status().await.map(|_| ())
             }
             // Connected again, if need be, at the next look.
             News::Lost => self.look_for_end().await,
@@ -282,11 +289,25 @@ impl Guest {
         self.log_trouble(heard);
     }
 
-    /// Looks whether something happened that nobody said.
+    /// Takes up a guest whose monitor was just connected.
+    async fn meet(&mut self) -> Result<(), Trouble> {
+        if self.look_at_status().await? {
+            self.tell(GuestEvent::Booted);
+            if self.pressed.is_some() {
+                self.press().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether something happened that nobody said, or that could not be
+    /// written down when it was said.
     async fn look(&mut self) {
         let looked = self.look_for_end().await;
         self.log_trouble(looked);
         self.link.mend();
+        let looked = self.look_at_status().await;
+        self.log_trouble(looked.map(|_| ()));
         let is_due = self.pressed.is_some_and(|at| at.elapsed() >= PRESS);
         if is_due && self.facts.end.is_none() && self.link.is_connected() {
             let pressed = self.press().await;
@@ -305,10 +326,10 @@ impl Guest {
         }
     }
 
-    /// Does what the guest's status calls for.
-    async fn look_at_status(&mut self) -> Result<(), Trouble> {
+    /// Does what the guest's status calls for; whether it is running already.
+    async fn look_at_status(&mut self) -> Result<bool, Trouble> {
         if !self.link.is_connected() || self.facts.end.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let status = self.link.status().await?;
         match status.as_str() {
@@ -319,12 +340,7 @@ impl Guest {
                 self.qmp("cont").await?;
                 self.tell(GuestEvent::Booted);
             }
-            "running" => {
-                self.tell(GuestEvent::Booted);
-                if self.pressed.is_some() {
-                    self.press().await?;
-                }
-            }
+            "running" => return Ok(true),
             "shutdown" => self.finish(GuestEvent::ShutDown).await?,
             "guest-panicked" => self.finish(GuestEvent::Panicked).await?,
             "internal-error" => {
@@ -333,7 +349,7 @@ impl Guest {
             }
             _ => {}
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Ends what is left of a guest that came to its end, which is written
@@ -351,7 +367,13 @@ impl Guest {
     async fn tell_fate(&mut self) -> Result<(), Trouble> {
         match fate::of(&self.dir).await? {
             Fate::Alive => {}
-            Fate::NotThere => self.link.turn_off(),
+            // The warden did not live to begin.
+            Fate::NotThere => {
+                self.link.turn_off();
+                self.tell(GuestEvent::BootFailed {
+                    message: refused::sentence(""),
+                });
+            }
             Fate::Ended { event, stderr } => {
                 self.link.turn_off();
                 self.log_end(&event, stderr.as_deref());

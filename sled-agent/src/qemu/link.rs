@@ -4,6 +4,7 @@ use super::dir::{GuestDir, QMP_SOCKET};
 use super::qmp::{Qmp, QmpError};
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 type Connecting = Pin<Box<dyn Future<Output = Result<Qmp, QmpError>> + Send>>;
 
@@ -51,6 +52,14 @@ impl Link {
     pub(super) fn mend(&mut self) {
         if matches!(self.state, State::Broken) {
             self.connect();
+        }
+    }
+
+    /// Connects, unless that takes too long.
+    pub(super) async fn connect_within(&mut self, patience: Duration) {
+        if !self.is_connected() {
+            self.connect();
+            let _ = tokio::time::timeout(patience, self.news()).await;
         }
     }
 

@@ -367,7 +367,7 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if self.kind == Kind::Qemu {
-            guests::kill(&guests::wardens(self.dir()));
+            guests::end(&guests::wardens(self.dir()));
         }
     }
 }

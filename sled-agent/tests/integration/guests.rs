@@ -59,7 +59,14 @@ pub(crate) fn disk(dir: &Utf8Path, sector: &[u8]) -> VmmDisk {
     command.args(convert).args([&raw, &image(dir, &disk)]);
     assert!(command.status().unwrap().success());
     std::fs::remove_file(raw).unwrap();
+    to_be_written(&image(dir, &disk));
     disk
+}
+
+/// Gives a file the mode of blocks that a guest may write.
+fn to_be_written(file: &Utf8Path) {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
+    std::fs::set_permissions(file, mode).unwrap();
 }
 
 /// The file of a disk.
@@ -78,6 +85,7 @@ pub(crate) fn disk_on(dir: &Utf8Path, behind: &VmmDisk) -> VmmDisk {
     command.args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]);
     command.args([image(dir, behind), image(dir, &disk)]);
     assert!(command.status().unwrap().success());
+    to_be_written(&image(dir, &disk));
     disk
 }
 
@@ -122,9 +130,18 @@ pub(crate) fn wardens(dir: &Utf8Path) -> Vec<Pid> {
 }
 
 pub(crate) fn kill(processes: &[Pid]) {
+    send(processes, Signal::KILL);
+}
+
+/// Has wardens end, and leave nothing.
+pub(crate) fn end(wardens: &[Pid]) {
+    send(wardens, Signal::TERM);
+}
+
+fn send(processes: &[Pid], signal: Signal) {
     for process in processes {
         // It may have ended by itself.
-        let _ = kill_process(*process, Signal::KILL);
+        let _ = kill_process(*process, signal);
     }
 }
 

@@ -278,6 +278,22 @@ async fn a_boot_that_was_cut_off_is_done_again() {
 }
 
 #[tokio::test]
+async fn a_stop_that_comes_while_a_guest_boots_is_heard_once_it_listens() {
+    let Some(agent) = agent().await else { return };
+    let grace = Some(600_000);
+    let grace = sled_agent::Settings { grace_ms: grace, ..Default::default() };
+    agent.set(&grace).await;
+    let vmm_id = agent.register().await;
+    agent.order(vmm_id, RequestedState::Running).await;
+    agent.until(vmm_id, VmmState::Running).await;
+    // The firmware is at work still.
+    agent.order(vmm_id, RequestedState::Stopped).await;
+    let end = agent.until(vmm_id, VmmState::Destroyed).await;
+    assert_eq!(end.end_reason, Some(EndReason::Requested));
+    assert_eq!(agent.told("kill").await, 0);
+}
+
+#[tokio::test]
 async fn a_hypervisor_that_hangs_is_killed_and_blocks_no_other() {
     let Some(agent) = agent().await else { return };
     let [hung, other] = [agent.run().await, agent.run().await];

@@ -1,6 +1,7 @@
 //! Open files that QEMU inherits from its warden.
 
 use super::Unstartable;
+use crate::qemu::dir::LOCK;
 use crate::qemu::plan::Disk;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use std::fs::File;
@@ -24,9 +25,11 @@ impl Inheritance {
         Ok(number)
     }
 
-    /// Leaves it the lock that the warden was given.
+    /// Leaves it a share of its own of the guest's lock.
     pub(super) fn leave_lock(&mut self) -> io::Result<()> {
-        let lock = fcntl_dupfd_cloexec(rustix::stdio::stdin(), LOCK_FD)?;
+        let lock = File::open(LOCK)?;
+        lock.lock_shared()?;
+        let lock = fcntl_dupfd_cloexec(lock, LOCK_FD)?;
         self.leave(lock).map(|_| ())
     }
 }

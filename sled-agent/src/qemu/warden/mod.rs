@@ -6,7 +6,8 @@
 //! is the agent's business, over QEMU's monitor, to which the warden does not
 //! speak.
 //!
-//! Its standard input is the guest's lock, see [`dir`](super::dir).
+//! Its standard input is its share of the guest's lock, see
+//! [`dir`](super::dir).
 
 mod inherit;
 mod serial;
@@ -77,8 +78,6 @@ pub(super) fn start(dir: &Utf8Path, lock: std::fs::File) -> io::Result<Child> {
         .arg0("sled-agent")
         .args(["warden", "--dir", dir.as_str()])
         .current_dir("/")
-        // Out of reach of what is meant for the agent's group.
-        .process_group(0)
         .stdin(lock)
         .stdout(Stdio::null())
         .stderr(log);
@@ -88,6 +87,8 @@ pub(super) fn start(dir: &Utf8Path, lock: std::fs::File) -> io::Result<Child> {
 impl Warden {
     /// Runs the guest to its end.
     pub(super) fn run(self) -> io::Result<()> {
+        // Out of reach of what is meant for the agent's.
+        rustix::process::setsid()?;
         // Paths of sockets are short, and relative to here.
         std::env::set_current_dir(&self.dir)?;
         let log = logger::root(LogLevel::Info);
@@ -127,6 +128,10 @@ async fn guard(dir: &Utf8Path, log: &Logger) -> Result<Exit, Unstartable> {
     let stderr = stderr.await.unwrap_or_default();
     // The line is closed, and empty in a moment.
     let _ = tokio::time::timeout(CLOSING, printed).await;
+    for cgroup in &plan.cgroups {
+        // What is left is removed when the guest is released.
+        let _ = std::fs::remove_dir(cgroup);
+    }
     Ok(ended(status, message, stderr))
 }
 
