@@ -46,6 +46,7 @@ use crate::files::{self, FileError};
 use camino::Utf8Path;
 use claims::Claims;
 use error::Outcome;
+use header::Header;
 use jobs::Jobs;
 use places::Names;
 use room::Room;
@@ -73,6 +74,12 @@ static WAITING_FOR_LOCAL: Semaphore = Semaphore::const_new(WAITING);
 
 /// Blocks have so many bytes, or a multiple of it.
 const SECTOR_BYTES: u64 = 512;
+
+/// Whether this file of blocks is to be read together with its base. What it
+/// says of where that is counts for nothing.
+pub(crate) fn is_backed(file: &Utf8Path) -> bool {
+    Header::read(file).is_ok_and(|header| header.is_backed)
+}
 
 /// The blocks that this sled sees.
 pub(crate) struct Blocks {

@@ -48,6 +48,16 @@ impl Places {
         self.names(place, blocks_id).ready()
     }
 
+    /// What those are read from where they were never written, if their file
+    /// says that there is such.
+    pub(crate) fn base(
+        &self,
+        place: BlocksPlace,
+        blocks_id: Uuid,
+    ) -> Utf8PathBuf {
+        self.names(place, blocks_id).base()
+    }
+
     pub(super) fn dir(&self, place: BlocksPlace) -> &Utf8Path {
         match place {
             BlocksPlace::Store => &self.store,

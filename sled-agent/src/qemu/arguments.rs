@@ -1,7 +1,7 @@
 //! QEMU's command line.
 
 use super::plan::{Accelerator, Disk, Plan};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use sled_agent_client::VmmNetwork;
 
 /// What QEMU may do of what a hypervisor does not need: nothing.
@@ -12,6 +12,10 @@ const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,\
 /// what the cgroup leaves it beside the guest's.
 const TRANSLATED_MIB: u32 = 256;
 
+/// From where on the sets of open files are those behind a disk: there are fewer
+/// disks.
+const BASES: u32 = 100;
+
 /// Open files that QEMU inherits. It opens none by itself: it is somebody who
 /// may not.
 pub(super) struct Inherited {
@@ -20,7 +24,14 @@ pub(super) struct Inherited {
     /// One end of the serial line.
     pub(super) serial: i32,
     /// The disks, as in the plan.
-    pub(super) disks: Vec<i32>,
+    pub(super) disks: Vec<DiskFds>,
+}
+
+/// The open files of a disk.
+pub(super) struct DiskFds {
+    pub(super) file: i32,
+    /// What is behind it.
+    pub(super) base: Option<i32>,
 }
 
 /// The arguments with which QEMU runs the guest of this plan. It stays before
@@ -43,8 +54,8 @@ pub(super) fn arguments(plan: &Plan, inherited: &Inherited) -> Vec<String> {
     add("-chardev", format!("socket,id=serial,fd={}", inherited.serial));
     add("-serial", "chardev:serial".to_string());
     let disks = plan.disks.iter().zip(&inherited.disks);
-    for (number, (disk, fd)) in (1..).zip(disks) {
-        for (name, value) in self::disk(number, disk, *fd) {
+    for (number, (disk, fds)) in (1..).zip(disks) {
+        for (name, value) in self::disk(number, disk, fds) {
             add(name, value);
         }
     }
@@ -86,36 +97,53 @@ fn accelerator(accelerator: Accelerator) -> [(&'static str, String); 2] {
     }
 }
 
-/// A file that is named here as another's backing is not opened: what stands
-/// in an image is its user's.
-fn disk(number: u32, disk: &Disk, fd: i32) -> [(&'static str, String); 3] {
+/// What stands in an image is its user's: the file behind it is the one that was
+/// opened for it, whatever the image names, or none.
+fn disk(
+    number: u32,
+    disk: &Disk,
+    fds: &DiskFds,
+) -> Vec<(&'static str, String)> {
     let Disk { format, read_only, serial, .. } = disk;
-    let mut blocks = json!({
-        "driver": format,
-        "node-name": format!("disk{number}"),
-        "read-only": read_only,
-        "discard": "unmap",
-        "file": {
-            "driver": "file",
-            "filename": format!("/dev/fdset/{number}"),
-            "locking": "on",
-            "discard": "unmap",
-        },
-    });
-    if format == "qcow2"
-        && let Some(blocks) = blocks.as_object_mut()
-    {
-        blocks.insert("backing".to_string(), serde_json::Value::Null);
+    let mut args = vec![("-add-fd", format!("fd={},set={number}", fds.file))];
+    let mut blocks = file(number, format, *read_only);
+    blocks.insert("node-name".into(), format!("disk{number}").into());
+    if format == "qcow2" {
+        let behind = fds.base.map(|fd| {
+            let set = BASES + number;
+            args.push(("-add-fd", format!("fd={fd},set={set}")));
+            let mut base = file(set, format, true);
+            base.insert("backing".into(), Value::Null);
+            base
+        });
+        let behind = behind.map_or(Value::Null, Value::Object);
+        blocks.insert("backing".into(), behind);
     }
-    [
-        ("-add-fd", format!("fd={fd},set={number}")),
-        ("-blockdev", blocks.to_string()),
-        (
-            "-device",
-            format!(
-                "virtio-blk-pci,drive=disk{number},bootindex={number},\
-                 serial={serial},write-cache=on"
-            ),
+    args.push(("-blockdev", Value::Object(blocks).to_string()));
+    args.push((
+        "-device",
+        format!(
+            "virtio-blk-pci,drive=disk{number},bootindex={number},\
+             serial={serial},write-cache=on"
         ),
+    ));
+    args
+}
+
+fn file(set: u32, format: &str, read_only: bool) -> Map<String, Value> {
+    let file = json!({
+        "driver": "file",
+        "filename": format!("/dev/fdset/{set}"),
+        "locking": "on",
+        "discard": "unmap",
+    });
+    [
+        ("driver", format.into()),
+        ("read-only", read_only.into()),
+        ("discard", "unmap".into()),
+        ("file", file),
     ]
+    .map(|(name, value): (&str, Value)| (name.to_string(), value))
+    .into_iter()
+    .collect()
 }

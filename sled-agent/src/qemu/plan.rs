@@ -45,6 +45,8 @@ pub(super) enum Accelerator {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Disk {
     pub(super) file: Utf8PathBuf,
+    /// Where what is behind it would be.
+    pub(super) base: Utf8PathBuf,
     /// The format of the file, in QEMU's words.
     pub(super) format: String,
     pub(super) read_only: bool,
@@ -58,6 +60,7 @@ impl Disk {
         let id = disk.blocks_id.to_string();
         Self {
             file: places.file(disk.place, disk.blocks_id),
+            base: places.base(disk.place, disk.blocks_id),
             format: "qcow2".to_string(),
             read_only: disk.read_only,
             serial: id.chars().take(SERIAL).collect(),

@@ -162,11 +162,17 @@ impl Agent {
         self.client.vmm_register(Uuid::new_v4(), &spec).await
     }
 
-    /// Registers a real guest with these disks, and has it run.
-    pub(crate) async fn boot(&self, disks: Vec<VmmDisk>) -> Uuid {
+    /// Registers a real guest with these disks.
+    pub(crate) async fn registered(&self, disks: Vec<VmmDisk>) -> Uuid {
         let vmm_id = Uuid::new_v4();
         let spec = VmmRegister { disks, ..vmm(1, GIB) };
         self.client.vmm_register(vmm_id, &spec).await.unwrap();
+        vmm_id
+    }
+
+    /// The same, and has it run.
+    pub(crate) async fn boot(&self, disks: Vec<VmmDisk>) -> Uuid {
+        let vmm_id = self.registered(disks).await;
         self.order(vmm_id, RequestedState::Running).await;
         vmm_id
     }

@@ -9,8 +9,9 @@ use camino::Utf8Path;
 use rustix::process::{Signal, kill_process};
 use sled_agent_client::nexus_types::SledCpu;
 use sled_agent_client::{
-    BlocksPlace, EndReason, FailureReason, RequestedState, VmmDisk, VmmNetwork,
-    VmmRegister, VmmReport, VmmState,
+    BlocksEnsure, BlocksPlace, BlocksSource, BlocksState, EndReason,
+    FailureReason, RequestedState, VmmDisk, VmmNetwork, VmmRegister, VmmReport,
+    VmmState,
 };
 use std::process::Command;
 use uuid::Uuid;
@@ -87,12 +88,17 @@ async fn disks_are_booted_from_in_their_order() {
 #[tokio::test]
 async fn a_disk_that_is_missing_is_named_to_the_user() {
     let Some(agent) = agent().await else { return };
-    let vmm_id = agent.boot(vec![guests::no_disk()]).await;
+    let [boot, other] = [(); 2].map(|()| guests::disk(agent.dir(), &brief()));
+    let vmm_id = agent.registered(vec![boot.clone()]).await;
+    std::fs::remove_file(guests::image(agent.dir(), &boot)).unwrap();
+    agent.order(vmm_id, RequestedState::Running).await;
     let end = agent.until(vmm_id, VmmState::Failed).await;
     assert_eq!(message(&end), "The boot disk is not there.");
 
     let boot = guests::disk(agent.dir(), &obedient());
-    let vmm_id = agent.boot(vec![boot, guests::no_disk()]).await;
+    let vmm_id = agent.registered(vec![boot, other.clone()]).await;
+    std::fs::remove_file(guests::image(agent.dir(), &other)).unwrap();
+    agent.order(vmm_id, RequestedState::Running).await;
     let end = agent.until(vmm_id, VmmState::Failed).await;
     assert_eq!(message(&end), "Disk 2 of the instance is not there.");
     agent.until_nothing_is_left().await;
@@ -104,7 +110,14 @@ async fn a_disk_is_not_written_by_two_guests() {
     let disk = guests::disk(agent.dir(), &obedient());
     let one = agent.boot(vec![disk.clone()]).await;
     agent.until(one, VmmState::Running).await;
-    let two = agent.boot(vec![disk.clone()]).await;
+    // The agent would refuse it, were it not another name.
+    let again = VmmDisk { blocks_id: Uuid::new_v4(), ..disk.clone() };
+    std::fs::hard_link(
+        guests::image(agent.dir(), &disk),
+        guests::image(agent.dir(), &again),
+    )
+    .unwrap();
+    let two = agent.boot(vec![again]).await;
     let end = agent.until(two, VmmState::Failed).await;
     assert!(message(&end).contains("in use"), "{end:?}");
     agent.client.vmm_unregister(one).await.unwrap();
@@ -141,8 +154,48 @@ async fn an_image_opens_no_other_file() {
     let Some(agent) = agent().await else { return };
     let behind = guests::disk(agent.dir(), &obedient());
     let disk = guests::disk_on(agent.dir(), &behind);
+    let vmm_id = agent.boot(vec![disk.clone()]).await;
+    let end = agent.until(vmm_id, VmmState::Failed).await;
+    assert_eq!(message(&end), "The boot disk is not there.");
+
+    // What is behind it is what has the name for that.
+    let blank = guests::disk(agent.dir(), &blank());
+    let base = guests::image(agent.dir(), &disk);
+    std::fs::hard_link(
+        guests::image(agent.dir(), &blank),
+        base.with_extension("base.qcow2"),
+    )
+    .unwrap();
     let vmm_id = agent.boot(vec![disk]).await;
     agent.until_printed(vmm_id, "No bootable device", 1).await;
+}
+
+#[tokio::test]
+async fn a_copy_of_an_image_boots_as_the_image_does() {
+    let Some(agent) = agent().await else { return };
+    let image = guests::disk(agent.dir(), &obedient());
+    let file = guests::image(agent.dir(), &image);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o440);
+    std::fs::set_permissions(file, mode).unwrap();
+    let copy = Uuid::new_v4();
+    let ensure = BlocksEnsure {
+        place: BlocksPlace::Store,
+        size_bytes: 1 << 30,
+        read_only: false,
+        source: BlocksSource::Copy { blocks_id: image.blocks_id },
+    };
+    eventually("it is copied", async || {
+        let made = agent.client.blocks_ensure(copy, &ensure).await.unwrap();
+        (made.state == BlocksState::Ready).then_some(())
+    })
+    .await;
+    let delete =
+        agent.client.blocks_delete(image.blocks_id, BlocksPlace::Store);
+    delete.await.unwrap();
+    let disk =
+        VmmDisk { blocks_id: copy, size_bytes: 1 << 30, ..image.clone() };
+    let vmm_id = agent.boot(vec![disk]).await;
+    agent.until_printed(vmm_id, READY, 1).await;
 }
 
 #[tokio::test]
@@ -150,7 +203,6 @@ async fn local_disks_lie_on_the_sled() {
     let Some(agent) = agent().await else { return };
     let disk = guests::disk(agent.dir(), &obedient());
     let local = VmmDisk { place: BlocksPlace::Local, ..disk.clone() };
-    std::fs::create_dir(agent.dir().join("local")).unwrap();
     std::fs::rename(
         guests::image(agent.dir(), &disk),
         guests::image(agent.dir(), &local),

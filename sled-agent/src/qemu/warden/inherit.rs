@@ -1,6 +1,8 @@
 //! Open files that QEMU inherits from its warden.
 
 use super::Unstartable;
+use crate::blocks;
+use crate::qemu::arguments::DiskFds;
 use crate::qemu::dir::LOCK;
 use crate::qemu::plan::Disk;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
@@ -25,6 +27,12 @@ impl Inheritance {
         Ok(number)
     }
 
+    pub(super) fn leave_disk(&mut self, disk: OpenDisk) -> io::Result<DiskFds> {
+        let file = self.leave(disk.file.into())?;
+        let base = disk.base.map(|base| self.leave(base.into())).transpose()?;
+        Ok(DiskFds { file, base })
+    }
+
     /// Leaves it a share of its own of the guest's lock.
     pub(super) fn leave_lock(&mut self) -> io::Result<()> {
         let lock = File::open(LOCK)?;
@@ -34,15 +42,28 @@ impl Inheritance {
     }
 }
 
+/// A disk's open files.
+pub(super) struct OpenDisk {
+    pub(super) file: File,
+    /// What is behind it, if anything is.
+    pub(super) base: Option<File>,
+}
+
 /// Opens the disks, as their user knows them: by their order.
-pub(super) fn disks(disks: &[Disk]) -> Result<Vec<File>, Unstartable> {
+pub(super) fn disks(disks: &[Disk]) -> Result<Vec<OpenDisk>, Unstartable> {
     (1..).zip(disks).map(|(number, disk)| open(number, disk)).collect()
 }
 
-fn open(number: u32, disk: &Disk) -> Result<File, Unstartable> {
-    let opened =
-        File::options().read(true).write(!disk.read_only).open(&disk.file);
-    opened.map_err(|source| {
+fn open(number: u32, disk: &Disk) -> Result<OpenDisk, Unstartable> {
+    let open = || -> io::Result<OpenDisk> {
+        let mut as_is_due = File::options();
+        as_is_due.read(true).write(!disk.read_only);
+        let file = as_is_due.open(&disk.file)?;
+        let is_backed = blocks::is_backed(&disk.file);
+        let base = is_backed.then(|| File::open(&disk.base)).transpose()?;
+        Ok(OpenDisk { file, base })
+    };
+    open().map_err(|source| {
         let which = match number {
             1 => "The boot disk".to_string(),
             number => format!("Disk {number} of the instance"),

@@ -189,7 +189,7 @@ fn start_qemu(plan: &Plan) -> Result<(Child, UnixStream), Unstartable> {
         serial: inheritance.leave(serial.into())?,
         disks: inherit::disks(&plan.disks)?
             .into_iter()
-            .map(|disk| inheritance.leave(disk.into()))
+            .map(|disk| inheritance.leave_disk(disk))
             .collect::<io::Result<_>>()?,
     };
     inheritance.leave_lock()?;
