@@ -13,10 +13,6 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// What is run by name, so that a package of its own can be used.
-const PATH: &str =
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 /// See the module.
 #[derive(Debug, Parser)]
 #[command(name = "sled-agent launch")]
@@ -79,10 +75,12 @@ impl Launch {
             let Some((program, args)) = self.command.split_first() else {
                 return io::ErrorKind::InvalidInput.into();
             };
+            // Found as the agent finds it; the rest is none of its business.
+            let path = std::env::var_os("PATH").unwrap_or_default();
             return Command::new(program)
                 .args(args)
                 .env_clear()
-                .env("PATH", PATH)
+                .env("PATH", path)
                 .exec();
         };
         error

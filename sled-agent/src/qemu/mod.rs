@@ -104,11 +104,14 @@ impl Qemu {
         let consoles = data_dir.join("consoles");
         files::make_dir(guests.clone()).await?;
         files::make_dir(consoles.clone()).await?;
+        let qemu = match options.qemu.contains('/') {
+            true => absolute(Utf8Path::new(&options.qemu))?.into_string(),
+            false => options.qemu,
+        };
         let account = Account::for_guests(&options.guest_user)?;
         let scratch = data_dir.join("kvm-probe");
         let accelerator =
-            probe::accelerator(&options.qemu, account.as_ref(), &scratch, &log)
-                .await?;
+            probe::accelerator(&qemu, account.as_ref(), &scratch, &log).await?;
         let cgroups = Cgroups::open().inspect_err(|error| {
             warn!(log, "guests are not held to their size: there are no \
                 cgroups to write to"; "error" => %error);
@@ -117,7 +120,7 @@ impl Qemu {
             guests,
             consoles,
             places,
-            qemu: options.qemu,
+            qemu,
             accelerator,
             account,
             cgroups: cgroups.ok(),

@@ -68,8 +68,7 @@ impl Disk {
     }
 }
 
-/// The disks that a guest asked for. What else it gets, to read when it boots
-/// first, comes after them.
+/// The disks that a guest is registered with.
 pub(super) fn disks(spec: &VmmRegister, places: &Places) -> Vec<Disk> {
     spec.disks.iter().map(|disk| Disk::of_blocks(disk, places)).collect()
 }
