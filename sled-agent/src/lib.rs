@@ -19,6 +19,8 @@
 mod agent;
 mod capacity;
 pub mod config;
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing prints yet"))]
+mod console;
 mod counters;
 mod cpu;
 mod faults;

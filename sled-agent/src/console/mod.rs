@@ -1,0 +1,3 @@
+//! What guests print on their serial consoles.
+
+mod ring;
