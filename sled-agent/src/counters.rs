@@ -30,6 +30,10 @@ pub(crate) enum Operation {
     Get,
     /// `GET /vmms`
     List,
+    /// `GET /vmms/{id}/console`
+    Console,
+    /// `GET /vmms/{id}/console/stream`
+    ConsoleStream,
 }
 
 /// What the agent tells its hypervisor.
@@ -80,6 +84,8 @@ impl Counters {
             Operation::State => "state",
             Operation::Get => "get",
             Operation::List => "list",
+            Operation::Console => "console",
+            Operation::ConsoleStream => "console_stream",
         };
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.api.entry(name.to_string()).or_default() += 1;

@@ -35,6 +35,10 @@ pub enum FaultyOperation {
     Get,
     /// `GET /vmms`
     List,
+    /// `GET /vmms/{id}/console`
+    Console,
+    /// `GET /vmms/{id}/console/stream`
+    ConsoleStream,
     /// All of them.
     Any,
 }
@@ -111,6 +115,10 @@ impl Fault {
             FaultyOperation::State => operation == Operation::State,
             FaultyOperation::Get => operation == Operation::Get,
             FaultyOperation::List => operation == Operation::List,
+            FaultyOperation::Console => operation == Operation::Console,
+            FaultyOperation::ConsoleStream => {
+                operation == Operation::ConsoleStream
+            }
             FaultyOperation::Any => true,
         };
         hit && self.count > 0

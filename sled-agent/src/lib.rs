@@ -9,6 +9,7 @@
 //!               `--> hypervisor (simulated)
 //!
 //! Nexus <-- reports, heartbeat
+//! Nexus <-> console <-- what the guests print
 //! ```
 //!
 //! A request is decided, written, answered; the keeper of the VMM then has the
@@ -19,7 +20,6 @@
 mod agent;
 mod capacity;
 pub mod config;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing prints yet"))]
 mod console;
 mod counters;
 mod cpu;

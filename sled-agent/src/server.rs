@@ -3,6 +3,7 @@
 use crate::agent::Agent;
 use crate::capacity::Limits;
 use crate::config::Config;
+use crate::console::Consoles;
 use crate::counters::Counters;
 use crate::cpu;
 use crate::faults::Faults;
@@ -82,8 +83,10 @@ impl Server {
         let counters = Arc::new(Counters::default());
         let faults = Arc::new(Faults::new());
         let (events, told) = mpsc::unbounded_channel();
+        let consoles = Consoles::open(dir.join("consoles")).await?;
         let hypervisor = Simulated::open(
             dir.join("guests"),
+            dir.join("consoles"),
             &settings(config),
             Arc::clone(&counters),
             events,
@@ -108,6 +111,7 @@ impl Server {
             sled_agent_api_mod::api_description::<Api>()?,
             Arc::new(Door {
                 agent: Arc::clone(&agent),
+                consoles: Arc::new(consoles),
                 secret,
                 counters: Arc::clone(&counters),
                 faults: Arc::clone(&faults),

@@ -269,6 +269,7 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
                 error @ (SledError::Refused { .. }
                 | SledError::NoSuchVmm
                 | SledError::NoSuchBlocks
+                | SledError::NoSuchConsole
                 | SledError::Bug { .. }),
             ) => return Err(internal(&cx, vmm.sled_id, &error)),
             Err(error @ SledError::Unreachable(_)) => silence = chain(&error),
@@ -312,6 +313,7 @@ async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
             Err(
                 error @ (SledError::Refused { .. }
                 | SledError::NoSuchBlocks
+                | SledError::NoSuchConsole
                 | SledError::Bug { .. }),
             ) => {
                 return Err(internal(&cx, vmm.sled_id, &error));

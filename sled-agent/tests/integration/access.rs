@@ -3,7 +3,8 @@
 use crate::agent::{Agent, GIB, vmm};
 use crate::nexus::SECRET;
 use sled_agent_client::{
-    Client, Error, RequestedState, Secret, Timeouts, Unreachable,
+    Client, ConsoleQuery, ConsoleStreamQuery, Error, RequestedState, Secret,
+    Timeouts, Unreachable,
 };
 use uuid::Uuid;
 
@@ -25,6 +26,11 @@ async fn nothing_is_answered_without_the_secret() {
         client.vmm_put_state(vmm_id, RequestedState::Running).await.map(|_| ()),
         client.vmm_view(vmm_id).await.map(|_| ()),
         client.vmm_list().await.map(|_| ()),
+        client.vmm_console(vmm_id, &ConsoleQuery::default()).await.map(|_| ()),
+        client
+            .vmm_console_stream(vmm_id, &ConsoleStreamQuery::default())
+            .await
+            .map(|_| ()),
     ];
     for answer in answers {
         assert!(

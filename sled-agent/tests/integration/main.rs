@@ -8,6 +8,7 @@
 
 mod access;
 mod agent;
+mod console;
 mod eventually;
 mod expunge;
 mod faults;
