@@ -31,6 +31,11 @@ mod hypervisor;
 pub mod logger;
 mod machine;
 mod reports;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "for hypervisors that boot a real guest")
+)]
+mod seed;
 mod server;
 mod simulated;
 mod slot;
