@@ -165,8 +165,14 @@ fn trim(dir: &Utf8Path, alive: &HashSet<Uuid>, keep: usize) -> io::Result<()> {
         let Some(id) = id.filter(|_| path.extension() == Some(RING)) else {
             continue;
         };
-        if !alive.contains(&id) {
-            ended.push((path.metadata()?.modified()?, path));
+        if alive.contains(&id) {
+            continue;
+        }
+        match path.metadata() {
+            Ok(file) => ended.push((file.modified()?, path)),
+            // Removed in between, by another that trims.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     let Some(surplus) = ended.len().checked_sub(keep) else { return Ok(()) };
