@@ -83,6 +83,9 @@ pub struct Tuning {
     pub watch_period_ms: u32,
     /// What sleds are told of how often to send a heartbeat.
     pub heartbeat_period_ms: u32,
+    /// How many serial consoles are streamed at a time. Each is two sockets, a
+    /// task and, at worst, some 300 KiB.
+    pub console_streams: u32,
 }
 
 impl Default for Tuning {
@@ -99,6 +102,7 @@ impl Default for Tuning {
             reconcile_poll_ms: 1_000,
             watch_period_ms: 5_000,
             heartbeat_period_ms: 2_000,
+            console_streams: 512,
         }
     }
 }

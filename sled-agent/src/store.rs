@@ -6,6 +6,7 @@
 //! | `vmms/<id>.json` | a VMM that is registered here |
 //! | `tombstones/<id>.json` | an id that is never to be registered here |
 //! | `outbox/<id>.json` | the last report on an unregistered VMM, until Nexus takes it |
+//! | `consoles/<id>.ring` | what its guest printed last ([`console`](crate::console)'s) |
 //! | `lock` | held by the agent at work, so that there is one |
 //!
 //! Everything is written before it is answered or reported.

@@ -4,6 +4,7 @@
 //! not an agent is there to see it, as a guest of a real hypervisor boots on
 //! while its agent is dead. The agent that recovers reads what became of it.
 
+mod console;
 mod guest;
 mod orders;
 mod settings;
@@ -35,6 +36,8 @@ pub(crate) struct Simulated(Arc<Inner>);
 
 struct Inner {
     dir: Utf8PathBuf,
+    /// Where they print.
+    consoles: Utf8PathBuf,
     knobs: Mutex<Knobs>,
     /// Each guest is changed, file and all, under its own lock.
     guests: Mutex<HashMap<Uuid, Place>>,
@@ -55,9 +58,11 @@ pub(crate) enum StepError {
 }
 
 impl Simulated {
-    /// A hypervisor that keeps its guests in `dir`.
+    /// A hypervisor that keeps its guests in `dir`, and has them print to
+    /// rings in `consoles`.
     pub(crate) async fn open(
         dir: Utf8PathBuf,
+        consoles: Utf8PathBuf,
         settings: &Settings,
         counters: Arc<Counters>,
         events: GuestEvents,
@@ -65,6 +70,7 @@ impl Simulated {
         files::make_dir(dir.clone()).await?;
         Ok(Self(Arc::new(Inner {
             dir,
+            consoles,
             knobs: Mutex::new(Knobs::new(settings)),
             guests: Mutex::default(),
             changed: Notify::new(),
@@ -140,6 +146,7 @@ impl Simulated {
             return Ok(false);
         };
         if seat.as_ref() != Some(&guest) {
+            self.print_turn(seat.as_ref(), &guest).await?;
             files::write(self.file(vmm_id), &guest)
                 .await
                 .map_err(|error| broken("a guest cannot be written", error))?;
@@ -197,7 +204,10 @@ impl Simulated {
     }
 }
 
-fn broken(what: &str, error: files::FileError) -> HypervisorError {
+fn broken(
+    what: &str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> HypervisorError {
     HypervisorError {
         what: what.to_string(),
         source: std::io::Error::other(error),
