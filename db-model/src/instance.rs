@@ -101,6 +101,7 @@ pub struct Instance {
     pub view_gen: i64,
     pub intended_state: IntendedState,
     pub cpu_platform: Option<InstanceCpuPlatform>,
+    pub boot_disk_id: Option<DiskId>,
 }
 
 impl Instance {
@@ -140,6 +141,9 @@ pub struct NewInstance {
     pub anti_affinity_groups: Vec<NameOrId>,
     #[serde(default)]
     pub disks: Vec<NewInstanceDisk>,
+    /// Which of them it boots from first, by its name.
+    #[serde(default)]
+    pub boot_disk: Option<Name>,
     /// Is it to run as soon as it exists?
     pub start: bool,
 }
@@ -174,6 +178,9 @@ pub struct Joins {
     pub made: Vec<(DiskId, NewDisk)>,
     /// The disks that were there, and are attached to it.
     pub attached: Vec<DiskId>,
+    /// Which of all these it boots from first.
+    #[serde(default)]
+    pub boot: Option<DiskId>,
 }
 
 /// What a user changes of an instance: all of it is said each time, but for
@@ -187,6 +194,7 @@ pub struct InstanceChange {
     pub memory: ByteCount,
     pub auto_restart_policy: Option<AutoRestartPolicy>,
     pub cpu_platform: Option<InstanceCpuPlatform>,
+    pub boot_disk: Option<DiskId>,
 }
 
 /// An instance with all that what a user sees of it is computed from.

@@ -2,19 +2,25 @@
 //! authorizes, validates, and then makes one query or starts one saga.
 
 mod affinity_group;
+mod blocks;
 mod disk;
+mod disk_import;
+mod image;
 mod instance;
 mod placement;
 mod project;
 mod silo_quota;
 mod sled;
+mod snapshot;
 mod start_attempt;
 mod token;
 mod user;
 
 pub use affinity_group::AffinityGroupSelector;
 pub use disk::DiskSelector;
+pub use image::ImageSelector;
 pub use instance::InstanceSelector;
+pub use snapshot::{SnapshotSelector, SnapshotWish};
 pub use token::Token;
 
 use crate::background::Activators;

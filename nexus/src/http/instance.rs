@@ -76,8 +76,11 @@ pub(super) async fn update(
 ) -> Result<HttpResponseOk<Instance>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
     let which = select(path, query.into_inner().project);
-    let change = body.into_inner().try_into()?;
-    let instance = app.instance_update(&opctx, &which, change).await?;
+    let body = body.into_inner();
+    let boot = body.boot_disk.0.clone();
+    let change = body.try_into()?;
+    let instance =
+        app.instance_update(&opctx, &which, change, boot.as_ref()).await?;
     Ok(HttpResponseOk(instance.into()))
 }
 
@@ -183,7 +186,7 @@ impl From<InstanceView> for Instance {
             hostname: row.hostname,
             ncpus: row.ncpus,
             memory: row.memory_bytes,
-            boot_disk_id: None,
+            boot_disk_id: row.boot_disk_id,
             cpu_platform: row.cpu_platform,
             enable_jumbo_frames: false,
             intended_state: row.intended_state,
@@ -269,6 +272,7 @@ mod tests {
             cpu_platform: None,
             anti_affinity_groups: Vec::new(),
             disks: Vec::new(),
+            boot_disk: None,
             name: "db".parse().expect("a name"),
             description: String::new(),
             hostname: "db".parse().expect("a hostname"),

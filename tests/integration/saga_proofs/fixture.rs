@@ -3,7 +3,8 @@
 use db_model::{
     AffinityGroup, AffinityGroupKind, AffinityPolicy, AutoRestartPolicy,
     ByteCount, Disk, DiskId, InstanceId, InstanceView, Joins, NewAffinityGroup,
-    NewDisk, NewInstance, NewInstanceDisk, StartAttemptId, VcpuCount, VmmId,
+    NewDisk, NewDiskKind, NewInstance, NewInstanceDisk, StartAttemptId,
+    VcpuCount, VmmId,
 };
 use db_queries::{ByNameOrId, Page};
 use harness::{AgentSettings, SagaBench, eventually, name};
@@ -45,6 +46,7 @@ pub(crate) async fn to_create(bench: &SagaBench) -> instance_create::Params {
         instance_id: InstanceId::new_v4(),
         project_id: bench.project,
         new: NewInstance {
+            boot_disk: None,
             cpu_platform: None,
             anti_affinity_groups: Vec::new(),
             disks,
@@ -80,6 +82,7 @@ fn new_disk(called: &str) -> NewDisk {
         name: name(called),
         description: String::new(),
         size: ByteCount::GIB,
+        kind: NewDiskKind::Local,
     }
 }
 

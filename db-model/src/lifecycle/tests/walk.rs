@@ -223,6 +223,7 @@ impl Walk {
         let facts = world.facts();
         let attempt = world.attempt_id();
         let change = InstanceChange {
+            boot_disk: None,
             hostname: None,
             ncpus: world.instance.ncpus,
             memory: world.instance.memory_bytes,

@@ -55,7 +55,8 @@ pub struct InstanceCreate {
     /// made with it; those of type `attach` are there, attached to nothing.
     #[serde(default)]
     pub disks: Vec<InstanceDiskAttachment>,
-    /// The disk to boot from. Only null is possible yet.
+    /// The disk to boot from first; with `disks`, at most 12. Null means that
+    /// the guest's firmware tries them by name.
     #[serde(default)]
     pub boot_disk: Option<InstanceDiskAttachment>,
     /// The addresses to be reached at from outside. Only none is possible
@@ -86,7 +87,6 @@ impl TryFrom<InstanceCreate> for NewInstance {
         check_memory(body.memory)?;
         refuse_if("user_data", !body.user_data.is_empty())?;
         refuse_if("ssh_public_keys", body.ssh_public_keys.is_some_and(some))?;
-        refuse_if("boot_disk", body.boot_disk.is_some())?;
         refuse_if("external_ips", some(body.external_ips))?;
         refuse_if("multicast_groups", some(body.multicast_groups))?;
         check_groups(&body.anti_affinity_groups)?;
@@ -102,7 +102,10 @@ impl TryFrom<InstanceCreate> for NewInstance {
             network_interfaces: body.network_interfaces.into_kept()?,
             cpu_platform: body.cpu_platform,
             anti_affinity_groups: body.anti_affinity_groups,
-            disks: disks_of_new(body.disks)?,
+            boot_disk: body.boot_disk.as_ref().map(|d| d.name().clone()),
+            disks: disks_of_new(
+                body.disks.into_iter().chain(body.boot_disk).collect(),
+            )?,
             start: body.start,
         })
     }
@@ -235,7 +238,6 @@ mod tests {
     #[test]
     fn a_wish_that_cannot_be_fulfilled_is_refused_by_name() {
         for (field, wish) in [
-            ("boot_disk", json!({ "type": "attach", "name": "d" })),
             ("external_ips", json!([{ "type": "ephemeral" }])),
             ("multicast_groups", json!([{ "group": "g" }])),
             ("enable_jumbo_frames", json!(true)),
