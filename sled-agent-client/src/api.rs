@@ -40,7 +40,9 @@ pub trait SledAgentApi {
     /// Makes no process. A VMM that is here already, for the same instance,
     /// is reported as it is. Refused (409) as `VMM_ID_IN_USE` if the id
     /// belongs to a VMM of another instance, `VMM_TOMBSTONED` if it was ever
-    /// unregistered here, and `HOST_REJECTED` if the host cannot take it.
+    /// unregistered here, and `HOST_REJECTED` if the host cannot take it or
+    /// another VMM has one of its disks; 404 `NO_SUCH_BLOCKS` if one of them is
+    /// not here.
     #[endpoint { method = PUT, path = "/vmms/{vmm_id}" }]
     async fn vmm_register(
         rqctx: RequestContext<Self::Context>,

@@ -46,6 +46,11 @@ pub struct Config {
     #[arg(long, default_value_t = 0)]
     pub storage_gib: u32,
 
+    /// The directory of disks that all sleds have; by default one that this
+    /// sled has for itself
+    #[arg(long, value_name = "DIR")]
+    pub disk_store: Option<Utf8PathBuf>,
+
     /// Who this sled is; by default made once, and kept
     #[arg(long, value_name = "UUID")]
     pub id: Option<Uuid>,

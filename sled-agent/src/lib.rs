@@ -8,6 +8,8 @@
 //!               |            |
 //!               `--> hypervisor (simulated)
 //!
+//! Nexus --> http --> agent --> blocks --> qemu-img    (what disks are made of)
+//!
 //! Nexus <-- reports, heartbeat
 //! ```
 //!
@@ -17,6 +19,7 @@
 //! finds them.
 
 mod agent;
+mod blocks;
 mod capacity;
 pub mod config;
 mod counters;

@@ -1,6 +1,7 @@
 //! Putting it together: start and stop, in a straight line.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Tools};
+use crate::blocks::{self, Blocks};
 use crate::capacity::Limits;
 use crate::config::Config;
 use crate::counters::Counters;
@@ -95,13 +96,24 @@ impl Server {
             store.clone(),
             log.new(o!("part" => "reports")),
         );
+        let places = blocks::Settings {
+            sled_id: identity.sled_id,
+            data_dir: dir,
+            store: config.disk_store.as_deref(),
+            local_bytes: u64::from(config.storage_gib) * GIB,
+        };
+        let blocks =
+            Blocks::open(&places, log.new(o!("part" => "blocks"))).await?;
         let agent = Agent::new(
             &identity,
             limits(config),
             Duration::from_millis(config.grace_ms),
-            store,
-            Arc::new(hypervisor.clone()),
-            Arc::new(reports),
+            Tools {
+                store,
+                blocks: Arc::clone(&blocks),
+                hypervisor: Arc::new(hypervisor.clone()),
+                reports: Arc::new(reports),
+            },
             log.new(o!("part" => "agent")),
         );
         let api = serve(
@@ -142,10 +154,11 @@ impl Server {
         // An error means that nobody is left to hold it.
         let _ = recovery_held.wait_for(|held| !held).await;
         agent.recover(told).await?;
+        tokio::spawn(Arc::clone(&blocks).keep_clear());
         let heartbeat = Heartbeat {
             agent,
             nexus,
-            sled: registration(config, &addresses).await,
+            sled: registration(config, &addresses, blocks.store_id()).await,
             period: config.heartbeat_ms.map(Duration::from_millis),
             log: log.new(o!("part" => "heartbeat")),
         };
@@ -222,6 +235,7 @@ fn limits(config: &Config) -> Limits {
 async fn registration(
     config: &Config,
     addresses: &Addresses,
+    disk_store: Uuid,
 ) -> SledRegistration {
     let serial = config.serial.clone();
     SledRegistration {
@@ -236,6 +250,7 @@ async fn registration(
             Some(cpu) => cpu,
             None => cpu::of_host().await,
         },
+        disk_store: Some(disk_store),
         incarnation: Uuid::new_v4(),
     }
 }

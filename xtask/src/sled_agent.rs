@@ -40,6 +40,7 @@ pub(crate) fn launch(
         flag("--nexus", format!("http://127.0.0.1:{port}"));
     }
     flag("--secret-file", home.sled_secret().into());
+    flag("--disk-store", home.disk_store().into());
     flag("--vcpus", settings.sled_vcpus.to_string());
     flag("--memory-gib", settings.sled_memory_gib.to_string());
     flag("--storage-gib", settings.sled_storage_gib.to_string());

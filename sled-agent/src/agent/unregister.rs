@@ -90,6 +90,8 @@ impl Agent {
             return Ok(tombstone.report);
         }
         self.store.put_tombstone(&Tombstone { vmm_id, report: None }).await?;
+        // Of one that was not recorded for sure.
+        self.blocks.give_back(vmm_id, false).await?;
         info!(self.log, "an unknown VMM was unregistered";
             "vmm_id" => %vmm_id);
         Ok(None)

@@ -44,7 +44,16 @@ impl Agent {
         nexuses: Vec<String>,
         arguments: &[&str],
     ) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), nexuses, arguments).await
+    }
+
+    /// Starts an agent on a directory. What is in `bin` there it takes for
+    /// the programs that it runs.
+    pub(crate) async fn start_in(
+        dir: TempDir,
+        nexuses: Vec<String>,
+        arguments: &[&str],
+    ) -> Self {
         std::fs::write(dir.path().join("secret"), SECRET).unwrap();
         let mut child = spawn(&dir, &nexuses, arguments);
         let addresses = addresses(&dir, &mut child).await;
@@ -71,6 +80,11 @@ impl Agent {
         eventually("the agent ends", async || child.try_wait().unwrap()).await
     }
 
+    /// Starts an agent that cannot go on, after one that was killed.
+    pub(crate) fn run_to_its_end(&self, arguments: &[&str]) -> ExitStatus {
+        spawn(&self.dir, &self.nexuses, arguments).wait().unwrap()
+    }
+
     /// Starts the agent that comes after the one that was killed.
     pub(crate) async fn start_again(&mut self, arguments: &[&str]) {
         self.child = spawn(&self.dir, &self.nexuses, arguments);
@@ -94,6 +108,11 @@ impl Agent {
     /// What the simulated guests stand in, for a host to lose.
     pub(crate) fn guests(&self) -> std::path::PathBuf {
         self.dir.path().join("guests")
+    }
+
+    /// Its data directory.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// Registers a VMM of 1 vCPU and 1 GiB of an instance of its own.
@@ -237,6 +256,7 @@ fn spawn(dir: &TempDir, nexuses: &[String], arguments: &[&str]) -> Child {
     command
         .arg("--data-dir")
         .arg(dir.path())
+        .args(["--storage-gib", "1"])
         .arg("--secret-file")
         .arg(dir.path().join("secret"))
         .args(["--listen", "127.0.0.1:0", "--test-control", "127.0.0.1:0"])
@@ -249,6 +269,13 @@ fn spawn(dir: &TempDir, nexuses: &[String], arguments: &[&str]) -> Child {
         if !given(name) {
             command.args([name, default]);
         }
+    }
+    let bin = dir.path().join("bin");
+    if bin.exists() {
+        command.env(
+            "PATH",
+            format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()),
+        );
     }
     command.args(arguments).spawn().unwrap()
 }

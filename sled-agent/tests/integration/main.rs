@@ -8,6 +8,11 @@
 
 mod access;
 mod agent;
+mod blocks;
+mod blocks_failures;
+mod blocks_shared;
+mod blocks_tools;
+mod disks;
 mod eventually;
 mod expunge;
 mod faults;
