@@ -301,7 +301,7 @@ impl Fixture {
             disk("disk_view"),
             import("disk_bulk_write_import_start"),
             import("disk_bulk_write_import")
-                .body(json!({ "offset": 0, "base64_encoded_data": "" })),
+                .body(json!({ "offset": 0, "base64_encoded_data": format!("{}=", "A".repeat(683)) })),
             import("disk_bulk_write_import_stop"),
             import("disk_finalize_import").body(json!({})),
             disk("disk_delete"),

@@ -95,10 +95,9 @@ async fn a_disk_is_imported_as_oxide_s_command_line_does_it() {
 fn read(nexus: &TestNexus, id: &str) -> Vec<u8> {
     let file = nexus.dir.path().join(format!("disk-store/{id}.qcow2"));
     let raw = nexus.dir.path().join("raw");
-    let count = (8 * CHUNK).to_string();
     let status = std::process::Command::new("qemu-img")
-        .args(["dd", "-f", "qcow2", "-O", "raw", "bs=1", "-U"])
-        .arg(format!("count={count}"))
+        .args(["dd", "-U", "-f", "qcow2", "-O", "raw", "count=8"])
+        .arg(format!("bs={CHUNK}"))
         .arg(format!("if={}", file.display()))
         .arg(format!("of={}", raw.display()))
         .status()
@@ -147,9 +146,8 @@ async fn each_step_of_an_import_is_taken_in_its_state_only() {
         assert!(message.contains("disk \"upload\""), "{message}");
     };
     let not_attached = async |state: &str| {
-        let instance =
-            nexus.create(&format!("i-{state}").replace('_', "-"), false);
-        let instance = instance.await;
+        let name = format!("i-{state}").replace('_', "-");
+        let instance = nexus.create(&name, false).await;
         let refused = nexus.ask_disk(&instance, "attach", "upload").await;
         let message = refused.error(400, "InvalidRequest");
         assert!(message.contains(state), "{message}");

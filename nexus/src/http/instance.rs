@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use db_model::{InstanceView, NameOrId};
+use db_model::{InstanceView, NameOrId, NewInstance, NewInstanceDisk};
 use dropshot::{
     HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
     HttpResponseOk, ResultsPage,
@@ -44,9 +44,21 @@ pub(super) async fn create(
 ) -> Result<HttpResponseCreated<Instance>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
     let project = query.into_inner().project;
-    let new = body.into_inner().try_into()?;
+    let new: NewInstance = body.into_inner().try_into()?;
+    // Copies take their time.
+    if new.disks.iter().any(has_blocks) {
+        rqctx.step_aside()?;
+    }
     let instance = app.instance_create(&opctx, &project, new).await?;
     Ok(HttpResponseCreated(instance.into()))
+}
+
+/// Are blocks made for the disk as its instance is made?
+fn has_blocks(disk: &NewInstanceDisk) -> bool {
+    match disk {
+        NewInstanceDisk::Create(new) => new.kind.blocks_source().is_some(),
+        NewInstanceDisk::Attach(_) => false,
+    }
 }
 
 pub(super) async fn view(
