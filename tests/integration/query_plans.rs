@@ -463,7 +463,7 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
         db.image_list(silo, None, page).await.unwrap();
     });
     probe!("image_view by name", |db, _n| {
-        let which = db_model::NameOrId::Name(name("image-10"));
+        let which = db_model::NameOrId::Name(name("image-0"));
         db.image_view(silo, Some(project), which).await.unwrap();
     });
     probe!("blocks_gone_claim", |db, _n| {
