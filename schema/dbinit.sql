@@ -440,6 +440,8 @@ CREATE TABLE disk (
     -- What it began with. That may be deleted since.
     snapshot_id UUID,
     image_id UUID,
+    -- The saga that finishes its import, or did.
+    finalized_by UUID,
     CONSTRAINT disk_block_size CHECK (block_size IN (512, 2048, 4096)),
     CONSTRAINT disk_distributed_is_nowhere CHECK (
         backend = 'local' OR (sled_id IS NULL AND blocks_id IS NULL)),

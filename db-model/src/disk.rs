@@ -4,7 +4,8 @@
 use crate::schema::disk;
 use crate::{
     BlockSize, BlocksId, BlocksOf, BlocksPlace, BlocksSource, ByteCount,
-    DiskId, ImageId, InstanceId, Name, ProjectId, SledId, SnapshotId, VmmId,
+    DiskId, ImageId, InstanceId, Name, ProjectId, SagaId, SledId, SnapshotId,
+    VmmId,
 };
 use chrono::{DateTime, Utc};
 use diesel::{Insertable, Queryable, QueryableByName, Selectable};
@@ -77,6 +78,7 @@ pub struct Disk {
     pub blocks_id: Option<BlocksId>,
     pub snapshot_id: Option<SnapshotId>,
     pub image_id: Option<ImageId>,
+    pub finalized_by: Option<SagaId>,
 }
 
 impl Disk {

@@ -265,6 +265,7 @@ diesel::table! {
         blocks_id -> Nullable<Uuid>,
         snapshot_id -> Nullable<Uuid>,
         image_id -> Nullable<Uuid>,
+        finalized_by -> Nullable<Uuid>,
     }
 }
 

@@ -71,8 +71,7 @@ impl DataStore {
         .await
     }
 
-    /// What was to have these blocks, if it has come to be and is not finished,
-    /// is deleted. Idempotent.
+    /// What was to have these blocks, if it has come to be, is deleted. Idempotent.
     pub async fn blocks_unmade(
         &self,
         fence: Fence,

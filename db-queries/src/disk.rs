@@ -254,11 +254,16 @@ impl DataStore {
             let project = project_of(conn, id)?;
             let now = live_project(conn, project)?;
             let there = lock(conn, id)?;
+            let ours = there.finalized_by == Some(fence.saga_id);
             match there.state {
-                DiskState::ImportReady => {
+                // What a saga that was given up has left is taken over.
+                DiskState::ImportReady | DiskState::Finalizing => {
+                    diesel::update(disk::table.find(id))
+                        .set(disk::finalized_by.eq(fence.saga_id))
+                        .execute(conn)?;
                     set_state(conn, id, DiskState::Finalizing)?;
                 }
-                DiskState::Finalizing => (),
+                DiskState::Ready if ours => (),
                 state @ (DiskState::Creating
                 | DiskState::Ready
                 | DiskState::ImportingFromBulkWrites
@@ -271,8 +276,9 @@ impl DataStore {
         .await
     }
 
-    /// A disk is not being finalized after all: to be sent again, or with `lost`
-    /// faulted. One that was never begun with is as it was. Idempotent.
+    /// A disk is not finalized by this saga after all: to be finalized again, or
+    /// with `lost` faulted. One that another has finalized, or that has an instance
+    /// since, is as it was. Idempotent.
     pub async fn disk_finalize_undone(
         &self,
         fence: Fence,
@@ -285,7 +291,12 @@ impl DataStore {
                 Err(Error::NotFound) => return Ok(()),
                 there => there?,
             };
-            if there.state != DiskState::Finalizing {
+            let ended =
+                matches!(there.state, DiskState::Finalizing | DiskState::Ready);
+            if !ended
+                || there.finalized_by != Some(fence.saga_id)
+                || there.instance_id.is_some()
+            {
                 return Ok(());
             }
             let state =
@@ -570,10 +581,10 @@ pub(crate) fn made(
     set_state(conn, id, state)
 }
 
-/// Deletes a disk whose blocks are not all there, if it is there.
+/// Deletes a disk that was not to be, if it is there and has no instance yet.
 pub(crate) fn unmake(conn: &mut PgConnection, id: DiskId) -> Result<(), Error> {
     match lock(conn, id) {
-        Ok(there) if there.state == DiskState::Creating => delete(conn, &there),
+        Ok(there) if there.instance_id.is_none() => delete(conn, &there),
         Ok(_) | Err(Error::NotFound) => Ok(()),
         Err(error) => Err(error),
     }
@@ -647,6 +658,7 @@ pub(crate) fn insert(
             blocks_id: None,
             snapshot_id: begins.snapshot,
             image_id: begins.image,
+            finalized_by: None,
         })
         .returning(Disk::as_returning())
         .get_result(conn)?)

@@ -242,14 +242,14 @@ pub(crate) fn made(conn: &mut PgConnection, id: ImageId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes an image that is not made yet, if it is there.
+/// Deletes an image that was not to be, if it is there.
 pub(crate) fn unmake(
     conn: &mut PgConnection,
     id: ImageId,
 ) -> Result<(), Error> {
     match lock(conn, id) {
-        Ok(there) if !there.made => delete(conn, &there),
-        Ok(_) | Err(Error::NotFound) => Ok(()),
+        Ok(there) => delete(conn, &there),
+        Err(Error::NotFound) => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -111,6 +111,7 @@ const MIGRATIONS: &[(i64, &[&str])] = &[
             include_str!("../../schema/007-disks/up25.sql"),
             include_str!("../../schema/007-disks/up26.sql"),
             include_str!("../../schema/007-disks/up27.sql"),
+            include_str!("../../schema/007-disks/up28.sql"),
         ],
     ),
 ];

@@ -257,14 +257,14 @@ pub(crate) fn made(
     Ok(())
 }
 
-/// Deletes a snapshot that is not made yet, if it is there.
+/// Deletes a snapshot that was not to be, if it is there.
 pub(crate) fn unmake(
     conn: &mut PgConnection,
     id: SnapshotId,
 ) -> Result<(), Error> {
     match lock(conn, id) {
-        Ok(there) if !there.made => delete(conn, &there),
-        Ok(_) | Err(Error::NotFound) => Ok(()),
+        Ok(there) => delete(conn, &there),
+        Err(Error::NotFound) => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -36,7 +36,7 @@ fn find<'a>(value: &'a Value, key: &str) -> &'a Value {
         let fields = value.as_object()?;
         fields.get(key).or_else(|| fields.values().find_map(|v| look(v, key)))
     }
-    look(value, key).unwrap_or_else(|| panic!("no {key} in {value}"))
+    look(value, key).unwrap()
 }
 
 fn used(nexus: &TestNexus) -> i64 {
