@@ -32,6 +32,7 @@ impl From<Error> for HttpError {
             Error::Conflict { .. } => {
                 refused(Status::CONFLICT, "Conflict", &error)
             }
+            Error::NotImplemented { .. } => not_implemented(&error),
             Error::Unavailable { retry_after_secs, .. } => {
                 unavailable(&error, retry_after_secs)
             }
@@ -51,6 +52,17 @@ fn refused(
         status,
         error.to_string(),
     )
+}
+
+/// Nobody's doing: the caller is told, and nobody need be woken.
+fn not_implemented(error: &Error) -> HttpError {
+    HttpError {
+        status_code: ErrorStatusCode::NOT_IMPLEMENTED,
+        error_code: Some("NotImplemented".to_owned()),
+        external_message: error.to_string(),
+        internal_message: error.to_string(),
+        headers: None,
+    }
 }
 
 /// Not the caller's doing: told what, and when to come back; the log has why.
@@ -112,6 +124,11 @@ mod tests {
             ),
             (Error::invalid_value("ncpus", "m"), 400, "InvalidValue"),
             (Error::Conflict { message: text("m") }, 409, "Conflict"),
+            (
+                Error::NotImplemented { operation: text("vpc_create") },
+                501,
+                "NotImplemented",
+            ),
         ] {
             let message = error.to_string();
             let answer = HttpError::from(error);

@@ -9,6 +9,8 @@ use dropshot::{
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use super::body::read_whole;
+
 /// The variables of a path.
 #[derive(Debug)]
 pub struct Path<T>(T);
@@ -87,6 +89,7 @@ where
         rqctx: &RequestContext<C>,
         request: http::Request<Body>,
     ) -> Result<Self, HttpError> {
+        let request = read_whole(rqctx, request).await?;
         let body: Result<dropshot::TypedBody<T>, _> =
             ExclusiveExtractor::from_request(rqctx, request).await;
         Ok(Self(body.map_err(coded)?.into_inner()))

@@ -142,7 +142,7 @@ pub(super) fn of_sled(rqctx: &Request) -> Result<&App, HttpError> {
 }
 
 /// What `Authorization: Bearer …` bears.
-fn bearer_token(headers: &HeaderMap) -> Result<&str, Error> {
+pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, Error> {
     let (scheme, token) = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())

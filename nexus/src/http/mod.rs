@@ -8,10 +8,12 @@
 mod admission;
 mod affinity_group;
 pub mod api;
+mod body;
 mod disk;
 mod error;
 mod external;
 pub mod extract;
+mod front;
 mod handler;
 mod instance;
 mod internal;
@@ -25,13 +27,16 @@ mod silo_quota;
 mod sled;
 mod start_attempt;
 pub mod types;
+mod unserved;
 mod user;
 
 pub use admission::Admission;
 pub use external::ExternalApiImpl;
+pub use front::front;
 pub use handler::ApiContext;
 pub use internal::InternalApiImpl;
 pub use openapi::{external_openapi, internal_openapi};
+pub use unserved::external_api;
 
 /// What a request's body may hold: many times that of a large new instance.
 pub const REQUEST_BODY_MAX_BYTES: usize = 128 * 1024;
