@@ -26,6 +26,7 @@ mod pagination;
 mod placement;
 mod pool;
 mod project;
+mod rack;
 mod reconcile;
 mod reservation;
 mod retention;

@@ -6,6 +6,7 @@ mod disk;
 mod instance;
 mod placement;
 mod project;
+mod rack;
 mod silo_quota;
 mod sled;
 mod start_attempt;

@@ -23,8 +23,7 @@ pub(super) async fn read_whole<C: ServerContext>(
     request: Request<Body>,
 ) -> Result<Request<Body>, HttpError> {
     let (parts, body) = request.into_parts();
-    if let ApiEndpointBodyContentType::Json = rqctx.endpoint.body_content_type
-    {
+    if let ApiEndpointBodyContentType::Json = rqctx.endpoint.body_content_type {
         check_json(&parts.headers)?;
     }
     let body = read(body, rqctx.request_body_max_bytes()).await?;
@@ -110,7 +109,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_taken_up_to_its_bound() {
         let body = |n| Body::from(vec![b'x'; n]);
-        assert_eq!(read(body(8), 8).await.expect("as large as may be").len(), 8);
+        assert_eq!(
+            read(body(8), 8).await.expect("as large as may be").len(),
+            8
+        );
         let refusal = read(body(9), 8).await.expect_err("one byte more");
         assert_eq!(refusal.status_code.as_status().as_u16(), 413);
         assert!(read(body(9 << 20), 8).await.is_err());

@@ -76,9 +76,9 @@ impl Operation {
     }
 
     fn variables(&self) -> impl Iterator<Item = &'static str> {
-        self.path.split('/').filter_map(|segment| {
-            segment.strip_prefix('{')?.strip_suffix('}')
-        })
+        self.path
+            .split('/')
+            .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
     }
 }
 
@@ -93,7 +93,8 @@ struct Anything {
 fn variables(names: impl Iterator<Item = &'static str>) -> Vec<Parameter> {
     let one = |name: &'static str| {
         let body = ApiEndpointBodyContentType::default();
-        let like = <dropshot::Path<Anything> as SharedExtractor>::metadata(body);
+        let like =
+            <dropshot::Path<Anything> as SharedExtractor>::metadata(body);
         like.parameters.into_iter().map(move |like| {
             let (at, name) = (Location::Path, name.to_owned());
             Parameter::new_named(&at, name, None, true, like.schema, Vec::new())
