@@ -3,7 +3,7 @@
 #![expect(missing_docs, reason = "dbinit.sql says what each column means")]
 
 /// The version of the schema that this code speaks.
-pub const SCHEMA_VERSION: i64 = 6;
+pub const SCHEMA_VERSION: i64 = 7;
 
 diesel::table! {
     use diesel::sql_types::*;
@@ -349,6 +349,18 @@ diesel::table! {
     instance_ssh_key (instance_id, ssh_key_id) {
         instance_id -> Uuid,
         ssh_key_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    idempotency_key (id) {
+        id -> Uuid,
+        silo_user_id -> Uuid,
+        key_hash -> Text,
+        request_hash -> Text,
+        instance_id -> Uuid,
+        answer -> Nullable<Jsonb>,
+        time_created -> Timestamptz,
     }
 }
 

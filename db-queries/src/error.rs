@@ -20,6 +20,9 @@ pub enum Error {
     /// It is somebody else's at the moment: a disk another instance's.
     #[error("it is in use")]
     InUse,
+    /// Another request was made with the same key.
+    #[error("the key was used")]
+    KeyUsed,
     /// There are as many as there may be.
     #[error("too many: {0}")]
     TooMany(Limit),
@@ -83,6 +86,7 @@ impl Error {
             | Error::AlreadyExists
             | Error::NotEmpty(_)
             | Error::InUse
+            | Error::KeyUsed
             | Error::TooMany(_)
             | Error::Refused(_)
             | Error::NoRoom

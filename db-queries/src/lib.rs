@@ -8,7 +8,8 @@
 //! Both hold at READ COMMITTED, so no transaction here needs more.
 //!
 //! Locks are taken in one order: saga, instance, affinity groups, disks, VMM,
-//! attempt, sled, quota. Other instances than the locked one are only touched
+//! attempt, sled, quota; a request's key after the instance, or before one that
+//! is made. Other instances than the locked one are only touched
 //! with SKIP LOCKED.
 
 mod affinity_group;
@@ -17,6 +18,7 @@ mod attempts_ended;
 mod disk;
 mod error;
 mod fence;
+mod idempotency;
 mod instance;
 mod lease;
 mod lifecycle;

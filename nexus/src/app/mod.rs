@@ -3,6 +3,7 @@
 
 mod affinity_group;
 mod disk;
+mod idempotency;
 mod instance;
 mod placement;
 mod project;
@@ -15,6 +16,7 @@ mod user;
 
 pub use affinity_group::AffinityGroupSelector;
 pub use disk::DiskSelector;
+pub use idempotency::Once;
 pub use instance::InstanceSelector;
 pub use token::Token;
 

@@ -9,7 +9,8 @@ use dropshot::{
     HttpResponseOk, RequestContext, ResultsPage,
 };
 
-use super::extract::{Path, Query, TypedBody};
+use super::extract::{Header, Path, Query, TypedBody};
+use super::idempotency::Repeatable;
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 
@@ -143,8 +144,9 @@ pub trait ExternalApi {
     async fn instance_create(
         rqctx: RequestContext<Self::Context>,
         query: Query<ProjectSelector>,
+        headers: Header<IdempotencyHeaders>,
         body: TypedBody<InstanceCreate>,
-    ) -> Result<HttpResponseCreated<Instance>, HttpError>;
+    ) -> Result<HttpResponseCreated<Repeatable<Instance>>, HttpError>;
 
     /// Fetch an instance
     ///
@@ -204,7 +206,8 @@ pub trait ExternalApi {
         rqctx: RequestContext<Self::Context>,
         path: Path<InstancePath>,
         query: Query<OptionalProjectSelector>,
-    ) -> Result<HttpResponseAccepted<Instance>, HttpError>;
+        headers: Header<IdempotencyHeaders>,
+    ) -> Result<HttpResponseAccepted<Repeatable<Instance>>, HttpError>;
 
     /// Stop an instance
     ///

@@ -5,6 +5,7 @@ use dropshot::{
     RequestContext, ServerContext,
 };
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 
@@ -12,7 +13,7 @@ use http_body_util::BodyExt;
 /// client that is cut off while it sends does not see why.
 const THROWN_AWAY_MAX_BYTES: usize = 4 << 20;
 
-/// The same request with its body in memory.
+/// The request's head, and its body.
 ///
 /// # Errors
 ///
@@ -21,13 +22,13 @@ const THROWN_AWAY_MAX_BYTES: usize = 4 << 20;
 pub(super) async fn read_whole<C: ServerContext>(
     rqctx: &RequestContext<C>,
     request: Request<Body>,
-) -> Result<Request<Body>, HttpError> {
+) -> Result<(Parts, Vec<u8>), HttpError> {
     let (parts, body) = request.into_parts();
     if let ApiEndpointBodyContentType::Json = rqctx.endpoint.body_content_type {
         check_json(&parts.headers)?;
     }
     let body = read(body, rqctx.request_body_max_bytes()).await?;
-    Ok(Request::from_parts(parts, Body::from(body)))
+    Ok((parts, body))
 }
 
 async fn read(mut body: Body, max: usize) -> Result<Vec<u8>, HttpError> {

@@ -7,8 +7,9 @@ use dropshot::{
 };
 
 use super::api::ExternalApi;
-use super::extract::{Path, Query, TypedBody};
+use super::extract::{Header, Path, Query, TypedBody};
 use super::handler::{ApiContext, Request, admitted, timed};
+use super::idempotency::Repeatable;
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 use super::{
@@ -82,9 +83,11 @@ impl ExternalApi for ExternalApiImpl {
     async fn instance_create(
         rqctx: Request,
         query: Query<ProjectSelector>,
+        headers: Header<IdempotencyHeaders>,
         body: TypedBody<InstanceCreate>,
-    ) -> Created<Instance> {
-        admitted(rqctx, |rqctx| instance::create(rqctx, query, body)).await
+    ) -> Created<Repeatable<Instance>> {
+        admitted(rqctx, |rqctx| instance::create(rqctx, query, headers, body))
+            .await
     }
 
     async fn instance_view(
@@ -117,8 +120,10 @@ impl ExternalApi for ExternalApiImpl {
         rqctx: Request,
         path: Path<InstancePath>,
         query: Query<OptionalProjectSelector>,
-    ) -> Accepted<Instance> {
-        admitted(rqctx, |rqctx| instance::start(rqctx, path, query)).await
+        headers: Header<IdempotencyHeaders>,
+    ) -> Accepted<Repeatable<Instance>> {
+        admitted(rqctx, |rqctx| instance::start(rqctx, path, query, headers))
+            .await
     }
 
     async fn instance_stop(

@@ -16,6 +16,7 @@ pub mod extract;
 mod front;
 mod group;
 mod handler;
+pub mod idempotency;
 mod instance;
 mod internal;
 pub mod internal_api;

@@ -3,14 +3,15 @@
 //! 1. `will_insert`: nothing. Undo: the attempt fails and the instance is
 //!    destroyed; its name is free. Apart from the next node, since steno does
 //!    not undo the node that failed, and that may have inserted it.
-//! 2. `insert`: the row, `creating`, and with `start` the pending attempt with
-//!    it, so that the wish to start cannot be lost between two sagas; its groups
+//! 2. `insert`: the row, `creating`, and with its request's key, and with
+//!    `start` the pending attempt with it, so that the wish to start cannot be lost between two sagas; its groups
 //!    and its disks, too.
 //! 3. `finish`: `creating` becomes `no_vmm`. The reconciler does the rest.
 
 use super::{Node, NodeError, Saga, SagaContext};
 use db_model::{
-    InstanceId, Joins, NewInstance, ProjectId, SiloUserId, StartAttemptId,
+    InstanceId, Joins, KeyedRequest, NewInstance, ProjectId, SiloUserId,
+    StartAttemptId,
 };
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub struct Params {
     pub joins: Joins,
     /// With `start`: the first attempt, and who asked.
     pub attempt: Option<(StartAttemptId, SiloUserId)>,
+    /// With a key: the request that wants it made, and made once.
+    #[serde(default)]
+    pub request: Option<KeyedRequest>,
 }
 
 impl Saga for InstanceCreate {
@@ -61,7 +65,9 @@ impl Saga for InstanceCreate {
 }
 
 async fn will_insert_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
-    cx.datastore.instance_create_undone(cx.fence, p.instance_id).await?;
+    cx.datastore
+        .instance_create_undone(cx.fence, p.instance_id, p.request)
+        .await?;
     cx.activators.changed();
     Ok(())
 }
@@ -76,6 +82,7 @@ async fn insert(cx: SagaContext, p: Params) -> Result<(), NodeError> {
             p.instance_id,
             p.project_id,
             p.attempt,
+            p.request,
         )
         .await;
     Ok(inserted?)

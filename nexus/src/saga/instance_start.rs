@@ -120,6 +120,7 @@ impl Saga for InstanceStart {
                 other @ (SagaFailure::AlreadyExists
                 | SagaFailure::NotFound
                 | SagaFailure::InUse
+                | SagaFailure::KeyUsed
                 | SagaFailure::TooMany { .. }) => StagedFailure {
                     failure: StartFailure::internal(cx.fence.saga_id),
                     internal_error: format!("{other:?}"),

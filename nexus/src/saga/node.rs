@@ -53,6 +53,8 @@ pub enum SagaFailure {
     NotFound,
     /// What it was to have is another's.
     InUse,
+    /// Its request was made before.
+    KeyUsed,
     /// There would be too many of something.
     TooMany {
         /// Of what.
@@ -84,6 +86,7 @@ impl SagaFailure {
             other @ (SagaFailure::AlreadyExists
             | SagaFailure::NotFound
             | SagaFailure::InUse
+            | SagaFailure::KeyUsed
             | SagaFailure::TooMany { .. }
             | SagaFailure::Overtaken) => other,
         }
@@ -128,6 +131,7 @@ pub(super) fn judge(context: &SagaContext, error: NodeError) -> Verdict {
         }
         Error::AlreadyExists => Verdict::Fail(SagaFailure::AlreadyExists),
         Error::InUse => Verdict::Fail(SagaFailure::InUse),
+        Error::KeyUsed => Verdict::Fail(SagaFailure::KeyUsed),
         Error::TooMany(limit) => Verdict::Fail(SagaFailure::TooMany { limit }),
         Error::NotFound => Verdict::Fail(SagaFailure::NotFound),
         Error::Refused(refusal) => {

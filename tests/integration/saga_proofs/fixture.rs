@@ -60,6 +60,7 @@ pub(crate) async fn to_create(bench: &SagaBench) -> instance_create::Params {
         },
         joins,
         attempt: Some((StartAttemptId::new_v4(), bench.user)),
+        request: None,
     }
 }
 
