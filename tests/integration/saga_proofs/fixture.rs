@@ -2,8 +2,9 @@
 
 use db_model::{
     AffinityGroup, AffinityGroupKind, AffinityPolicy, AutoRestartPolicy,
-    ByteCount, Disk, DiskId, InstanceId, InstanceView, Joins, NewAffinityGroup,
-    NewDisk, NewInstance, NewInstanceDisk, StartAttemptId, VcpuCount, VmmId,
+    ByteCount, Disk, DiskId, InstanceId, InstanceView, Joins, KeyedRequest,
+    NewAffinityGroup, NewDisk, NewInstance, NewInstanceDisk, StartAttemptId,
+    VcpuCount, VmmId,
 };
 use db_queries::{ByNameOrId, Page};
 use harness::{AgentSettings, SagaBench, eventually, name};
@@ -60,7 +61,11 @@ pub(crate) async fn to_create(bench: &SagaBench) -> instance_create::Params {
         },
         joins,
         attempt: Some((StartAttemptId::new_v4(), bench.user)),
-        request: None,
+        request: Some(KeyedRequest {
+            silo_user_id: bench.user,
+            key_hash: uuid::Uuid::new_v4().to_string(),
+            request_hash: String::new(),
+        }),
     }
 }
 

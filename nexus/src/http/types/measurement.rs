@@ -130,11 +130,11 @@ pub struct TimeseriesSchema {
     /// What tells one thing from others.
     pub field_schema: Vec<Value>,
     /// What a value is.
-    pub datum_type: Value,
+    pub datum_type: DatumType,
     /// What a value counts.
-    pub units: Value,
+    pub units: Units,
     /// Who may see it.
-    pub authz_scope: Value,
+    pub authz_scope: AuthzScope,
     /// Which edition of this this is.
     pub version: u8,
     /// When this was made.
@@ -148,4 +148,40 @@ pub struct TimeseriesDescription {
     pub target: String,
     /// What of it.
     pub metric: String,
+}
+
+/// What a value is.
+#[derive(Clone, Copy, Debug, JsonSchema, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatumType {
+    /// A count of what there is.
+    U64,
+    /// A measure of what there is.
+    F64,
+    /// A count of what has been.
+    CumulativeU64,
+}
+
+/// What a value counts.
+#[derive(Clone, Copy, Debug, JsonSchema, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Units {
+    /// Things.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Seconds.
+    Seconds,
+}
+
+/// Who may see what was measured.
+#[derive(Clone, Copy, Debug, JsonSchema, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthzScope {
+    /// Who may see the fleet.
+    Fleet,
+    /// Who is of the silo.
+    Silo,
+    /// Who may see the project.
+    Project,
 }

@@ -98,6 +98,18 @@ pub struct OptionalVpcSelector {
 #[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ExternalIp {
+    /// One by which the instance reaches what is outside, and shares with
+    /// others.
+    Snat {
+        /// The address.
+        ip: IpAddr,
+        /// The pool that it is from.
+        ip_pool_id: Uuid,
+        /// The first port that is the instance's.
+        first_port: u16,
+        /// The last port that is the instance's.
+        last_port: u16,
+    },
     /// One that is given back with the instance.
     Ephemeral {
         /// The address.
