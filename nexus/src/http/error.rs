@@ -7,6 +7,24 @@ use uuid::Uuid;
 
 use crate::error::{Error, chain};
 
+/// The codes of the external API's refusals, each with its status and with what
+/// it says to a program.
+pub(super) const CODES: [(u16, &str, &str); 13] = [
+    (400, "InvalidRequest", "the request makes no sense, now or ever"),
+    (400, "InvalidValue", "one value is not acceptable, which is named first"),
+    (400, "ObjectAlreadyExists", "the name is taken"),
+    (401, "Unauthorized", "no credentials, or none that are valid"),
+    (403, "Forbidden", "the caller may not"),
+    (404, "ObjectNotFound", "there is none, or it is of another silo"),
+    (405, "MethodNotAllowed", "the path is not for this method"),
+    (409, "Conflict", "it contradicts what is going on"),
+    (413, "PayloadTooLarge", "the body is larger than is taken"),
+    (415, "UnsupportedMediaType", "the body is no JSON"),
+    (500, "Internal", "our fault; the message names an incident"),
+    (501, "NotImplemented", "Oxide's API has it, and this server does not"),
+    (503, "ServiceNotAvailable", "for now; `Retry-After` says how long"),
+];
+
 impl From<Error> for HttpError {
     fn from(error: Error) -> Self {
         use ClientErrorStatusCode as Status;
@@ -135,6 +153,8 @@ mod tests {
             assert_eq!(answer.status_code.as_status().as_u16(), status);
             assert_eq!(answer.error_code.as_deref(), Some(code));
             assert_eq!(answer.external_message, message);
+            let known = CODES.iter().any(|c| (c.0, c.1) == (status, code));
+            assert!(known, "{code} is not documented");
             assert!(answer.headers.is_none());
         }
     }
