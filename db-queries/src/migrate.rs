@@ -81,6 +81,13 @@ const MIGRATIONS: &[(i64, &[&str])] = &[
         ],
     ),
     (6, &[include_str!("../../schema/006-sled-lease/up01.sql")]),
+    (
+        7,
+        &[
+            include_str!("../../schema/007-idempotency/up01.sql"),
+            include_str!("../../schema/007-idempotency/up02.sql"),
+        ],
+    ),
 ];
 
 /// How long a migrator is left alone. A step that takes longer is run to its
