@@ -1,4 +1,4 @@
--- The schema as it is now: version 7. `nexus` applies this file to an empty
+-- The schema as it is now: version 8. `nexus` applies this file to an empty
 -- database; an older one takes the steps of the numbered folders instead.
 -- Both ways must end in the same catalog (tests/integration/schema.rs).
 --
@@ -692,4 +692,24 @@ CREATE TABLE nexus_lease (
         CHECK ((taken_by IS NULL) = (time_taken IS NULL))
 );
 
-INSERT INTO db_metadata (version) VALUES (7);
+-- A request that its user gave a key, so that a repeat of it does nothing: the
+-- row is written with what the request did, and forgotten after 24 hours.
+CREATE TABLE idempotency_key (
+    id UUID PRIMARY KEY,
+    silo_user_id UUID NOT NULL REFERENCES silo_user (id),
+    -- SHA-256, in hex, of the key, and of all that the request says.
+    key_hash VARCHAR(64) NOT NULL,
+    request_hash VARCHAR(64) NOT NULL,
+    -- What it made or started.
+    instance_id UUID NOT NULL,
+    -- What it was answered. Null: whoever was to answer it has not come to that
+    -- yet, or never will; a repeat does.
+    answer JSONB,
+    time_created TIMESTAMPTZ NOT NULL
+);
+
+-- A key is used once by its user.
+CREATE UNIQUE INDEX idempotency_key_of_user
+    ON idempotency_key (silo_user_id, key_hash);
+
+INSERT INTO db_metadata (version) VALUES (8);

@@ -3,7 +3,7 @@
 #![expect(missing_docs, reason = "dbinit.sql says what each column means")]
 
 /// The version of the schema that this code speaks.
-pub const SCHEMA_VERSION: i64 = 7;
+pub const SCHEMA_VERSION: i64 = 8;
 
 diesel::table! {
     use diesel::sql_types::*;
@@ -408,6 +408,18 @@ diesel::table! {
         tries -> Int8,
         next_try_at -> Timestamptz,
         last_error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    idempotency_key (id) {
+        id -> Uuid,
+        silo_user_id -> Uuid,
+        key_hash -> Text,
+        request_hash -> Text,
+        instance_id -> Uuid,
+        answer -> Nullable<Jsonb>,
+        time_created -> Timestamptz,
     }
 }
 

@@ -35,6 +35,9 @@ pub enum Error {
     /// The silo's quota has too little storage left.
     #[error(transparent)]
     StorageExceeded(StorageExceeded),
+    /// Another request was made with the same key.
+    #[error("the key was used")]
+    KeyUsed,
     /// There are as many as there may be.
     #[error("too many: {0}")]
     TooMany(Limit),
@@ -105,6 +108,7 @@ impl Error {
             | Error::BeingCopied
             | Error::BootDisk
             | Error::StorageExceeded(_)
+            | Error::KeyUsed
             | Error::TooMany(_)
             | Error::Refused(_)
             | Error::NoRoom

@@ -1,5 +1,6 @@
 //! Instances: what users ask of them, what sagas do to them, how they look.
 
+use crate::idempotency;
 use crate::{
     ById, ByNameOrId, DataStore, Error, Page, affinity_group, disk, fence,
     ssh_key,
@@ -9,8 +10,8 @@ use db_model::lifecycle::{Changes, Refusal, requests, steps};
 use db_model::schema::{instance, project, sled, start_attempt, vmm};
 use db_model::{
     Fence, Instance, InstanceChange, InstanceId, InstanceState, InstanceView,
-    Joins, Name, NewInstance, ProjectId, SagaId, SiloUserId, StartAttempt,
-    StartAttemptId, Vmm,
+    Joins, KeyedRequest, Name, NewInstance, ProjectId, SagaId, SiloUserId,
+    StartAttempt, StartAttemptId, Vmm,
 };
 use diesel::dsl::sql;
 use diesel::sql_types::Timestamptz;
@@ -160,13 +161,16 @@ impl DataStore {
     }
 
     /// The create saga's first step: the instance, what it comes with, and the
-    /// attempt to start it. Idempotent by id. Locks out the project's deletion.
+    /// attempt to start it, and the key of the request that wants it. Idempotent
+    /// by id. Locks out the project's deletion.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the project is gone, or a group or a disk is; `InUse`: a disk
-    /// is attached elsewhere; `DiskState`: its blocks are not there; `TooMany`;
-    /// `AlreadyExists`: the name is taken, or a new disk's; `StorageExceeded`.
+    /// `KeyUsed`; `NotFound`: the project is gone, or a group or a disk is;
+    /// `InUse`: a disk is attached elsewhere; `DiskState`: its blocks are not
+    /// there; `TooMany`; `AlreadyExists`: the name is taken, or a new disk's;
+    /// `StorageExceeded`.
+    #[expect(clippy::too_many_arguments, reason = "all that it comes with")]
     pub async fn instance_insert(
         &self,
         fence: Fence,
@@ -175,6 +179,7 @@ impl DataStore {
         id: InstanceId,
         project_id: ProjectId,
         attempt: Option<(StartAttemptId, SiloUserId)>,
+        request: Option<KeyedRequest>,
     ) -> Result<(), Error> {
         self.transaction(move |conn| {
             fence::check(conn, &fence)?;
@@ -185,6 +190,10 @@ impl DataStore {
                 .optional()?;
             if there.is_some() {
                 return Ok(());
+            }
+            // Before all else, so that a repeat is told that it is one.
+            if let Some(request) = &request {
+                idempotency::claim(conn, request, id)?;
             }
             let now: DateTime<Utc> = project::table
                 .find(project_id)
@@ -234,12 +243,13 @@ impl DataStore {
         .await
     }
 
-    /// The create saga is undone. Of an instance that was never inserted,
+    /// The create saga is undone, and its request's key is free. Of an instance that was never inserted,
     /// nothing is to undo.
     pub async fn instance_create_undone(
         &self,
         fence: Fence,
         id: InstanceId,
+        request: Option<KeyedRequest>,
     ) -> Result<(), Error> {
         let incident = fence.saga_id;
         let undone = self
@@ -248,6 +258,9 @@ impl DataStore {
                 if !changes.is_empty() {
                     let made_at = facts.instance.time_created;
                     disk::delete_made_with(conn, id, made_at)?;
+                }
+                if let Some(request) = &request {
+                    idempotency::release(conn, request, id)?;
                 }
                 Ok((changes, ()))
             })
@@ -275,15 +288,25 @@ impl DataStore {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `Refused`: see [`requests::start`].
+    /// `KeyUsed`; `NotFound`; `Refused`: see [`requests::start`].
     pub async fn instance_start(
         &self,
         id: InstanceId,
         attempt: StartAttemptId,
         user: SiloUserId,
+        request: Option<KeyedRequest>,
     ) -> Result<(), Error> {
-        self.request(id, move |facts| requests::start(facts, attempt, user))
-            .await
+        self.lifecycle(None, id, move |conn, facts| {
+            if let Some(request) = &request {
+                idempotency::claim(conn, request, id)?;
+            }
+            match requests::start(facts, attempt, user) {
+                Ok(changes) => Ok((changes, ())),
+                Err(Refusal::Deleted) => Err(Error::NotFound),
+                Err(refusal) => Err(Error::Refused(refusal)),
+            }
+        })
+        .await
     }
 
     /// The instance's `view_gen`: the least that tells whether a view of it

@@ -8,7 +8,8 @@
 //! Both hold at READ COMMITTED, so no transaction here needs more.
 //!
 //! Locks are taken in one order: saga, instance, affinity groups, disks, VMM,
-//! attempt, sled, quota. Other instances than the locked one are only touched
+//! attempt, sled, quota; a request's key after the instance, or before one that
+//! is made. Other instances than the locked one are only touched
 //! with SKIP LOCKED.
 
 mod affinity_group;
@@ -18,6 +19,7 @@ mod blocks;
 mod disk;
 mod error;
 mod fence;
+mod idempotency;
 mod image;
 mod instance;
 mod lease;
@@ -28,6 +30,7 @@ mod pagination;
 mod placement;
 mod pool;
 mod project;
+mod rack;
 mod reconcile;
 mod reservation;
 mod retention;

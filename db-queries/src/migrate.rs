@@ -114,6 +114,13 @@ const MIGRATIONS: &[(i64, &[&str])] = &[
             include_str!("../../schema/007-disks/up28.sql"),
         ],
     ),
+    (
+        8,
+        &[
+            include_str!("../../schema/008-idempotency/up01.sql"),
+            include_str!("../../schema/008-idempotency/up02.sql"),
+        ],
+    ),
 ];
 
 /// How long a migrator is left alone. A step that takes longer is run to its

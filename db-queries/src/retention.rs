@@ -98,6 +98,21 @@ impl DataStore {
         .await
     }
 
+    /// The keys of requests count for 24 hours.
+    pub async fn idempotency_keys_prune(
+        &self,
+        after: Option<Uuid>,
+    ) -> Result<Pruned, Error> {
+        self.prune(
+            "SELECT id FROM idempotency_key",
+            &["DELETE FROM idempotency_key \
+               WHERE id >= $1 AND id <= $2 \
+                 AND time_created < now() - INTERVAL '24 hours'"],
+            after,
+        )
+        .await
+    }
+
     /// Deletes within the page of `rows` that begins after `after`, by
     /// statements that are given its first and last id.
     async fn prune(

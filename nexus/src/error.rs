@@ -72,6 +72,16 @@ pub enum Error {
         message: String,
     },
 
+    /// It is known what is asked, and we do not do it.
+    #[error(
+        "{operation} is not implemented: this server does not have what it is \
+         about"
+    )]
+    NotImplemented {
+        /// As Oxide's API calls it, as in "vpc_create".
+        operation: String,
+    },
+
     /// It cannot be done for the moment: ask again later.
     #[error("{message}")]
     Unavailable {

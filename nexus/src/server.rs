@@ -10,8 +10,8 @@ use crate::background::{self, Activators};
 use crate::config::Config;
 use crate::error::chain;
 use crate::http::{
-    Admission, ApiContext, ExternalApiImpl, InternalApiImpl,
-    REQUEST_BODY_MAX_BYTES, api, internal_api,
+    Admission, ApiContext, InternalApiImpl, REQUEST_BODY_MAX_BYTES,
+    external_api, front, internal_api,
 };
 use crate::lease::Lease;
 use crate::metrics::{Exporter, RequestTimes};
@@ -19,7 +19,9 @@ use crate::saga::{SagaExecutor, registry};
 use crate::sleds::Sleds;
 use db_model::SecId;
 use db_queries::{DataStore, MigrateError, PoolSettings, Zombie, migrate};
-use dropshot::{ConfigDropshot, HandlerTaskMode, HttpServer, ServerBuilder};
+use dropshot::{
+    ConfigDropshot, HandlerTaskMode, HttpServer, ServerBuilder, VersionPolicy,
+};
 use sled_agent_client::Secret;
 use slog::{Logger, error, info, o, warn};
 use std::net::SocketAddr;
@@ -220,13 +222,14 @@ impl Server {
             internal_api::internal_api_mod::api_description::<InternalApiImpl>(
             )
             .map_err(|e| StartError::Serve(Box::new(e)))?,
+            VersionPolicy::Unversioned,
             config.internal_address,
             &context,
             log.new(o!("component" => "internal")),
         )?;
         let external = serve(
-            api::external_api_mod::api_description::<ExternalApiImpl>()
-                .map_err(|e| StartError::Serve(Box::new(e)))?,
+            external_api().map_err(StartError::Serve)?,
+            front().map_err(StartError::Serve)?,
             config.external_address,
             &context,
             log.new(o!("component" => "external")),
@@ -406,6 +409,7 @@ impl IsAway for MigrateError {
 
 fn serve(
     api: dropshot::ApiDescription<ApiContext>,
+    front: VersionPolicy,
     bind_address: SocketAddr,
     context: &ApiContext,
     log: Logger,
@@ -419,6 +423,7 @@ fn serve(
     };
     ServerBuilder::new(api, context.clone(), log)
         .config(config)
+        .version_policy(front)
         .start()
         .map_err(|e| StartError::Serve(Box::new(e)))
 }

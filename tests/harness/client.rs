@@ -119,6 +119,44 @@ impl Client {
         Client::answer(request).await
     }
 
+    /// A request with these headers and this body, whatever they say.
+    ///
+    /// # Panics
+    ///
+    /// There is no answer.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        self.try_send(method, path, headers, body).await.unwrap()
+    }
+
+    /// The same, of which it is not certain that it is answered.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer.
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Answer, reqwest::Error> {
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        Client::answer(request.body(body.to_string())).await
+    }
+
     /// A request whose body is said to be JSON, whether or not it is.
     pub async fn send_text(
         &self,

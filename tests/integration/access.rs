@@ -35,13 +35,22 @@ struct Row {
     query: &'static str,
     body: Option<Value>,
     stranger: Stranger,
+    /// What it answers whatever is asked, if that is no success.
+    always: Option<u16>,
 }
 
 impl Row {
     fn new(operation: impl Into<String>, stranger: Stranger) -> Row {
         let (operation, path) = (operation.into(), Vec::new());
         let query = "";
-        Row { operation, path, query, body: None, stranger }
+        let (body, always) = (None, None);
+        Row { operation, path, query, body, stranger, always }
+    }
+
+    /// Of what there is none.
+    fn never(operation: &str, stranger: Stranger) -> Row {
+        let always = Some(404);
+        Row { always, ..Row::new(operation, stranger) }
     }
 
     fn at(mut self, variable: &'static str, value: &str) -> Row {
@@ -120,7 +129,7 @@ fn operations(document: &str, rows: Vec<Row>) -> Vec<Operation> {
                 method: method.to_uppercase().parse().unwrap(),
                 path,
                 // A document says no status of an answer that is no JSON.
-                success: success.unwrap_or(200),
+                success: row.always.or(success).unwrap_or(200),
                 row,
             }
         })
@@ -270,6 +279,50 @@ impl Fixture {
         rows
     }
 
+    /// What is asked of what there is none of, and of the rack.
+    fn of_nothing(&self) -> Vec<Row> {
+        use Stranger::*;
+        let nobody = Uuid::nil().to_string();
+        let rack = self.nexus.database.row("SELECT rack_id FROM db_metadata");
+        let rack = rack["rack_id"].as_str().unwrap();
+        let of_demo = |id| Row::new(id, NotFound).within("?project=demo");
+        let of_instance =
+            |id| Row::new(id, NotFound).at("instance", &self.rests);
+        vec![
+            Row::new("current_user_groups", Empty),
+            Row::new("group_list", Empty),
+            Row::never("group_view", NotFound).at("group_id", &nobody),
+            Row::new("silo_identity_provider_list", Forbidden),
+            of_instance("instance_external_ip_list"),
+            of_instance("instance_external_subnet_list"),
+            Row::new("instance_network_interface_list", NotFound)
+                .within("?instance=rests&project=demo"),
+            Row::never("instance_network_interface_view", NotFound)
+                .at("interface", &nobody),
+            of_demo("external_subnet_list"),
+            of_demo("floating_ip_list"),
+            Row::new("ip_pool_list", Empty),
+            Row::never("ip_pool_view", NotFound).at("pool", "default"),
+            Row::new("silo_ip_pool_list", Forbidden).at("silo", "main"),
+            of_demo("vpc_list"),
+            Row::never("vpc_view", NotFound).at("vpc", &nobody),
+            of_demo("vpc_subnet_list"),
+            Row::never("vpc_subnet_view", NotFound).at("subnet", &nobody),
+            of_demo("timeseries_query").body(json!({ "query": "get a:b" })),
+            of_demo("silo_metric").at("metric_name", "cpus_provisioned"),
+            Row::new("system_metric", Forbidden)
+                .at("metric_name", "cpus_provisioned"),
+            Row::new("system_timeseries_schema_list", Forbidden),
+            Row::new("rack_list", Forbidden),
+            Row::new("rack_view", Forbidden).at("rack_id", rack),
+            Row::new("sled_list_uninitialized", Forbidden),
+            Row::new("physical_disk_list", Forbidden),
+            Row::never("physical_disk_view", Forbidden).at("disk_id", &nobody),
+            Row::new("sled_physical_disk_list", Forbidden)
+                .at("sled_id", &self.sled),
+        ]
+    }
+
     fn external(&self) -> Vec<Operation> {
         use Stranger::*;
         let sled =
@@ -369,6 +422,7 @@ impl Fixture {
             Row::new("silo_utilization_list", Forbidden),
             silo("silo_utilization_view"),
         ];
+        rows.extend(self.of_nothing());
         // Before an instance is started that is to join: it must be stopped.
         rows.splice(0..0, self.of_groups());
         operations(EXTERNAL, rows)

@@ -165,7 +165,10 @@ async fn what_the_reconciler_would_do_is_told_when_no_nexus_lives_too() {
     let attempt = StartAttemptId::new_v4();
     let id = stopped.parse().unwrap();
     let datastore = nexus.database.datastore();
-    datastore.instance_start(id, attempt, SiloUserId::new_v4()).await.unwrap();
+    datastore
+        .instance_start(id, attempt, SiloUserId::new_v4(), None)
+        .await
+        .unwrap();
     datastore.instance_stop(running.parse().unwrap()).await.unwrap();
     let told = plan(&nexus, &stopped).await;
     let expected = format!("Run saga instance_start: attempt {attempt}");

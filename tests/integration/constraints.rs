@@ -146,6 +146,10 @@ INSERT INTO saga_node_event VALUES
      gen_random_uuid(), now());
 INSERT INTO nexus_lease VALUES
     (gen_random_uuid(), '127.0.0.1:2', now(), now(), now(), NULL, NULL);
+INSERT INTO idempotency_key
+SELECT gen_random_uuid(), u.id, repeat('k', 64), repeat('r', 64), i.id, NULL,
+    now()
+FROM silo_user u, instance i WHERE i.name = 'rest';
 ";
 
 /// A constraint, and what it must hold out. Each statement would be taken if
@@ -648,6 +652,15 @@ const ATTEMPTS: &[(&str, &str)] = &[
         "UPDATE nexus_lease SET taken_by = gen_random_uuid()",
     ),
     ("nexus_lease_taken_whole", "UPDATE nexus_lease SET time_taken = now()"),
+    (
+        "idempotency_key_silo_user_id_fkey",
+        "UPDATE idempotency_key SET silo_user_id = gen_random_uuid()",
+    ),
+    (
+        "idempotency_key_of_user",
+        "INSERT INTO idempotency_key SELECT gen_random_uuid(), silo_user_id, \
+             key_hash, 'other', instance_id, NULL, now() FROM idempotency_key",
+    ),
 ];
 
 /// What a constraint must let by, since it speaks of the living, or of one

@@ -10,6 +10,26 @@ const INSTANCES: &str = "/v1/instances?project=demo";
 const GROUP_KINDS: [&str; 2] = ["affinity-groups", "anti-affinity-groups"];
 const DISKS: &str = "/v1/disks?project=demo";
 
+/// The lists in which nothing ever is, so that no page follows.
+const EMPTY: [&str; 16] = [
+    "current_user_groups",
+    "external_subnet_list",
+    "floating_ip_list",
+    "group_list",
+    "instance_network_interface_list",
+    "ip_pool_list",
+    "physical_disk_list",
+    "silo_identity_provider_list",
+    "silo_ip_pool_list",
+    "silo_metric",
+    "sled_list_uninitialized",
+    "sled_physical_disk_list",
+    "system_metric",
+    "system_timeseries_schema_list",
+    "vpc_list",
+    "vpc_subnet_list",
+];
+
 fn with(path: &str, query: &str) -> String {
     let sign = if path.contains('?') { '&' } else { '?' };
     format!("{path}{sign}{query}")
@@ -221,6 +241,7 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
         "/v1/system/utilization/silos".to_string(),
         DISKS.to_string(),
         format!("/v1/instances/{rests}/disks"),
+        "/v1/system/hardware/racks".to_string(),
     ] {
         let page = nexus.get(&with(&path, "limit=1")).await.expect(200);
         let token = page["next_page"].as_str().unwrap().to_string();
@@ -233,7 +254,12 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
         .values()
         .flat_map(|methods| methods.as_object().unwrap().values())
         .filter(|operation| !operation["x-dropshot-pagination"].is_null());
-    assert_eq!(lists.len(), paginated.count(), "a list is missing here");
+    let mut missing = Vec::new();
+    for operation in paginated {
+        missing.push(operation["operationId"].as_str().unwrap());
+    }
+    missing.retain(|id| !EMPTY.contains(id));
+    assert_eq!(lists.len(), missing.len(), "a list is missing here");
     lists
 }
 
@@ -298,12 +324,6 @@ async fn what_is_no_token_of_the_list_is_refused() {
             .get(&with(path, &format!("page_token={token}")))
             .await
             .expect(200);
-    }
-    // A token of a list that is not within a project, or in another order.
-    for (path, foreign) in [(1, 0), (0, 4), (4, 1), (2, 4), (2, 0)] {
-        let (path, token) = (&lists[path].0, &lists[foreign].1);
-        let path = with(path, &format!("page_token={token}"));
-        nexus.get(&path).await.error(400, "InvalidRequest");
     }
 }
 
@@ -401,23 +421,28 @@ async fn a_client_may_repeat_what_it_asked_for_beside_the_token() {
 }
 
 #[tokio::test]
-async fn a_token_opens_no_other_silo_s_list() {
+async fn a_token_leads_nobody_on_but_whom_it_was_given() {
     let nexus = TestNexus::with(Setup::one_sled()).await;
-    let other = nexus.other_silo("other").await;
-    make_projects(&other, &["theirs"]).await;
     let lists = all_lists(&nexus).await;
+    let other_silo = nexus.other_silo("other").await;
+    let token = nexus.process.bootstrap("main", "second", true).await;
+    let colleague = nexus.with_token(&token.0);
+    let token = nexus.process.bootstrap("main", "admin", true).await;
+    let same_user = nexus.with_token(&token.0);
     for (path, token) in &lists {
         let (path, _) = path.split_once('?').unwrap_or((path, ""));
-        let following = format!("{path}?page_token={token}");
-        let answer = other.get(&following).await;
-        // The page of the same place, but of the other's own projects.
-        if path == PROJECTS {
-            let page = answer.expect(200);
-            assert_eq!(keys(&items(&page), "name"), ["theirs"]);
-        } else if path.starts_with("/v1/system/") {
-            answer.error(403, "Forbidden");
-        } else {
-            answer.error(404, "ObjectNotFound");
+        let following = format!("{path}?limit=2&page_token={token}");
+        for stranger in [&other_silo, &colleague] {
+            let answer = stranger.get(&following).await;
+            let message = answer.error(400, "InvalidRequest");
+            assert!(message.starts_with("page_token: "), "{message}");
+        }
+        same_user.get(&following).await.expect(200);
+        // Nor does it lead on in any other list, of the same kind or not.
+        for (other, _) in lists.iter().filter(|(_, other)| other != token) {
+            let (other, _) = other.split_once('?').unwrap_or((other, ""));
+            let path = format!("{other}?page_token={token}");
+            nexus.get(&path).await.error(400, "InvalidRequest");
         }
     }
 }

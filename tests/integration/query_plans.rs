@@ -6,8 +6,8 @@
 use chrono::TimeDelta;
 use db_model::{
     AffinityGroupChange, AffinityGroupId, AffinityGroupKind, DiskId, Fence,
-    InstanceId, ProjectId, SagaId, SagaState, SecId, SiloId, SiloQuotaChange,
-    SiloUserId, SledId, StartAttemptId, VmmId,
+    InstanceId, KeyedRequest, ProjectId, SagaId, SagaState, SecId, SiloId,
+    SiloQuotaChange, SiloUserId, SledId, StartAttemptId, VmmId,
 };
 use db_queries::{
     ById, ByNameOrId, ByTime, DataStore, InstancePath, Page, PoolSettings,
@@ -19,7 +19,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// What grows with use. A sled, a silo and a Nexus are few, and are scanned.
-const GROWING: [&str; 18] = [
+const GROWING: [&str; 19] = [
     "affinity_claim",
     "affinity_group",
     "affinity_group_member",
@@ -27,6 +27,7 @@ const GROWING: [&str; 18] = [
     "blocks_gone",
     "disk",
     "image",
+    "idempotency_key",
     "instance",
     "instance_ssh_key",
     "project",
@@ -98,6 +99,12 @@ FROM generate_series(0, 39999) n;
 INSERT INTO api_token
 SELECT md5('token-' || n)::UUID, md5('user-' || n % 5000)::UUID,
     md5('a-' || n) || md5('b-' || n), now(), NULL
+FROM generate_series(0, 9999) n;
+
+INSERT INTO idempotency_key
+SELECT md5('key-' || n)::UUID, md5('user-' || n % 5000)::UUID,
+    md5('a-' || n) || md5('b-' || n), 'request', md5('instance-' || n)::UUID,
+    '{}', now()
 FROM generate_series(0, 9999) n;
 
 INSERT INTO project
@@ -326,6 +333,25 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
 
     probe!("authenticate", |db, _n| {
         db.authenticate(token.clone()).await.unwrap();
+    });
+    let users: Vec<SiloUserId> = ids(&database, "user", 7);
+    let key = database.row(
+        "SELECT key_hash FROM idempotency_key \
+         WHERE silo_user_id = md5('user-7')::UUID LIMIT 1",
+    );
+    let request = KeyedRequest {
+        silo_user_id: users[0],
+        key_hash: key["key_hash"].as_str().unwrap().to_string(),
+        request_hash: "request".to_string(),
+    };
+    probe!("idempotency_key", |db, _n| {
+        let found = db.idempotency_key(request.clone()).await.unwrap();
+        assert!(found.is_some());
+    });
+    probe!("idempotency_answer", |db, _n| {
+        let answer = serde_json::json!([1]);
+        let kept = db.idempotency_answer(request.clone(), answer).await;
+        assert_eq!(kept.unwrap(), serde_json::json!({}));
     });
     probe!("project_list by name", |db, _n| {
         let page = by_name(None, false);

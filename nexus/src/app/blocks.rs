@@ -101,6 +101,7 @@ fn not_done(named: Named<'_>, saga: SagaId, failure: SagaFailure) -> Error {
             source: Some(chain.into()),
         },
         failure @ (SagaFailure::TooMany { .. }
+        | SagaFailure::KeyUsed
         | SagaFailure::Overtaken
         | SagaFailure::Start(_)
         | SagaFailure::Internal { .. }) => {

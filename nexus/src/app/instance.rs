@@ -2,7 +2,7 @@
 //! transaction that also checks that it is allowed; the rest of the system
 //! carries it out.
 
-use super::{App, about};
+use super::{App, Once, about};
 use crate::context::OpContext;
 use crate::error::{Error, chain};
 use crate::saga::{ExecError, SagaFailure, instance_create};
@@ -10,8 +10,9 @@ use crate::sleds::{Reach, ReachError, reported};
 use db_model::lifecycle::Refusal;
 use db_model::lifecycle::reports::Observation;
 use db_model::{
-    DiskId, Instance, InstanceChange, InstanceId, InstanceView, Joins, Name,
-    NameOrId, NewDisk, NewInstance, ProjectId, SagaId, StartAttemptId, Vmm,
+    DiskId, Instance, InstanceChange, InstanceId, InstanceView, Joins,
+    KeyedRequest, Name, NameOrId, NewDisk, NewInstance, ProjectId, SagaId,
+    StartAttemptId, Vmm,
 };
 use db_queries::{ByNameOrId, DataStore, Limit, Page};
 use sled_agent_client::{Error as SledError, RequestedState};
@@ -20,11 +21,11 @@ use std::time::Duration;
 
 /// How long a request to create waits for the create saga. The saga goes on
 /// without it.
-const CREATE_WAIT: Duration = Duration::from_secs(30);
+pub(super) const CREATE_WAIT: Duration = Duration::from_secs(30);
 
 /// How often a wait for a change looks though nothing changed here: another
 /// process may have changed it.
-const WAIT_LOOK: Duration = Duration::from_millis(500);
+pub(super) const WAIT_LOOK: Duration = Duration::from_millis(500);
 
 /// Of so many connections to the database one may be used by those who wait for
 /// a change, all together. There may be thousands of them, and none is urgent.
@@ -62,7 +63,7 @@ impl App {
     }
 
     /// Makes an instance; with `start`, one that is to run. Returns when it is
-    /// there.
+    /// there. A request with a key is done once.
     ///
     /// # Errors
     ///
@@ -75,8 +76,12 @@ impl App {
         opctx: &OpContext,
         project: &NameOrId,
         new: NewInstance,
-    ) -> Result<InstanceView, Error> {
+        request: Option<KeyedRequest>,
+    ) -> Result<Once<InstanceView>, Error> {
         let project = self.project_view(opctx, project).await?;
+        if let Some(done) = self.done_before(request.as_ref()).await? {
+            return Ok(done);
+        }
         let joins = self.joins(opctx, project.id, &new).await?;
         let name = new.name.clone();
         let params = instance_create::Params {
@@ -87,6 +92,7 @@ impl App {
                 .then(|| (StartAttemptId::new_v4(), opctx.user_id)),
             joins,
             new,
+            request,
         };
         let saga = self
             .sagas
@@ -96,7 +102,10 @@ impl App {
         let incident = saga.id;
         let ended = tokio::time::timeout(CREATE_WAIT, saga.wait()).await;
         match ended {
-            Ok(Ok(())) => self.view(params.instance_id).await,
+            Ok(Ok(())) => Ok(Once::Done(self.view(params.instance_id).await?)),
+            Ok(Err(SagaFailure::KeyUsed)) => {
+                self.done_meanwhile(params.request.as_ref()).await
+            }
             Ok(Err(failure)) => {
                 self.look_again(opctx, &params, &failure).await?;
                 Err(not_created(&params, incident, &failure))
@@ -176,6 +185,7 @@ impl App {
             | SagaFailure::StorageExceeded { .. }
             | SagaFailure::BlocksFailed { .. }
             | SagaFailure::NoAnswer { .. }
+            | SagaFailure::KeyUsed
             | SagaFailure::Overtaken
             | SagaFailure::Start(_)
             | SagaFailure::Internal { .. } => Ok(()),
@@ -317,7 +327,7 @@ impl App {
     }
 
     /// Wants an instance to run. Durable at the return; does not wait for
-    /// more.
+    /// more. A request with a key is done once.
     ///
     /// # Errors
     ///
@@ -326,14 +336,23 @@ impl App {
         &self,
         opctx: &OpContext,
         which: &InstanceSelector,
-    ) -> Result<InstanceView, Error> {
+        request: Option<KeyedRequest>,
+    ) -> Result<Once<InstanceView>, Error> {
         let id = self.live(opctx, which).await?.instance.id;
-        let attempt = StartAttemptId::new_v4();
-        let started =
-            self.datastore.instance_start(id, attempt, opctx.user_id).await;
+        if let Some(done) = self.done_before(request.as_ref()).await? {
+            return Ok(done);
+        }
+        let (attempt, user) = (StartAttemptId::new_v4(), opctx.user_id);
+        let started = self
+            .datastore
+            .instance_start(id, attempt, user, request.clone())
+            .await;
+        if let Err(db_queries::Error::KeyUsed) = started {
+            return self.done_meanwhile(request.as_ref()).await;
+        }
         started.map_err(|error| refused(which, "started", error))?;
         self.activators.changed();
-        self.view(id).await
+        Ok(Once::Done(self.view(id).await?))
     }
 
     /// Wants an instance not to run. Durable at the return; does not wait for
@@ -517,7 +536,10 @@ impl App {
         Ok(self.shown(view))
     }
 
-    async fn view(&self, id: InstanceId) -> Result<InstanceView, Error> {
+    pub(super) async fn view(
+        &self,
+        id: InstanceId,
+    ) -> Result<InstanceView, Error> {
         Ok(self.shown(self.datastore.instance_view(id).await?))
     }
 }
@@ -603,7 +625,8 @@ fn not_created(
             retry_after_secs: super::RETRY_AFTER_SECS,
             source: Some(chain.clone().into()),
         },
-        SagaFailure::Overtaken
+        SagaFailure::KeyUsed
+        | SagaFailure::Overtaken
         | SagaFailure::Start(_)
         | SagaFailure::Internal { .. } => Error::internal(format!(
             "instance_create {saga} failed: {failure:?}"

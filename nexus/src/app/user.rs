@@ -40,6 +40,15 @@ impl App {
 }
 
 impl OpContext {
+    /// May the caller look at what is the fleet's?
+    ///
+    /// # Errors
+    ///
+    /// `Forbidden`.
+    pub fn may_see_fleet(&self) -> Result<(), Error> {
+        self.require_fleet_admin("see what the fleet has")
+    }
+
     /// # Errors
     ///
     /// `Forbidden`, saying that one may not `action`.

@@ -1,4 +1,5 @@
-//! Forgets what is older than its time: start attempts, sagas, VMMs.
+//! Forgets what is older than its time: start attempts, sagas, VMMs, the
+//! keys of requests.
 
 use super::Task;
 use crate::error::chain;
@@ -26,6 +27,7 @@ pub struct Forgotten {
     pub start_attempts: usize,
     pub sagas: usize,
     pub vmms: usize,
+    pub idempotency_keys: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -33,6 +35,7 @@ enum Records {
     StartAttempts,
     Sagas,
     Vmms,
+    IdempotencyKeys,
 }
 
 impl Task for Retention {
@@ -44,6 +47,7 @@ impl Task for Retention {
             start_attempts: self.walk(Records::StartAttempts).await,
             sagas: self.walk(Records::Sagas).await,
             vmms: self.walk(Records::Vmms).await,
+            idempotency_keys: self.walk(Records::IdempotencyKeys).await,
         }
     }
 
@@ -66,6 +70,9 @@ impl Retention {
                 }
                 Records::Sagas => self.datastore.sagas_prune(after).await,
                 Records::Vmms => self.datastore.vmms_prune(after).await,
+                Records::IdempotencyKeys => {
+                    self.datastore.idempotency_keys_prune(after).await
+                }
             };
             let page = match page {
                 Ok(page) => page,

@@ -10,7 +10,8 @@ use dropshot::{
     WebsocketEndpointResult,
 };
 
-use super::extract::{Path, Query, TypedBody, Websocket};
+use super::extract::{Header, Path, Query, TypedBody, Websocket};
+use super::idempotency::Repeatable;
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 
@@ -30,6 +31,8 @@ use super::types::*;
             "disks" = { description = "What instances keep their data on" },
             "images" = { description = "What disks may begin with" },
             "instances" = { description = "Virtual machines" },
+            "metrics" = { description = "What was measured" },
+            "networking" = { description = "How instances are reached" },
             "projects" = { description = "What instances are kept in" },
             "silos" = { description = "Tenants, as their users see them" },
             "snapshots" = { description = "What disks held" },
@@ -191,8 +194,9 @@ pub trait ExternalApi {
     async fn instance_create(
         rqctx: RequestContext<Self::Context>,
         query: Query<ProjectSelector>,
+        headers: Header<IdempotencyHeaders>,
         body: TypedBody<InstanceCreate>,
-    ) -> Result<HttpResponseCreated<Instance>, HttpError>;
+    ) -> Result<HttpResponseCreated<Repeatable<Instance>>, HttpError>;
 
     /// Fetch an instance
     ///
@@ -252,7 +256,8 @@ pub trait ExternalApi {
         rqctx: RequestContext<Self::Context>,
         path: Path<InstancePath>,
         query: Query<OptionalProjectSelector>,
-    ) -> Result<HttpResponseAccepted<Instance>, HttpError>;
+        headers: Header<IdempotencyHeaders>,
+    ) -> Result<HttpResponseAccepted<Repeatable<Instance>>, HttpError>;
 
     /// Stop an instance
     ///
@@ -1054,4 +1059,367 @@ pub trait ExternalApi {
         rqctx: RequestContext<Self::Context>,
         path: Path<SiloPath>,
     ) -> Result<HttpResponseOk<SiloUtilization>, HttpError>;
+
+    // What this server has none of, but for the rack.
+
+    /// List the groups of the user whose token this is
+    ///
+    /// There are no groups yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/me/groups",
+        tags = ["current-user"],
+    }]
+    async fn current_user_groups(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<Group>>, HttpError>;
+
+    /// List groups of users
+    ///
+    /// There are none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/groups",
+        tags = ["silos"],
+    }]
+    async fn group_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<Group>>, HttpError>;
+
+    /// Fetch a group of users
+    ///
+    /// There is none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/groups/{group_id}",
+        tags = ["silos"],
+    }]
+    async fn group_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<GroupPath>,
+    ) -> Result<HttpResponseOk<Group>, HttpError>;
+
+    /// List the identity providers of a silo
+    ///
+    /// There are none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/identity-providers",
+        tags = ["system/silos"],
+    }]
+    async fn silo_identity_provider_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<OptionalSiloSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<IdentityProvider>>, HttpError>;
+
+    /// List an instance's external addresses
+    ///
+    /// There are none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances/{instance}/external-ips",
+        tags = ["instances"],
+    }]
+    async fn instance_external_ip_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<ExternalIp>>, HttpError>;
+
+    /// List an instance's external subnets
+    ///
+    /// There are none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances/{instance}/external-subnets",
+        tags = ["instances"],
+    }]
+    async fn instance_external_subnet_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<ExternalSubnet>>, HttpError>;
+
+    /// List an instance's network interfaces
+    ///
+    /// None is shown yet: the one that an instance has is in no VPC, which is what
+    /// an interface is told by.
+    #[endpoint {
+        method = GET,
+        path = "/v1/network-interfaces",
+        tags = ["instances"],
+    }]
+    async fn instance_network_interface_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<InterfacesOf>,
+    ) -> Result<HttpResponseOk<ResultsPage<InstanceNetworkInterface>>, HttpError>;
+
+    /// Fetch a network interface
+    ///
+    /// None is shown yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/network-interfaces/{interface}",
+        tags = ["instances"],
+    }]
+    async fn instance_network_interface_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InterfacePath>,
+        query: Query<OptionalInstanceSelector>,
+    ) -> Result<HttpResponseOk<InstanceNetworkInterface>, HttpError>;
+
+    /// List external subnets
+    ///
+    /// There are none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/external-subnets",
+        tags = ["networking"],
+    }]
+    async fn external_subnet_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<ExternalSubnet>>, HttpError>;
+
+    /// List floating addresses
+    ///
+    /// There are none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/floating-ips",
+        tags = ["networking"],
+    }]
+    async fn floating_ip_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<FloatingIp>>, HttpError>;
+
+    /// List pools of addresses
+    ///
+    /// There are none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/ip-pools",
+        tags = ["networking"],
+    }]
+    async fn ip_pool_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<PoolsOf>,
+    ) -> Result<HttpResponseOk<ResultsPage<SiloIpPool>>, HttpError>;
+
+    /// Fetch a pool of addresses
+    ///
+    /// There is none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/ip-pools/{pool}",
+        tags = ["networking"],
+    }]
+    async fn ip_pool_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<PoolPath>,
+    ) -> Result<HttpResponseOk<SiloIpPool>, HttpError>;
+
+    /// List the pools of addresses of a silo
+    ///
+    /// There are none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/silos/{silo}/ip-pools",
+        tags = ["system/silos"],
+    }]
+    async fn silo_ip_pool_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SiloPath>,
+        query: PagesByNameOrId<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<SiloIpPool>>, HttpError>;
+
+    /// List VPCs
+    ///
+    /// There are none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/vpcs",
+        tags = ["networking"],
+    }]
+    async fn vpc_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<Vpc>>, HttpError>;
+
+    /// Fetch a VPC
+    ///
+    /// There is none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/vpcs/{vpc}",
+        tags = ["networking"],
+    }]
+    async fn vpc_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<VpcPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<Vpc>, HttpError>;
+
+    /// List the subnets of a VPC
+    ///
+    /// There are none yet, and no VPC that they could be in.
+    #[endpoint {
+        method = GET,
+        path = "/v1/vpc-subnets",
+        tags = ["networking"],
+    }]
+    async fn vpc_subnet_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<OptionalVpcSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<VpcSubnet>>, HttpError>;
+
+    /// Fetch a subnet
+    ///
+    /// There is none yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/vpc-subnets/{subnet}",
+        tags = ["networking"],
+    }]
+    async fn vpc_subnet_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SubnetPath>,
+        query: Query<OptionalVpcSelector>,
+    ) -> Result<HttpResponseOk<VpcSubnet>, HttpError>;
+
+    /// Ask what was measured in a project
+    ///
+    /// Nothing is yet: the table of what was asked for is empty.
+    #[endpoint {
+        method = POST,
+        path = "/v1/timeseries/query",
+        tags = ["metrics"],
+    }]
+    async fn timeseries_query(
+        rqctx: RequestContext<Self::Context>,
+        query: Query<ProjectSelector>,
+        body: TypedBody<TimeseriesQuery>,
+    ) -> Result<HttpResponseOk<OxqlQueryResult>, HttpError>;
+
+    /// Read what was measured in the caller's silo
+    ///
+    /// Nothing is yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/metrics/{metric_name}",
+        tags = ["metrics"],
+    }]
+    async fn silo_metric(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<MetricPath>,
+        query: PagesById<SiloMetricSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<Measurement>>, HttpError>;
+
+    /// Read what was measured in the fleet
+    ///
+    /// Nothing is yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/metrics/{metric_name}",
+        tags = ["metrics"],
+    }]
+    async fn system_metric(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<MetricPath>,
+        query: PagesById<SystemMetricSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<Measurement>>, HttpError>;
+
+    /// List what is measured
+    ///
+    /// Nothing is yet.
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/timeseries/schemas",
+        tags = ["metrics"],
+    }]
+    async fn system_timeseries_schema_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<TimeseriesSchema>>, HttpError>;
+
+    /// List racks
+    ///
+    /// There is one.
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/hardware/racks",
+        tags = ["system/hardware"],
+    }]
+    async fn rack_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<Rack>>, HttpError>;
+
+    /// Fetch a rack
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/hardware/racks/{rack_id}",
+        tags = ["system/hardware"],
+    }]
+    async fn rack_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<RackPath>,
+    ) -> Result<HttpResponseOk<Rack>, HttpError>;
+
+    /// List the sleds that are not in use yet
+    ///
+    /// A sled that registers is in use, so there are none.
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/hardware/sleds-uninitialized",
+        tags = ["system/hardware"],
+    }]
+    async fn sled_list_uninitialized(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<UninitializedSled>>, HttpError>;
+
+    /// List physical disks
+    ///
+    /// Sleds tell how much room their disks have, and not which they are: so
+    /// none.
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/hardware/disks",
+        tags = ["system/hardware"],
+    }]
+    async fn physical_disk_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<PhysicalDisk>>, HttpError>;
+
+    /// Fetch a physical disk
+    ///
+    /// None is known.
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/hardware/disks/{disk_id}",
+        tags = ["system/hardware"],
+    }]
+    async fn physical_disk_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<PhysicalDiskPath>,
+    ) -> Result<HttpResponseOk<PhysicalDisk>, HttpError>;
+
+    /// List the physical disks of a sled
+    ///
+    /// None is known.
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/hardware/sleds/{sled_id}/disks",
+        tags = ["system/hardware"],
+    }]
+    async fn sled_physical_disk_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SledPath>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<PhysicalDisk>>, HttpError>;
 }

@@ -7,6 +7,24 @@ use uuid::Uuid;
 
 use crate::error::{Error, chain};
 
+/// The codes of the external API's refusals, each with its status and with what
+/// it says to a program.
+pub(super) const CODES: [(u16, &str, &str); 13] = [
+    (400, "InvalidRequest", "the request makes no sense, now or ever"),
+    (400, "InvalidValue", "one value is not acceptable, which is named first"),
+    (400, "ObjectAlreadyExists", "the name is taken"),
+    (401, "Unauthorized", "no credentials, or none that are valid"),
+    (403, "Forbidden", "the caller may not"),
+    (404, "ObjectNotFound", "there is none, or it is of another silo"),
+    (405, "MethodNotAllowed", "the path is not for this method"),
+    (409, "Conflict", "it contradicts what is going on"),
+    (413, "PayloadTooLarge", "the body is larger than is taken"),
+    (415, "UnsupportedMediaType", "the body is no JSON"),
+    (500, "Internal", "our fault; the message names an incident"),
+    (501, "NotImplemented", "Oxide's API has it, and this server does not"),
+    (503, "ServiceNotAvailable", "for now; `Retry-After` says how long"),
+];
+
 impl From<Error> for HttpError {
     fn from(error: Error) -> Self {
         use ClientErrorStatusCode as Status;
@@ -32,6 +50,7 @@ impl From<Error> for HttpError {
             Error::Conflict { .. } => {
                 refused(Status::CONFLICT, "Conflict", &error)
             }
+            Error::NotImplemented { .. } => not_implemented(&error),
             Error::Unavailable { retry_after_secs, .. } => {
                 unavailable(&error, retry_after_secs)
             }
@@ -51,6 +70,17 @@ fn refused(
         status,
         error.to_string(),
     )
+}
+
+/// Nobody's doing: the caller is told, and nobody need be woken.
+fn not_implemented(error: &Error) -> HttpError {
+    HttpError {
+        status_code: ErrorStatusCode::NOT_IMPLEMENTED,
+        error_code: Some("NotImplemented".to_owned()),
+        external_message: error.to_string(),
+        internal_message: error.to_string(),
+        headers: None,
+    }
 }
 
 /// Not the caller's doing: told what, and when to come back; the log has why.
@@ -113,12 +143,19 @@ mod tests {
             (Error::invalid_value("ncpus", "m"), 400, "InvalidValue"),
             (Error::NotThere { message: text("m") }, 404, "ObjectNotFound"),
             (Error::Conflict { message: text("m") }, 409, "Conflict"),
+            (
+                Error::NotImplemented { operation: text("vpc_create") },
+                501,
+                "NotImplemented",
+            ),
         ] {
             let message = error.to_string();
             let answer = HttpError::from(error);
             assert_eq!(answer.status_code.as_status().as_u16(), status);
             assert_eq!(answer.error_code.as_deref(), Some(code));
             assert_eq!(answer.external_message, message);
+            let known = CODES.iter().any(|c| (c.0, c.1) == (status, code));
+            assert!(known, "{code} is not documented");
             assert!(answer.headers.is_none());
         }
     }

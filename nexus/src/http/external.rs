@@ -8,14 +8,15 @@ use dropshot::{
 };
 
 use super::api::ExternalApi;
-use super::extract::{Path, Query, TypedBody, Websocket};
+use super::extract::{Header, Path, Query, TypedBody, Websocket};
 use super::handler::{ApiContext, Request, admitted, timed};
+use super::idempotency::Repeatable;
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 use super::{
-    affinity_group, disk, disk_import, image, instance, ping, placement,
-    project, serial_console, silo_quota, sled, snapshot, ssh_key,
-    start_attempt, user,
+    affinity_group, disk, disk_import, group, image, instance, measurement,
+    networking, ping, placement, project, rack, serial_console, silo_quota,
+    sled, snapshot, ssh_key, start_attempt, user,
 };
 
 type Answer<T> = Result<HttpResponseOk<T>, HttpError>;
@@ -113,9 +114,11 @@ impl ExternalApi for ExternalApiImpl {
     async fn instance_create(
         rqctx: Request,
         query: Query<ProjectSelector>,
+        headers: Header<IdempotencyHeaders>,
         body: TypedBody<InstanceCreate>,
-    ) -> Created<Instance> {
-        admitted(rqctx, |rqctx| instance::create(rqctx, query, body)).await
+    ) -> Created<Repeatable<Instance>> {
+        admitted(rqctx, |rqctx| instance::create(rqctx, query, headers, body))
+            .await
     }
 
     async fn instance_view(
@@ -148,8 +151,10 @@ impl ExternalApi for ExternalApiImpl {
         rqctx: Request,
         path: Path<InstancePath>,
         query: Query<OptionalProjectSelector>,
-    ) -> Accepted<Instance> {
-        admitted(rqctx, |rqctx| instance::start(rqctx, path, query)).await
+        headers: Header<IdempotencyHeaders>,
+    ) -> Accepted<Repeatable<Instance>> {
+        admitted(rqctx, |rqctx| instance::start(rqctx, path, query, headers))
+            .await
     }
 
     async fn instance_stop(
@@ -693,5 +698,210 @@ impl ExternalApi for ExternalApiImpl {
         path: Path<SiloPath>,
     ) -> Answer<SiloUtilization> {
         admitted(rqctx, |rqctx| silo_quota::utilization_view(rqctx, path)).await
+    }
+
+    // What this server has none of, but for the rack.
+
+    async fn current_user_groups(
+        rqctx: Request,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<Group>> {
+        admitted(rqctx, |rqctx| group::list(rqctx, query)).await
+    }
+
+    async fn group_list(
+        rqctx: Request,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<Group>> {
+        admitted(rqctx, |rqctx| group::list(rqctx, query)).await
+    }
+
+    async fn group_view(
+        rqctx: Request,
+        path: Path<GroupPath>,
+    ) -> Answer<Group> {
+        admitted(rqctx, |rqctx| group::view(rqctx, path)).await
+    }
+
+    async fn silo_identity_provider_list(
+        rqctx: Request,
+        query: PagesByNameOrId<OptionalSiloSelector>,
+    ) -> Answer<ResultsPage<IdentityProvider>> {
+        admitted(rqctx, |rqctx| group::identity_provider_list(rqctx, query))
+            .await
+    }
+
+    async fn instance_external_ip_list(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Answer<ResultsPage<ExternalIp>> {
+        admitted(rqctx, |rqctx| networking::of_instance(rqctx, path, query))
+            .await
+    }
+
+    async fn instance_external_subnet_list(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Answer<ResultsPage<ExternalSubnet>> {
+        admitted(rqctx, |rqctx| networking::of_instance(rqctx, path, query))
+            .await
+    }
+
+    async fn instance_network_interface_list(
+        rqctx: Request,
+        query: PagesByNameOrId<InterfacesOf>,
+    ) -> Answer<ResultsPage<InstanceNetworkInterface>> {
+        admitted(rqctx, |rqctx| networking::interface_list(rqctx, query)).await
+    }
+
+    async fn instance_network_interface_view(
+        rqctx: Request,
+        path: Path<InterfacePath>,
+        query: Query<OptionalInstanceSelector>,
+    ) -> Answer<InstanceNetworkInterface> {
+        admitted(rqctx, |rqctx| networking::interface_view(rqctx, path, query))
+            .await
+    }
+
+    async fn external_subnet_list(
+        rqctx: Request,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Answer<ResultsPage<ExternalSubnet>> {
+        admitted(rqctx, |rqctx| networking::in_project(rqctx, query)).await
+    }
+
+    async fn floating_ip_list(
+        rqctx: Request,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Answer<ResultsPage<FloatingIp>> {
+        admitted(rqctx, |rqctx| networking::in_project(rqctx, query)).await
+    }
+
+    async fn ip_pool_list(
+        rqctx: Request,
+        query: PagesByNameOrId<PoolsOf>,
+    ) -> Answer<ResultsPage<SiloIpPool>> {
+        admitted(rqctx, |rqctx| networking::pool_list(rqctx, query)).await
+    }
+
+    async fn ip_pool_view(
+        rqctx: Request,
+        path: Path<PoolPath>,
+    ) -> Answer<SiloIpPool> {
+        admitted(rqctx, |rqctx| networking::pool_view(rqctx, path)).await
+    }
+
+    async fn silo_ip_pool_list(
+        rqctx: Request,
+        path: Path<SiloPath>,
+        query: PagesByNameOrId<Everything>,
+    ) -> Answer<ResultsPage<SiloIpPool>> {
+        admitted(rqctx, |rqctx| networking::pools_of_silo(rqctx, path, query))
+            .await
+    }
+
+    async fn vpc_list(
+        rqctx: Request,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Answer<ResultsPage<Vpc>> {
+        admitted(rqctx, |rqctx| networking::in_project(rqctx, query)).await
+    }
+
+    async fn vpc_view(
+        rqctx: Request,
+        path: Path<VpcPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Answer<Vpc> {
+        admitted(rqctx, |rqctx| networking::vpc_view(rqctx, path, query)).await
+    }
+
+    async fn vpc_subnet_list(
+        rqctx: Request,
+        query: PagesByNameOrId<OptionalVpcSelector>,
+    ) -> Answer<ResultsPage<VpcSubnet>> {
+        admitted(rqctx, |rqctx| networking::subnet_list(rqctx, query)).await
+    }
+
+    async fn vpc_subnet_view(
+        rqctx: Request,
+        path: Path<SubnetPath>,
+        query: Query<OptionalVpcSelector>,
+    ) -> Answer<VpcSubnet> {
+        admitted(rqctx, |rqctx| networking::subnet_view(rqctx, path, query))
+            .await
+    }
+
+    async fn timeseries_query(
+        rqctx: Request,
+        query: Query<ProjectSelector>,
+        body: TypedBody<TimeseriesQuery>,
+    ) -> Answer<OxqlQueryResult> {
+        admitted(rqctx, |rqctx| measurement::query(rqctx, query, body)).await
+    }
+
+    async fn silo_metric(
+        rqctx: Request,
+        path: Path<MetricPath>,
+        query: PagesById<SiloMetricSelector>,
+    ) -> Answer<ResultsPage<Measurement>> {
+        admitted(rqctx, |rqctx| measurement::of_silo(rqctx, path, query)).await
+    }
+
+    async fn system_metric(
+        rqctx: Request,
+        path: Path<MetricPath>,
+        query: PagesById<SystemMetricSelector>,
+    ) -> Answer<ResultsPage<Measurement>> {
+        admitted(rqctx, |rqctx| measurement::of_fleet(rqctx, path, query)).await
+    }
+
+    async fn system_timeseries_schema_list(
+        rqctx: Request,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<TimeseriesSchema>> {
+        admitted(rqctx, |rqctx| measurement::schema_list(rqctx, query)).await
+    }
+
+    async fn rack_list(
+        rqctx: Request,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<Rack>> {
+        admitted(rqctx, |rqctx| rack::list(rqctx, query)).await
+    }
+
+    async fn rack_view(rqctx: Request, path: Path<RackPath>) -> Answer<Rack> {
+        admitted(rqctx, |rqctx| rack::view(rqctx, path)).await
+    }
+
+    async fn sled_list_uninitialized(
+        rqctx: Request,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<UninitializedSled>> {
+        admitted(rqctx, |rqctx| rack::uninitialized_sled_list(rqctx, query))
+            .await
+    }
+
+    async fn physical_disk_list(
+        rqctx: Request,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<PhysicalDisk>> {
+        admitted(rqctx, |rqctx| rack::disk_list(rqctx, query)).await
+    }
+
+    async fn physical_disk_view(
+        rqctx: Request,
+        path: Path<PhysicalDiskPath>,
+    ) -> Answer<PhysicalDisk> {
+        admitted(rqctx, |rqctx| rack::disk_view(rqctx, path)).await
+    }
+
+    async fn sled_physical_disk_list(
+        rqctx: Request,
+        path: Path<SledPath>,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<PhysicalDisk>> {
+        admitted(rqctx, |rqctx| rack::disks_of_sled(rqctx, path, query)).await
     }
 }

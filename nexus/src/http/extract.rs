@@ -10,6 +10,12 @@ use dropshot::{
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use super::body::read_whole;
+use super::idempotency::canonical;
+
+/// With which a client makes a request safe to repeat.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 /// The variables of a path.
 #[derive(Debug)]
 pub struct Path<T>(T);
@@ -20,7 +26,14 @@ pub struct Query<T>(T);
 
 /// A body of JSON.
 #[derive(Debug)]
-pub struct TypedBody<T>(T);
+pub struct TypedBody<T> {
+    body: T,
+    canonical: Option<String>,
+}
+
+/// The headers that an operation knows.
+#[derive(Debug)]
+pub struct Header<T>(T);
 
 /// A wish to go on as a websocket, if the request has one. That it has none is
 /// said only to who may ask at all.
@@ -51,7 +64,38 @@ impl<T> Query<T> {
 impl<T> TypedBody<T> {
     /// What it says.
     pub fn into_inner(self) -> T {
+        self.body
+    }
+
+    /// What it says, as a text by which to know a repeat of a request; only of
+    /// one that may be repeated.
+    pub fn canonical(&self) -> Option<&str> {
+        self.canonical.as_deref()
+    }
+}
+
+impl<T> Header<T> {
+    /// What they say.
+    pub fn into_inner(self) -> T {
         self.0
+    }
+}
+
+#[async_trait]
+impl<T> SharedExtractor for Header<T>
+where
+    T: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+{
+    async fn from_request<C: ServerContext>(
+        rqctx: &RequestContext<C>,
+    ) -> Result<Self, HttpError> {
+        let headers: Result<dropshot::Header<T>, _> =
+            SharedExtractor::from_request(rqctx).await;
+        Ok(Self(headers.map_err(coded)?.into_inner()))
+    }
+
+    fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
+        <dropshot::Header<T> as SharedExtractor>::metadata(body)
     }
 }
 
@@ -100,9 +144,17 @@ where
         rqctx: &RequestContext<C>,
         request: http::Request<Body>,
     ) -> Result<Self, HttpError> {
+        let (parts, body) = read_whole(rqctx, request).await?;
+        let canonical = parts
+            .headers
+            .contains_key(IDEMPOTENCY_KEY)
+            .then(|| canonical(&body))
+            .flatten();
+        let request = http::Request::from_parts(parts, Body::from(body));
         let body: Result<dropshot::TypedBody<T>, _> =
             ExclusiveExtractor::from_request(rqctx, request).await;
-        Ok(Self(body.map_err(coded)?.into_inner()))
+        let body = body.map_err(coded)?.into_inner();
+        Ok(Self { body, canonical })
     }
 
     fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {

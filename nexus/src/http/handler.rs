@@ -5,7 +5,7 @@
 //! forget either. Each request that reaches a handler is [`timed`].
 
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use dropshot::{HttpError, HttpResponse, RequestContext};
@@ -13,6 +13,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 
 use super::admission::{Admission, Place};
+use super::pagination::Asked;
 use crate::app::App;
 use crate::context::OpContext;
 use crate::error::Error;
@@ -38,12 +39,25 @@ pub(super) type Request = RequestContext<ApiContext>;
 pub(super) struct Admitted {
     rqctx: Request,
     place: Mutex<Place>,
+    caller: OnceLock<OpContext>,
 }
 
 impl Deref for Admitted {
     type Target = Request;
     fn deref(&self) -> &Request {
         &self.rqctx
+    }
+}
+
+impl Asked for Admitted {
+    type Context = ApiContext;
+
+    fn request(&self) -> &Request {
+        &self.rqctx
+    }
+
+    fn caller(&self) -> Option<OpContext> {
+        self.caller.get().copied()
     }
 }
 
@@ -77,7 +91,8 @@ where
     let timer = Timer::begin(&rqctx);
     let answer = match rqctx.context().admission.place().await {
         Ok(place) => {
-            handler(Admitted { rqctx, place: Mutex::new(place) }).await
+            let place = Mutex::new(place);
+            handler(Admitted { rqctx, place, caller: OnceLock::new() }).await
         }
         Err(error) => Err(error.into()),
     };
@@ -128,7 +143,8 @@ pub(super) async fn of_user(
 ) -> Result<(&App, OpContext), HttpError> {
     let app = &rqctx.context().app;
     let token = bearer_token(rqctx.request.headers())?;
-    Ok((app, app.authenticate(token).await?))
+    let opctx = app.authenticate(token).await?;
+    Ok((app, *rqctx.caller.get_or_init(|| opctx)))
 }
 
 /// The app, for a sled: which shows the fleet's secret.
@@ -142,7 +158,7 @@ pub(super) fn of_sled(rqctx: &Request) -> Result<&App, HttpError> {
 }
 
 /// What `Authorization: Bearer …` bears.
-fn bearer_token(headers: &HeaderMap) -> Result<&str, Error> {
+pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, Error> {
     let (scheme, token) = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())

@@ -8,13 +8,15 @@ use dropshot::{
     HttpResponseOk, ResultsPage,
 };
 
-use super::extract::{Path, Query, TypedBody};
+use super::extract::{Header, Path, Query, TypedBody};
 use super::handler::{Admitted, of_user};
+use super::idempotency::{Repeatable, answer, keyed};
 use super::pagination::{Listing, PagesById, PagesByNameOrId};
 use super::types::{
-    Instance, InstanceCreate, InstanceLastFailure, InstanceNotRunning,
-    InstancePath, InstanceReference, InstanceStartFailure, InstanceUpdate,
-    InstanceViewParams, OptionalProjectSelector, ProjectSelector,
+    IdempotencyHeaders, Instance, InstanceCreate, InstanceLastFailure,
+    InstanceNotRunning, InstancePath, InstanceReference, InstanceStartFailure,
+    InstanceUpdate, InstanceViewParams, OptionalProjectSelector,
+    ProjectSelector,
 };
 use crate::app::InstanceSelector;
 use crate::error::Error;
@@ -40,17 +42,20 @@ pub(super) async fn list(
 pub(super) async fn create(
     rqctx: Admitted,
     query: Query<ProjectSelector>,
+    headers: Header<IdempotencyHeaders>,
     body: TypedBody<InstanceCreate>,
-) -> Result<HttpResponseCreated<Instance>, HttpError> {
+) -> Result<HttpResponseCreated<Repeatable<Instance>>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
+    let request = keyed(&rqctx, &opctx, headers, body.canonical())?;
     let project = query.into_inner().project;
     let new: NewInstance = body.into_inner().try_into()?;
     // Copies take their time.
     if new.disks.iter().any(has_blocks) {
         rqctx.step_aside()?;
     }
-    let instance = app.instance_create(&opctx, &project, new).await?;
-    Ok(HttpResponseCreated(instance.into()))
+    let done =
+        app.instance_create(&opctx, &project, new, request.clone()).await?;
+    Ok(HttpResponseCreated(answer(app, request, done).await?))
 }
 
 /// Are blocks made for the disk as its instance is made?
@@ -111,11 +116,13 @@ pub(super) async fn start(
     rqctx: Admitted,
     path: Path<InstancePath>,
     query: Query<OptionalProjectSelector>,
-) -> Result<HttpResponseAccepted<Instance>, HttpError> {
+    headers: Header<IdempotencyHeaders>,
+) -> Result<HttpResponseAccepted<Repeatable<Instance>>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
+    let request = keyed(&rqctx, &opctx, headers, None)?;
     let which = select(path, query.into_inner().project);
-    let instance = app.instance_start(&opctx, &which).await?;
-    Ok(HttpResponseAccepted(instance.into()))
+    let done = app.instance_start(&opctx, &which, request.clone()).await?;
+    Ok(HttpResponseAccepted(answer(app, request, done).await?))
 }
 
 pub(super) async fn stop(

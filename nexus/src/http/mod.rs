@@ -8,21 +8,29 @@
 mod admission;
 mod affinity_group;
 pub mod api;
+mod body;
 mod disk;
 mod disk_import;
 mod error;
 mod external;
 pub mod extract;
+mod front;
+mod group;
 mod handler;
+pub mod idempotency;
 mod image;
 mod instance;
 mod internal;
 pub mod internal_api;
+mod measurement;
+mod networking;
+mod nothing;
 mod openapi;
 pub mod pagination;
 mod ping;
 mod placement;
 mod project;
+mod rack;
 mod serial_console;
 mod silo_quota;
 mod sled;
@@ -30,13 +38,16 @@ mod snapshot;
 mod ssh_key;
 mod start_attempt;
 pub mod types;
+mod unserved;
 mod user;
 
 pub use admission::Admission;
 pub use external::ExternalApiImpl;
+pub use front::front;
 pub use handler::ApiContext;
 pub use internal::InternalApiImpl;
 pub use openapi::{external_openapi, internal_openapi};
+pub use unserved::external_api;
 
 /// What a request's body may hold: many times that of a large new instance.
 pub const REQUEST_BODY_MAX_BYTES: usize = 128 * 1024;

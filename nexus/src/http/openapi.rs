@@ -4,30 +4,46 @@ use std::error::Error;
 
 use dropshot::{ApiDescription, StubContext};
 use semver::Version;
+use serde_json::Value;
 
 use super::api::external_api_mod;
+use super::error::CODES;
 use super::internal_api::internal_api_mod;
 
 /// The document of the external API.
 ///
 /// *Errors*: the trait contradicts itself, which a test rules out.
 pub fn external_openapi() -> Result<String, Box<dyn Error>> {
-    document(external_api_mod::stub_api_description()?, "Nexus")
+    let api = external_api_mod::stub_api_description()?;
+    let mut document = document(api, "Nexus")?;
+    let code = "/components/schemas/Error/properties/error_code";
+    if let Some(Value::Object(code)) = document.pointer_mut(code) {
+        let mut said = "What a program may go by:".to_owned();
+        for (status, code, meaning) in CODES {
+            said.push_str(&format!("\n- `{code}` ({status}): {meaning}"));
+        }
+        code.insert("description".to_owned(), said.into());
+    }
+    text(&document)
 }
 
 /// The document of the internal API.
 ///
 /// *Errors*: the trait contradicts itself, which a test rules out.
 pub fn internal_openapi() -> Result<String, Box<dyn Error>> {
-    document(internal_api_mod::stub_api_description()?, "Nexus internal")
+    let api = internal_api_mod::stub_api_description()?;
+    text(&document(api, "Nexus internal")?)
 }
 
 fn document(
     api: ApiDescription<StubContext>,
     title: &str,
-) -> Result<String, Box<dyn Error>> {
-    let json = api.openapi(title, Version::new(1, 0, 0)).json()?;
-    Ok(serde_json::to_string_pretty(&json)? + "\n")
+) -> Result<Value, Box<dyn Error>> {
+    Ok(api.openapi(title, Version::new(1, 0, 0)).json()?)
+}
+
+fn text(document: &Value) -> Result<String, Box<dyn Error>> {
+    Ok(serde_json::to_string_pretty(document)? + "\n")
 }
 
 #[cfg(test)]
@@ -55,6 +71,9 @@ mod tests {
     fn the_external_document_is_the_one_checked_in() {
         let document = external_openapi().expect("a sound API");
         check("openapi.json", &document);
+        for (_, code, _) in CODES {
+            assert!(document.contains(&format!("- `{code}` (")), "{code}");
+        }
     }
 
     #[test]

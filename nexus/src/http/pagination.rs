@@ -3,7 +3,8 @@
 //! A page is named by the last thing of the page before it (keyset
 //! pagination), so things that come and go in between shift nothing. The token
 //! of a page holds all that the first request said, so that the next request
-//! needs nothing but the token.
+//! needs nothing but the token. It is the caller's own, and that list's: so
+//! nobody is led on by what another was told.
 
 use chrono::{DateTime, Utc};
 use db_model::Name;
@@ -15,9 +16,12 @@ use dropshot::{
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::extract::Query;
+use crate::context::OpContext;
+use crate::error::Error;
 
 /// The most that one answer holds, whatever limit a client names: a page of
 /// this size is read and written in some ten milliseconds.
@@ -47,6 +51,7 @@ pub struct Scan<W, M: Default> {
 /// What a later request for a list says.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Token<W, P> {
+    of: String,
     within: W,
     after: P,
 }
@@ -183,11 +188,50 @@ impl From<TimePlace> for ByTime {
     }
 }
 
+/// A request, and whose it is.
+pub trait Asked {
+    /// What the server keeps.
+    type Context: ServerContext;
+
+    /// The request.
+    fn request(&self) -> &RequestContext<Self::Context>;
+
+    /// Who asks, once that is known.
+    fn caller(&self) -> Option<OpContext>;
+}
+
+/// So many bytes of a digest tell lists and callers apart. Nobody gains by
+/// finding another with the same: a token lets nobody see anything.
+const OF_BYTES: usize = 8;
+
+/// What tells the list of this request, as its caller sees it, from all others.
+fn of(asked: &impl Asked) -> Result<String, Error> {
+    let Some(caller) = asked.caller() else {
+        return Err(Error::internal("a page for nobody"));
+    };
+    let mut digest = Sha256::new();
+    digest.update(caller.silo_id.0.as_bytes());
+    digest.update(caller.user_id.0.as_bytes());
+    digest.update(asked.request().request.uri().path());
+    let digest = digest.finalize();
+    let bytes = digest.iter().take(OF_BYTES);
+    Ok(bytes.map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn not_of_this_list() -> Error {
+    Error::InvalidRequest {
+        message: "page_token: it is of another list, or was given to another \
+                  user: begin without one"
+            .to_owned(),
+    }
+}
+
 /// One request for a page: of what, from where, how much.
 #[derive(Debug)]
 pub struct Listing<W, P> {
     /// What the list is within.
     pub within: W,
+    of: String,
     place: P,
     limit: u32,
 }
@@ -197,9 +241,13 @@ where
     W: Clone + DeserializeOwned + Serialize,
     P: Clone + DeserializeOwned + Serialize,
 {
-    /// Understands the parameters of a request.
+    /// Understands the parameters of a request whose caller is known.
+    ///
+    /// # Errors
+    ///
+    /// The token is not one of this list's for this caller.
     pub fn new<M>(
-        rqctx: &RequestContext<impl ServerContext>,
+        asked: &impl Asked,
         pages: Pages<W, M, P>,
     ) -> Result<Self, HttpError>
     where
@@ -208,12 +256,19 @@ where
         P: Send + Sync,
     {
         let params = pages.into_inner();
-        let limit = rqctx.page_limit(&params)?.get().min(PAGE_MAX_ITEMS);
+        let limit = asked.request().page_limit(&params)?.get();
+        let limit = limit.min(PAGE_MAX_ITEMS);
+        let of = of(asked)?;
         let (within, place) = match params.page {
             WhichPage::First(scan) => (scan.within, scan.sort_by.into()),
-            WhichPage::Next(token) => (token.within, token.after),
+            WhichPage::Next(token) if token.of == of => {
+                (token.within, token.after)
+            }
+            WhichPage::Next(_) => {
+                return Err(not_of_this_list().into());
+            }
         };
-        Ok(Self { within, place, limit })
+        Ok(Self { within, of, place, limit })
     }
 
     /// The same for the database.
@@ -236,6 +291,7 @@ where
         let full = u32::try_from(rows.len()).is_ok_and(|n| n >= self.limit);
         let views = rows.into_iter().map(view).collect();
         let token = |last: &V, list: &Self| Token {
+            of: list.of.clone(),
             within: list.within.clone(),
             after: next(&list.place, last),
         };

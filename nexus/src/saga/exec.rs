@@ -451,6 +451,7 @@ fn label(outcome: &Result<(), SagaFailure>) -> &'static str {
             SagaFailure::AlreadyExists
             | SagaFailure::NotFound
             | SagaFailure::InUse
+            | SagaFailure::KeyUsed
             | SagaFailure::TooMany { .. }
             | SagaFailure::DiskState { .. }
             | SagaFailure::BeingCopied

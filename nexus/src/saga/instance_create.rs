@@ -3,16 +3,16 @@
 //! 1. `will_insert`: nothing. Undo: the attempt fails and the instance is
 //!    destroyed; its name is free. Apart from the next node, since steno does
 //!    not undo the node that failed, and that may have inserted it.
-//! 2. `insert`: the row, `creating`, and with `start` the pending attempt with
-//!    it, so that the wish to start cannot be lost between two sagas; its groups
+//! 2. `insert`: the row, `creating`, and with its request's key, and with
+//!    `start` the pending attempt with it, so that the wish to start cannot be lost between two sagas; its groups
 //!    and its disks, too.
 //! 3. `make_blocks`: those of the distributed disks that are made with it.
 //! 4. `finish`: `creating` becomes `no_vmm`. The reconciler does the rest.
 
 use super::{Node, NodeError, Saga, SagaContext, store};
 use db_model::{
-    BlocksOf, DiskState, InstanceId, Joins, NewInstance, ProjectId, SiloUserId,
-    StartAttemptId,
+    BlocksOf, DiskState, InstanceId, Joins, KeyedRequest, NewInstance,
+    ProjectId, SiloUserId, StartAttemptId,
 };
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,9 @@ pub struct Params {
     pub joins: Joins,
     /// With `start`: the first attempt, and who asked.
     pub attempt: Option<(StartAttemptId, SiloUserId)>,
+    /// With a key: the request that wants it made, and made once.
+    #[serde(default)]
+    pub request: Option<KeyedRequest>,
 }
 
 impl Saga for InstanceCreate {
@@ -68,7 +71,9 @@ impl Saga for InstanceCreate {
 }
 
 async fn will_insert_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
-    cx.datastore.instance_create_undone(cx.fence, p.instance_id).await?;
+    cx.datastore
+        .instance_create_undone(cx.fence, p.instance_id, p.request)
+        .await?;
     cx.activators.changed();
     cx.activators.blocks_gone();
     Ok(())
@@ -84,6 +89,7 @@ async fn insert(cx: SagaContext, p: Params) -> Result<(), NodeError> {
             p.instance_id,
             p.project_id,
             p.attempt,
+            p.request,
         )
         .await;
     Ok(inserted?)

@@ -122,6 +122,7 @@ impl Saga for InstanceStart {
                 | SagaFailure::NotFound
                 | SagaFailure::InUse
                 | SagaFailure::TooMany { .. }
+                | SagaFailure::KeyUsed
                 | SagaFailure::DiskState { .. }
                 | SagaFailure::BeingCopied
                 | SagaFailure::StorageExceeded { .. }

@@ -49,6 +49,9 @@ pub fn kept_failure(data: &Value) -> String {
         Some(SagaFailure::InUse) => {
             "a disk was attached to another instance".to_string()
         }
+        Some(SagaFailure::KeyUsed) => {
+            "its request was made before, with the same key".to_string()
+        }
         Some(SagaFailure::TooMany { limit }) => limit.to_string(),
         Some(SagaFailure::DiskState { state }) => {
             format!("the disk's state was {state}")

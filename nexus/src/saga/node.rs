@@ -55,6 +55,8 @@ pub enum SagaFailure {
     NotFound,
     /// What it was to have is another's.
     InUse,
+    /// Its request was made before.
+    KeyUsed,
     /// There would be too many of something.
     TooMany {
         /// Of what.
@@ -111,6 +113,7 @@ impl SagaFailure {
             other @ (SagaFailure::AlreadyExists
             | SagaFailure::NotFound
             | SagaFailure::InUse
+            | SagaFailure::KeyUsed
             | SagaFailure::TooMany { .. }
             | SagaFailure::DiskState { .. }
             | SagaFailure::BeingCopied
@@ -159,6 +162,7 @@ pub(super) fn judge(context: &SagaContext, error: NodeError) -> Verdict {
         }
         Error::AlreadyExists => Verdict::Fail(SagaFailure::AlreadyExists),
         Error::InUse => Verdict::Fail(SagaFailure::InUse),
+        Error::KeyUsed => Verdict::Fail(SagaFailure::KeyUsed),
         Error::TooMany(limit) => Verdict::Fail(SagaFailure::TooMany { limit }),
         Error::NotFound => Verdict::Fail(SagaFailure::NotFound),
         Error::DiskState(state) => {

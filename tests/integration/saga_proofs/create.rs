@@ -2,7 +2,9 @@
 
 use super::fixture::{deleted, disks, group, to_create, view};
 use super::{Proved, slate};
-use db_model::{InstanceState, IntendedState, StartFailureKind, StartOutcome};
+use db_model::{
+    InstanceId, InstanceState, IntendedState, StartFailureKind, StartOutcome,
+};
 use db_queries::Error;
 use harness::SagaBench;
 use nexus::saga::Fault;
@@ -22,6 +24,7 @@ impl Proved for InstanceCreate {
         assert_eq!(view.instance.intended_state, IntendedState::Running);
         assert_eq!(view.instance.pending_start_attempt_id, Some(attempt));
         assert!(view.instance.reconcile_at.is_some(), "nobody would look");
+        assert_eq!(key(bench, params).await, Some(params.instance_id));
         let pending = view.latest_attempt.unwrap();
         assert_eq!(pending.outcome, StartOutcome::Pending);
         assert_eq!(pending.requested_by, Some(bench.user));
@@ -43,6 +46,7 @@ impl Proved for InstanceCreate {
     ) {
         slate::is_clean(bench).await;
         slate::no_disk_was_made_or_is_attached(bench).await;
+        assert_eq!(key(bench, params).await, None, "it may be asked for again");
         let inserted = match node {
             "will_insert" => false,
             "insert" => fault == Fault::After,
@@ -70,4 +74,11 @@ impl Proved for InstanceCreate {
     async fn tear_down(bench: &SagaBench, params: &Params) {
         deleted(bench, params.instance_id).await;
     }
+}
+
+/// What the request's key stands for.
+async fn key(bench: &SagaBench, params: &Params) -> Option<InstanceId> {
+    let request = params.request.clone().unwrap();
+    let found = bench.datastore.idempotency_key(request).await.unwrap();
+    found.map(|key| key.instance_id)
 }

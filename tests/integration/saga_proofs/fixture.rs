@@ -3,8 +3,8 @@
 use db_model::{
     AffinityGroup, AffinityGroupKind, AffinityPolicy, AutoRestartPolicy,
     BlockSize, ByteCount, Disk, DiskId, InstanceId, InstanceView, Joins,
-    NewAffinityGroup, NewDisk, NewDiskKind, NewInstance, NewInstanceDisk,
-    Snapshot, StartAttemptId, VcpuCount, VmmId,
+    KeyedRequest, NewAffinityGroup, NewDisk, NewDiskKind, NewInstance,
+    NewInstanceDisk, Snapshot, StartAttemptId, VcpuCount, VmmId,
 };
 use db_queries::{ByNameOrId, Page};
 use harness::{AgentSettings, SagaBench, eventually, name};
@@ -63,6 +63,11 @@ pub(crate) async fn to_create(bench: &SagaBench) -> instance_create::Params {
         },
         joins,
         attempt: Some((StartAttemptId::new_v4(), bench.user)),
+        request: Some(KeyedRequest {
+            silo_user_id: bench.user,
+            key_hash: uuid::Uuid::new_v4().to_string(),
+            request_hash: String::new(),
+        }),
     }
 }
 

@@ -9,6 +9,7 @@ use dropshot::{
     ApiDescription, ConfigDropshot, HttpServer, ServerBuilder, endpoint,
 };
 use http::{Method, StatusCode};
+use proptest::prelude::*;
 use slog::{Discard, Logger, o};
 
 use super::*;
@@ -45,13 +46,33 @@ struct Item {
     name: Name,
 }
 
+/// Somebody's request.
+struct Visit(RequestContext<Names>);
+
+impl Asked for Visit {
+    type Context = Names;
+
+    fn request(&self) -> &RequestContext<Names> {
+        &self.0
+    }
+
+    fn caller(&self) -> Option<OpContext> {
+        Some(OpContext {
+            user_id: Uuid::nil().into(),
+            silo_id: Uuid::nil().into(),
+            fleet_admin: false,
+        })
+    }
+}
+
 #[endpoint { method = GET, path = "/items" }]
 async fn item_list(
     rqctx: RequestContext<Names>,
     query: PagesByNameOrId<ShelfSelector>,
 ) -> Result<HttpResponseOk<ResultsPage<Item>>, HttpError> {
-    let list = Listing::new(&rqctx, query)?;
-    let names = names_of_page(rqctx.context(), list.page());
+    let asked = Visit(rqctx);
+    let list = Listing::new(&asked, query)?;
+    let names = names_of_page(asked.0.context(), list.page());
     let shelf = list.within.shelf.clone();
     let view = |name| Item { shelf: shelf.clone(), name };
     list.answer(names, view, |at, item| at.after(&item.name, Uuid::nil()))
@@ -181,4 +202,30 @@ fn a_place_by_id_or_time_survives_its_token() {
     let json = serde_json::to_string(&place).expect("it is plain data");
     let place = serde_json::from_str::<IdPlace>(&json).expect("its own");
     assert_eq!(ById::from(place).after, Some(id));
+}
+
+proptest! {
+    #[test]
+    fn a_token_says_what_it_was_made_of_and_is_short(
+        of in "[0-9a-f]{16}",
+        shelf in "[a-z][a-z0-9-]{0,61}[a-z0-9]",
+        last in proptest::option::of("[a-z][a-z0-9-]{0,61}[a-z0-9]"),
+        falling: bool,
+    ) {
+        let after = last.map(name);
+        let place = if falling {
+            NameOrIdPlace::NameDescending(after)
+        } else {
+            NameOrIdPlace::NameAscending(after)
+        };
+        let within = ShelfSelector { shelf: name(shelf).into() };
+        let token = Token { of, within, after: place };
+        let json = serde_json::to_string(&token).expect("it is plain data");
+        // dropshot wraps it so, and then in base64.
+        let wrapped = r#"{"v":"v1","page_start":}"#.len() + json.len();
+        prop_assert!(wrapped.div_ceil(3) * 4 <= 512);
+        let read: Token<ShelfSelector, NameOrIdPlace> =
+            serde_json::from_str(&json).expect("its own");
+        prop_assert_eq!(serde_json::to_string(&read).expect("plain"), json);
+    }
 }

@@ -1,0 +1,107 @@
+//! What every request to the external API meets first, before it is known which
+//! operation it asks for: it must speak a version that we know, and lead
+//! somewhere.
+//!
+//! dropshot refuses both by itself, but without a code. It asks its version
+//! policy before it looks for the operation; so that is where we look, too.
+
+use std::fmt;
+
+use dropshot::{
+    Body, ClientSpecifiesVersionInHeader, DynamicVersionPolicy, HttpError,
+    VersionPolicy,
+};
+use http::{HeaderName, Method, Request, StatusCode};
+use semver::Version;
+use slog::Logger;
+
+use super::handler::bearer_token;
+use super::unserved::external_api;
+use crate::error::BoxError;
+
+/// In which a client says which version of Oxide's API it was made for.
+const VERSION_HEADER: HeaderName = HeaderName::from_static("api-version");
+
+/// The newest that clients in use were made for, and what is meant by those that
+/// say none.
+pub(super) const NEWEST: Version = Version::new(2_026_091_500, 0, 0);
+
+/// The oldest that clients in use were made for. What we serve is the same in
+/// all versions from it to the newest.
+pub(super) const OLDEST: Version = Version::new(2_026_060_800, 0, 0);
+
+/// Where a method and a path lead, which is nowhere if it fails.
+type Lookup = dyn Fn(&Method, &str) -> Result<(), HttpError> + Send + Sync;
+
+struct Front {
+    versions: ClientSpecifiesVersionInHeader,
+    lookup: Box<Lookup>,
+}
+
+/// The front of the external API.
+///
+/// # Errors
+///
+/// The API contradicts itself, which tests rule out.
+pub fn front() -> Result<VersionPolicy, BoxError> {
+    let versions = ClientSpecifiesVersionInHeader::new(VERSION_HEADER, NEWEST)
+        .min_version(OLDEST)
+        .on_missing(NEWEST);
+    let router = external_api()?.into_router();
+    let lookup = Box::new(move |method: &Method, path: &str| {
+        router.lookup_route(method, path.into(), None).map(drop)
+    });
+    Ok(VersionPolicy::Dynamic(Box::new(Front { versions, lookup })))
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front")
+            .field("versions", &self.versions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DynamicVersionPolicy for Front {
+    fn request_extract_version(
+        &self,
+        request: &Request<Body>,
+        log: &Logger,
+    ) -> Result<Version, HttpError> {
+        let version = self
+            .versions
+            .request_extract_version(request, log)
+            .map_err(|refusal| coded(refusal, "InvalidRequest"))?;
+        let path = request.uri().path();
+        (self.lookup)(request.method(), path).map_err(|refusal| {
+            // Who shows no credentials is told that first, as everywhere. They
+            // are not looked up: what leads where is no secret.
+            match bearer_token(request.headers()) {
+                Ok(_) => leads_nowhere(request.method(), refusal),
+                Err(error) => error.into(),
+            }
+        })?;
+        Ok(version)
+    }
+}
+
+/// What dropshot's router has refused, in our words.
+fn leads_nowhere(method: &Method, mut refusal: HttpError) -> HttpError {
+    let (code, message) = match refusal.status_code.as_status() {
+        StatusCode::NOT_FOUND => {
+            ("ObjectNotFound", "not found: no operation has this path".into())
+        }
+        StatusCode::METHOD_NOT_ALLOWED => (
+            "MethodNotAllowed",
+            format!("{method} is not for this path: see \"Allow\""),
+        ),
+        _ => ("InvalidRequest", refusal.external_message),
+    };
+    refusal.external_message = message;
+    coded(refusal, code)
+}
+
+fn coded(mut refusal: HttpError, code: &str) -> HttpError {
+    refusal.error_code = Some(code.to_owned());
+    refusal
+}
