@@ -20,12 +20,14 @@ pub struct AgentSettings {
     pub memory_gib: u32,
     /// What CPU it says it has, whatever the test runs on.
     pub cpu: SledCpu,
+    /// Whether its guests are real ones.
+    pub real: bool,
 }
 
 impl AgentSettings {
     /// So many vCPUs and so much memory, of a CPU that is not known.
     pub const fn sized(vcpus: u32, memory_gib: u32) -> AgentSettings {
-        AgentSettings { vcpus, memory_gib, cpu: SledCpu::Unknown }
+        AgentSettings { vcpus, memory_gib, cpu: SledCpu::Unknown, real: false }
     }
 }
 
@@ -97,6 +99,11 @@ impl Agent {
             "5".to_string(),
         ]
         .into();
+        if settings.real {
+            // More than one test has the host to itself.
+            let real = ["--hypervisor", "qemu", "--overcommit"];
+            args.extend(real.map(str::to_string));
+        }
         for nexus in nexus {
             args.extend(["--nexus".to_string(), format!("http://{nexus}")]);
         }

@@ -12,7 +12,11 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 /// A stream of a serial console.
 #[derive(Debug)]
-pub struct Console(WebSocketStream<Upgraded>);
+pub struct Console {
+    socket: WebSocketStream<Upgraded>,
+    /// What was received and not read yet.
+    rest: String,
+}
 
 impl Client {
     /// A websocket at this path, or what was answered instead.
@@ -30,7 +34,7 @@ impl Client {
         let socket = answer.upgrade().await.unwrap();
         let socket =
             WebSocketStream::from_raw_socket(socket, Role::Client, None);
-        Ok(Console(socket.await))
+        Ok(Console { socket: socket.await, rest: String::new() })
     }
 
     /// The stream of an instance's console, from the first byte that is kept.
@@ -44,12 +48,12 @@ impl Console {
     /// Types.
     pub async fn type_in(&mut self, text: &str) {
         let bytes = text.as_bytes().to_vec();
-        self.0.send(Message::Binary(bytes.into())).await.unwrap();
+        self.socket.send(Message::Binary(bytes.into())).await.unwrap();
     }
 
     /// Sends a message as it is.
     pub async fn send(&mut self, message: Message) {
-        self.0.send(message).await.unwrap();
+        self.socket.send(message).await.unwrap();
     }
 
     /// What is read until that ends so.
@@ -58,10 +62,10 @@ impl Console {
     ///
     /// It never does.
     pub async fn read_until(&mut self, end: &str) -> String {
-        let mut read = String::new();
+        let mut read = std::mem::take(&mut self.rest);
         let reading = async {
             while !read.ends_with(end) {
-                match self.0.next().await {
+                match self.socket.next().await {
                     Some(Ok(message)) => take_in(&mut read, &message),
                     other => panic!("it ended with {other:?} after {read:?}"),
                 }
@@ -72,11 +76,36 @@ impl Console {
         read
     }
 
+    /// What is read up to these words, of a guest that may be slow: what emulates
+    /// it has little of the host.
+    ///
+    /// # Panics
+    ///
+    /// They never come.
+    pub async fn read_past(&mut self, words: &str) -> String {
+        let mut read = std::mem::take(&mut self.rest);
+        let reading = async {
+            loop {
+                if let Some(at) = read.find(words) {
+                    return at + words.len();
+                }
+                match self.socket.next().await {
+                    Some(Ok(message)) => take_in(&mut read, &message),
+                    other => panic!("it ended with {other:?} after {read:?}"),
+                }
+            }
+        };
+        let end = tokio::time::timeout(3 * DEADLINE, reading).await;
+        assert!(end.is_ok(), "no {words:?} in {read:?}");
+        self.rest = read.split_off(end.unwrap());
+        read
+    }
+
     /// What is left to read, and with what it ends: nothing, if it is cut.
     pub async fn read_to_the_end(&mut self) -> (String, Option<CloseFrame>) {
-        let (mut read, mut frame) = (String::new(), None);
+        let (mut read, mut frame) = (std::mem::take(&mut self.rest), None);
         let reading = async {
-            while let Some(Ok(message)) = self.0.next().await {
+            while let Some(Ok(message)) = self.socket.next().await {
                 take_in(&mut read, &message);
                 if let Message::Close(said) = message {
                     frame = said;

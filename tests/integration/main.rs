@@ -28,6 +28,7 @@ mod pagination;
 mod placement;
 mod project;
 mod query_plans;
+mod real_guest;
 mod recovery;
 mod retention;
 mod saga_proofs;

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 const PROJECTS: &str = "/v1/projects";
 const INSTANCES: &str = "/v1/instances?project=demo";
 const GROUP_KINDS: [&str; 2] = ["affinity-groups", "anti-affinity-groups"];
+const SSH_KEY: &str = "ssh-ed25519 \
+    AAAAC3NzaC1lZDI1NTE5AAAAIHZ8Z3dGm9lSxYV4mA0TQzJm5l9Z3kq1mQyqzqkz3m1v";
 const DISKS: &str = "/v1/disks?project=demo";
 
 /// The lists in which nothing ever is, so that no page follows.
@@ -213,6 +215,8 @@ async fn join(nexus: &Client, kind: &str, group: &str, id: &str) {
 
 /// Every list of the API, with a token of a page of it.
 async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
+    let key = json!({ "name": "k", "description": "", "public_key": SSH_KEY });
+    nexus.post("/v1/me/ssh-keys", key).await.expect(201);
     let (id, _) = nexus.running("db", json!({})).await;
     let mut body = Client::instance("too-large", true);
     body["ncpus"] = 9.into();
@@ -221,6 +225,19 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
     let rests = nexus.create("rests", false).await;
     nexus.create_disk("data").await;
     nexus.ask_disk(&rests, "attach", "data").await.expect(202);
+    nexus.create_blank("blank").await;
+    let snapshot =
+        json!({ "name": "shot", "description": "", "disk": "blank" });
+    let snapshot =
+        nexus.post("/v1/snapshots?project=demo", snapshot).await.expect(201);
+    let image = json!({
+        "name": "image",
+        "description": "",
+        "os": "debian",
+        "version": "12",
+        "source": { "type": "snapshot", "id": snapshot["id"] },
+    });
+    nexus.post("/v1/images?project=demo", image).await.expect(201);
     let sled = &nexus.agents[0].id;
     let groups = joined(nexus, &failed, &["group"]).await;
     let mut lists = Vec::new();
@@ -242,6 +259,10 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
         DISKS.to_string(),
         format!("/v1/instances/{rests}/disks"),
         "/v1/system/hardware/racks".to_string(),
+        "/v1/snapshots?project=demo".to_string(),
+        "/v1/images?project=demo".to_string(),
+        "/v1/me/ssh-keys".to_string(),
+        format!("/v1/instances/{rests}/ssh-public-keys"),
     ] {
         let page = nexus.get(&with(&path, "limit=1")).await.expect(200);
         let token = page["next_page"].as_str().unwrap().to_string();

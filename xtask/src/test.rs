@@ -7,11 +7,14 @@ use crate::interrupt::Interrupt;
 use crate::packages::Qemu;
 use crate::say::say;
 use crate::scratch::Server;
-use crate::{cargo, packages};
+use crate::{cargo, image, packages};
 use std::process::{ExitCode, Stdio};
 
 /// Set where tests with real guests must not be left out.
 const QEMU_VARIABLE: &str = "NEXUS_TEST_QEMU";
+
+/// Where they find the disk of a small Linux to run.
+const LINUX_VARIABLE: &str = "NEXUS_TEST_LINUX";
 
 /// Where the tests look for a server on which they may create databases.
 pub(crate) const URL_VARIABLE: &str = "NEXUS_TEST_DATABASE_URL";
@@ -66,6 +69,7 @@ fn run_tests(
     match packages::qemu()? {
         Qemu::Here => {
             tests.env(QEMU_VARIABLE, "1");
+            tests.env(LINUX_VARIABLE, image::provide()?);
         }
         Qemu::Cannot(why) => {
             say(why);

@@ -32,7 +32,7 @@ mkdir -p initrd/bin initrd/proc initrd/sys initrd/dev initrd/seed initrd/run \
 cp "$busybox" initrd/bin/busybox
 cp init.sh initrd/init
 cp dhcp.sh initrd/etc/dhcp.sh
-printf '#!/bin/sh\necho "Powering down."\nsync\npoweroff -f\n' \
+printf '#!/bin/sh\nsync\npoweroff -f\n' \
     > initrd/etc/acpi/PWRF/00000080
 chmod +x initrd/init initrd/etc/dhcp.sh initrd/etc/acpi/PWRF/00000080
 # Only the modules that init.sh asks for, and those that they need.

@@ -17,7 +17,9 @@ for disk in /dev/vd*; do
     [ -e /seed/meta-data ] && break
     umount /seed
 done
-name=$(sed -n 's/^local-hostname: *//p' /seed/meta-data 2> /dev/null)
+# YAML, which JSON is, too.
+name=$(tr ',{}' '\n' < /seed/meta-data 2> /dev/null |
+    sed -n 's/^ *"\{0,1\}local-hostname"\{0,1\} *: *"\{0,1\}\([A-Za-z0-9.-]*\).*/\1/p')
 hostname "${name:-nameless}"
 
 # The power button, for as long as this guest lives.

@@ -449,6 +449,7 @@ fn every_constraint_of_the_schema_is_one_that_the_walk_checks() {
         "affinity_claim_exclusive",
         "disk_live_name",
         "ssh_key_live_name",
+        "idempotency_key_of_user",
         "snapshot_live_name",
         "image_live_name_in_project",
         "image_live_name_in_silo",
