@@ -227,7 +227,8 @@ impl From<AgentError> for HttpError {
             ),
             AgentError::Refused { code, message } => code.into_http(message),
             AgentError::Misfit(_) => HttpError::for_internal_error(why),
-            AgentError::StillAlive
+            AgentError::CutOff
+            | AgentError::StillAlive
             | AgentError::Store(_)
             | AgentError::Hypervisor(_) => HttpError::for_unavail(None, why),
         }

@@ -9,6 +9,7 @@ use crate::faults::Faults;
 use crate::files;
 use crate::heartbeat::Heartbeat;
 use crate::http::{Api, Door};
+use crate::lease::Lease;
 use crate::reports::Reports;
 use crate::simulated::{Settings, Simulated};
 use crate::store::{self, Identity, Store};
@@ -73,6 +74,10 @@ impl Server {
         files::remove(address_file.clone()).await?;
         let store = Store::open(dir).await?;
         let identity = identity(&store, config.id).await?;
+        let incarnation = store.next_incarnation().await?;
+        let lease = lease(config).map_err(|error| {
+            format!("cannot find out for how long guests may run: {error}")
+        })?;
         let log = log.new(o!("sled_id" => identity.sled_id.to_string()));
         let nexus = NexusClient::new(
             &config.nexus,
@@ -86,6 +91,7 @@ impl Server {
             dir.join("guests"),
             &settings(config),
             Arc::clone(&counters),
+            Arc::clone(&lease),
             events,
         )
         .await?;
@@ -102,6 +108,7 @@ impl Server {
             store,
             Arc::new(hypervisor.clone()),
             Arc::new(reports),
+            Arc::clone(&lease),
             log.new(o!("part" => "agent")),
         );
         let api = serve(
@@ -142,10 +149,12 @@ impl Server {
         // An error means that nobody is left to hold it.
         let _ = recovery_held.wait_for(|held| !held).await;
         agent.recover(told).await?;
+        tokio::spawn(Arc::clone(&agent).keep_to_lease());
         let heartbeat = Heartbeat {
             agent,
             nexus,
-            sled: registration(config, &addresses).await,
+            sled: registration(config, &addresses, incarnation, &lease).await,
+            lease,
             period: config.heartbeat_ms.map(Duration::from_millis),
             log: log.new(o!("part" => "heartbeat")),
         };
@@ -219,9 +228,19 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
+fn lease(config: &Config) -> std::io::Result<Arc<Lease>> {
+    let promise = match config.fence_after_secs {
+        0 => None,
+        seconds => Some(Duration::from_secs(seconds.into())),
+    };
+    Ok(Arc::new(Lease::open(&config.data_dir, promise)?))
+}
+
 async fn registration(
     config: &Config,
     addresses: &Addresses,
+    incarnation: Uuid,
+    lease: &Lease,
 ) -> SledRegistration {
     let serial = config.serial.clone();
     SledRegistration {
@@ -236,6 +255,9 @@ async fn registration(
             Some(cpu) => cpu,
             None => cpu::of_host().await,
         },
-        incarnation: Uuid::new_v4(),
+        incarnation,
+        fences_after_ms: lease.promise().map(|promise| {
+            u64::try_from(promise.as_millis()).unwrap_or(u64::MAX)
+        }),
     }
 }

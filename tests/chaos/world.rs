@@ -33,6 +33,7 @@ pub(crate) fn tuning() -> Tuning {
         reconcile_poll_ms: 500,
         watch_period_ms: 1_000,
         heartbeat_period_ms: 500,
+        fence_margin_ms: 2_000,
     }
 }
 

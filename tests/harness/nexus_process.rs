@@ -28,6 +28,7 @@ pub struct Tuning {
     pub reconcile_poll_ms: u32,
     pub watch_period_ms: u32,
     pub heartbeat_period_ms: u32,
+    pub fence_margin_ms: u32,
     pub placement_detail: bool,
 }
 
@@ -47,6 +48,7 @@ impl Default for Tuning {
             reconcile_poll_ms: 200,
             watch_period_ms: 200,
             heartbeat_period_ms: 500,
+            fence_margin_ms: 1_000,
             placement_detail: true,
         }
     }
@@ -68,6 +70,7 @@ impl Tuning {
             reconcile_poll_ms: it.reconcile_poll_ms,
             watch_period_ms: it.watch_period_ms,
             heartbeat_period_ms: it.heartbeat_period_ms,
+            fence_margin_ms: it.fence_margin_ms,
             placement_detail: true,
         }
     }
@@ -80,7 +83,7 @@ impl Tuning {
              sled_timeout_ms = {}\nsled_tries = {}\n\
              sled_retry_ms = {}\npatience = {}\nlook_period_ms = {}\n\
              reconcile_poll_ms = {}\nwatch_period_ms = {}\n\
-             heartbeat_period_ms = {}\n",
+             heartbeat_period_ms = {}\nfence_margin_ms = {}\n",
             self.placement_detail,
             self.lease_ms,
             self.drain_ms,
@@ -93,6 +96,7 @@ impl Tuning {
             self.reconcile_poll_ms,
             self.watch_period_ms,
             self.heartbeat_period_ms,
+            self.fence_margin_ms,
         )
     }
 }

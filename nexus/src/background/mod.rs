@@ -6,6 +6,7 @@
 //!
 //! - [`reconciler`]: brings each unsettled instance nearer to its intent;
 //! - [`watcher`]: asks each sled for all its VMMs;
+//! - [`silence`]: for how long it has listened to sleds that say nothing;
 //! - [`retention`]: forgets what is older than its time;
 //! - [`recovery`]: takes over sagas that nobody runs.
 
@@ -15,6 +16,7 @@ pub mod plan;
 pub mod reconciler;
 pub mod recovery;
 pub mod retention;
+pub mod silence;
 pub mod watcher;
 
 pub use activators::Activators;

@@ -7,6 +7,7 @@
 //! between is mended by the keeper of the next process, which does the same
 //! again.
 
+mod cut_off;
 mod keeper;
 mod orders;
 mod recovery;
@@ -15,7 +16,8 @@ mod unregister;
 use crate::capacity::{Capacity, Limits};
 use crate::files::FileError;
 use crate::hypervisor::{Hypervisor, HypervisorError};
-use crate::machine::{Event, Refusal, StopCause};
+use crate::lease::Lease;
+use crate::machine::{Event, Refusal};
 use crate::reports::Reports;
 use crate::slot::{Seat, Slot, Table};
 use crate::store::{Identity, Store};
@@ -37,6 +39,7 @@ pub(crate) struct Agent {
     table: Table,
     capacity: Capacity,
     reports: Arc<Reports>,
+    lease: Arc<Lease>,
     grace_ms: AtomicU64,
     expunged: AtomicBool,
     recovered: watch::Sender<bool>,
@@ -55,6 +58,9 @@ pub(crate) enum AgentError {
     /// The machine has no such move; nobody but the agent itself is told.
     #[error("the event does not fit the VMM")]
     Misfit(#[source] Refusal),
+    /// Nexus has not been heard for too long: guests are stopped, not started.
+    #[error("the host is cut off from Nexus, and starts nothing")]
+    CutOff,
     /// Not done in time, and still being done.
     #[error("the VMM is still being killed")]
     StillAlive,
@@ -84,6 +90,7 @@ impl Agent {
         store: Store,
         hypervisor: Arc<dyn Hypervisor>,
         reports: Arc<Reports>,
+        lease: Arc<Lease>,
         log: Logger,
     ) -> Arc<Self> {
         let agent = Self {
@@ -93,6 +100,7 @@ impl Agent {
             table: Table::default(),
             capacity: Capacity::new(limits),
             reports,
+            lease,
             grace_ms: AtomicU64::new(0),
             expunged: AtomicBool::new(identity.expunged),
             recovered: watch::Sender::new(false),
@@ -126,18 +134,8 @@ impl Agent {
         info!(self.log, "this sled was expunged; stopping its guests");
         self.expunged.store(true, Ordering::SeqCst);
         let identity = Identity { sled_id: self.sled_id, expunged: true };
-        let mut outcome = self.store.put_identity(&identity).await;
-        // A register under way holds its seat: either it has seen that the
-        // sled is expunged, or its VMM is seen here.
-        for slot in self.table.all() {
-            let stop = Event::Stop(StopCause::Fenced);
-            let applied = self.apply(&slot, &stop, Grace::IsOver).await;
-            // Any other error says that there is no VMM.
-            if let Err(AgentError::Store(error)) = applied {
-                outcome = Err(error);
-            }
-        }
-        Ok(outcome?)
+        self.store.put_identity(&identity).await?;
+        self.stop_all().await
     }
 
     /// Forgets a VMM, and tells nobody: what a host that lost its memory

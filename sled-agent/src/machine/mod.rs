@@ -91,7 +91,7 @@ pub(crate) enum StopCause {
     Requested,
     /// The guest shut itself down.
     GuestShutdown,
-    /// The sled is no longer of the fleet.
+    /// The sled is no longer of the fleet, or cut off from it.
     Fenced,
 }
 

@@ -7,7 +7,6 @@ use crate::files;
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::machine::GuestEvent;
 use async_trait::async_trait;
-use chrono::Utc;
 use sled_agent_client::VmmRegister;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -20,6 +19,7 @@ impl Hypervisor for Simulated {
         _spec: &VmmRegister,
     ) -> Result<(), HypervisorError> {
         self.0.counters.hypervisor(HypervisorCall::Boot);
+        self.may_start()?;
         let (until, fails) = self.knobs().boot();
         self.change(vmm_id, |guest| match guest {
             None => {
@@ -38,6 +38,7 @@ impl Hypervisor for Simulated {
         turn: u64,
     ) -> Result<(), HypervisorError> {
         self.0.counters.hypervisor(HypervisorCall::Reset);
+        self.may_start()?;
         let until = self.knobs().boot_deadline();
         self.change(vmm_id, |guest| {
             let guest = guest?;
@@ -125,7 +126,7 @@ impl Hypervisor for Simulated {
         let mut found = HashMap::new();
         for guest in guests {
             let vmm_id = guest.vmm_id;
-            let phase = match guest.phase.due(Utc::now()) {
+            let phase = match guest.phase.due(self.guests_now()) {
                 Some((phase, _)) => phase,
                 None => guest.phase.clone(),
             };
