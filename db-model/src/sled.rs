@@ -210,7 +210,8 @@ mod tests {
     #[test]
     fn a_sled_has_stopped_its_guests_after_its_promise_and_the_margin() {
         let margin = TimeDelta::milliseconds(1_000);
-        let stopped = |promise, at| sled(promise).has_stopped(heard(at), margin);
+        let stopped =
+            |promise, at| sled(promise).has_stopped(heard(at), margin);
         assert!(!stopped(None, i64::from(i32::MAX)));
         // 10 s, 1 % of it, and the margin.
         assert!(!stopped(Some(10_000), 11_100));

@@ -104,13 +104,13 @@ impl Server {
         let agent = Agent::new(
             &identity,
             limits(config),
-            Duration::from_millis(config.grace_ms),
             store,
             Arc::new(hypervisor.clone()),
             Arc::new(reports),
             Arc::clone(&lease),
             log.new(o!("part" => "agent")),
         );
+        agent.set_grace(Duration::from_millis(config.grace_ms));
         let api = serve(
             sled_agent_api_mod::api_description::<Api>()?,
             Arc::new(Door {

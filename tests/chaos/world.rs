@@ -16,7 +16,8 @@ const USERS_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Room for about as many instances as there are users, of which not all want
 /// theirs to run: mostly there is enough, and at times there is not.
-const SLED: AgentSettings = AgentSettings::sized(8, 16);
+/// A sled outlasts most outages of the database, and few of its own.
+const SLED: AgentSettings = AgentSettings::sized(8, 16).fenced_after(6);
 
 /// What of a run takes minutes in production takes seconds here.
 pub(crate) fn tuning() -> Tuning {

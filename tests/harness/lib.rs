@@ -22,6 +22,7 @@ mod database;
 mod database_proxy;
 mod dying;
 mod fleet;
+pub mod guests;
 mod invariants;
 mod link;
 mod metrics;

@@ -11,6 +11,7 @@ mod constraints;
 mod cpu_platform;
 mod disk;
 mod expunge;
+mod fencing;
 mod guest;
 mod instance_api;
 mod instance_update;

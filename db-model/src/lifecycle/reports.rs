@@ -40,8 +40,7 @@ pub enum Observation {
 }
 
 /// Said of what a sled stopped, or must have, since it was cut off.
-pub const CUT_OFF: &str =
-    "Its host could not be reached and has stopped it.";
+pub const CUT_OFF: &str = "Its host could not be reached and has stopped it.";
 
 /// What came of an observation.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -82,18 +82,19 @@ impl From<Refusal> for AgentError {
 }
 
 impl Agent {
-    /// An agent that knows no VMMs yet: see [`Agent::recover`].
+    /// An agent that knows no VMMs yet: see [`Agent::recover`]. VMMs that are
+    /// told to stop have no time to halt by themselves, see
+    /// [`Agent::set_grace`].
     pub(crate) fn new(
         identity: &Identity,
         limits: Limits,
-        grace: Duration,
         store: Store,
         hypervisor: Arc<dyn Hypervisor>,
         reports: Arc<Reports>,
         lease: Arc<Lease>,
         log: Logger,
     ) -> Arc<Self> {
-        let agent = Self {
+        Arc::new(Self {
             sled_id: identity.sled_id,
             store,
             hypervisor,
@@ -105,9 +106,7 @@ impl Agent {
             expunged: AtomicBool::new(identity.expunged),
             recovered: watch::Sender::new(false),
             log,
-        };
-        agent.set_grace(grace);
-        Arc::new(agent)
+        })
     }
 
     pub(crate) fn sled_id(&self) -> Uuid {

@@ -4,7 +4,7 @@ use super::*;
 use db_model::SledCpu;
 
 fn with_cpu(cpu: SledCpu) -> AgentSettings {
-    AgentSettings { vcpus: 8, memory_gib: 16, cpu }
+    AgentSettings { cpu, ..AgentSettings::sized(8, 16) }
 }
 
 async fn needing(nexus: &TestNexus, name: &str, platform: &str) -> String {
