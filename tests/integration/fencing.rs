@@ -90,6 +90,14 @@ async fn lease_is_over(nexus: &TestNexus) {
     .await;
 }
 
+/// Waits until the first sled has a lease again: it takes nothing in before.
+async fn lease_holds(nexus: &TestNexus) {
+    eventually("the lease holds", async || {
+        matches!(left(nexus), Left::Lasts(_)).then_some(())
+    })
+    .await;
+}
+
 /// Is this guest there, on whichever sled?
 fn is_alive(nexus: &TestNexus, vmm: &str) -> bool {
     Guests::default().alive(nexus.dir.path()).contains_key(vmm)
@@ -161,6 +169,7 @@ async fn what_a_sled_ran_that_is_cut_off_is_stopped_and_then_runs_elsewhere() {
     // It comes back, with nothing that runs, and is used again.
     ways.set(Weather::Clear);
     rid_of_all(&nexus.agents[0]).await;
+    lease_holds(&nexus).await;
     never_twice.check();
     nexus.set_provision_policy(&nexus.agents[1].id, "non_provisionable").await;
     nexus.ask(&web, "start").await.expect(202);
@@ -292,10 +301,7 @@ async fn a_sled_that_hears_no_answers_stops_its_guests_and_says_so() {
     assert!(Guests::default().alive(nexus.dir.path()).is_empty());
 
     ways.set(Weather::Clear);
-    eventually("the lease holds again", async || {
-        matches!(left(&nexus), Left::Lasts(_)).then_some(())
-    })
-    .await;
+    lease_holds(&nexus).await;
     nexus.ask(&id, "start").await.expect(202);
     nexus.wait(&id, is("running")).await;
     nexus.check_invariants().await;
@@ -393,6 +399,7 @@ async fn an_instance_with_a_local_disk_waits_for_its_host_and_says_so() {
     assert!(message.contains("\"data\" is on a host"), "{message}");
     ways.set(Weather::Clear);
     rid_of_all(&nexus.agents[0]).await;
+    lease_holds(&nexus).await;
     nexus.make_due(&id);
     nexus.wait(&id, is("running")).await;
     assert_eq!(nexus.agents[0].vmms().await.len(), 1);
