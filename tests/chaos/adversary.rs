@@ -263,7 +263,7 @@ impl Sled {
         };
         t.record.fault(&format!("sled {what}"));
         // Others change the weather on these ways, too.
-        for _ in 0..t.chance.u32(50..250) {
+        for _ in 0..t.chance.u32(120..300) {
             if !t.goes_on() {
                 break;
             }
