@@ -562,4 +562,4 @@ CREATE TABLE nexus_lease (
         CHECK ((taken_by IS NULL) = (time_taken IS NULL))
 );
 
-INSERT INTO db_metadata (version) VALUES (4);
+INSERT INTO db_metadata (version) VALUES (6);

@@ -40,7 +40,9 @@ pub trait SledAgentApi {
     /// Makes no process. A VMM that is here already, for the same instance,
     /// is reported as it is. Refused (409) as `VMM_ID_IN_USE` if the id
     /// belongs to a VMM of another instance, `VMM_TOMBSTONED` if it was ever
-    /// unregistered here, and `HOST_REJECTED` if the host cannot take it.
+    /// unregistered here, and `HOST_REJECTED` if the host cannot take it or
+    /// another VMM has one of its disks; 404 `NO_SUCH_BLOCKS` if one of them is
+    /// not here.
     #[endpoint { method = PUT, path = "/vmms/{vmm_id}" }]
     async fn vmm_register(
         rqctx: RequestContext<Self::Context>,
@@ -92,7 +94,8 @@ pub trait SledAgentApi {
     /// that are there already are reported as they are. Refused (409) as
     /// `BLOCKS_TOMBSTONED` if they were deleted, and `BLOCKS_MISFIT` if what
     /// they are to be a copy of is not at rest or larger; 404 `NO_SUCH_BLOCKS`
-    /// if that is not here.
+    /// if that is not here. A refusal may come after answers that they are being
+    /// made; asked again, it is looked at again.
     #[endpoint { method = PUT, path = "/blocks/{blocks_id}" }]
     async fn blocks_ensure(
         rqctx: RequestContext<Self::Context>,
@@ -115,7 +118,7 @@ pub trait SledAgentApi {
     ///
     /// The body is the bytes. In any order, any number of times; durable once
     /// answered. Refused (409) as `BLOCKS_MISFIT` if they are not being imported,
-    /// or are shorter; 404 `NO_SUCH_BLOCKS`.
+    /// are shorter, or find no room; 404 `NO_SUCH_BLOCKS`.
     #[endpoint {
         method = PUT,
         path = "/blocks/{blocks_id}/chunk",

@@ -28,8 +28,8 @@ pub enum BlocksPlace {
 pub struct BlocksEnsure {
     /// Where.
     pub place: BlocksPlace,
-    /// How many bytes: a multiple of 512. More than those of the source read as
-    /// zeroes.
+    /// How many bytes: a multiple of 512, and not 0. More than those of the
+    /// source read as zeroes.
     pub size_bytes: u64,
     /// Whether they are never to be written, once they are there.
     pub read_only: bool,
@@ -46,8 +46,9 @@ pub enum BlocksSource {
     /// What will be written to them in chunks, until that is finished; zeroes
     /// elsewhere.
     Import,
-    /// What other blocks of the same place are. Those are at rest, or never
-    /// written. Either may be deleted afterwards, the other stays.
+    /// What other blocks of the same place are, no larger. Those are at rest
+    /// until these are there, or never written. Either may be deleted
+    /// afterwards, the other stays.
     Copy {
         /// The others.
         blocks_id: Uuid,
@@ -73,7 +74,8 @@ pub enum BlocksState {
     Importing,
     /// There.
     Ready,
-    /// They cannot be made, and are not there.
+    /// They could not be made, and are not there. Told once: who asks again has
+    /// it tried again.
     Failed {
         /// Why, in a sentence that their user may read.
         message: String,

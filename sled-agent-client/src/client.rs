@@ -76,8 +76,9 @@ impl Client {
     /// *Idempotency*: by VMM id; one that is there already is reported in
     /// whatever state it is.
     ///
-    /// *Errors*: refused as [`RefusalCode::VmmIdInUse`],
-    /// [`RefusalCode::VmmTombstoned`] or [`RefusalCode::HostRejected`].
+    /// *Errors*: [`Error::NoSuchBlocks`]: one of its disks; refused as
+    /// [`RefusalCode::VmmIdInUse`], [`RefusalCode::VmmTombstoned`] or
+    /// [`RefusalCode::HostRejected`].
     pub async fn vmm_register(
         &self,
         vmm_id: Uuid,

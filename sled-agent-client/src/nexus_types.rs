@@ -49,6 +49,10 @@ pub struct SledRegistration {
     /// What CPU the host has, as far as that matters to guests.
     #[serde(default)]
     pub cpu: SledCpu,
+    /// Which disk store it has: all sleds that say the same see the same
+    /// disks. None if its agent does not say.
+    #[serde(default)]
+    pub disk_store: Option<Uuid>,
     /// Another one for each process of the agent, so that a restart shows.
     /// They rise from one process to the next (version 7).
     pub incarnation: Uuid,

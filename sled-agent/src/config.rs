@@ -49,6 +49,11 @@ pub struct Config {
     #[arg(long, default_value_t = 0)]
     pub storage_gib: u32,
 
+    /// The directory of disks that all sleds have; by default one that this
+    /// sled has for itself
+    #[arg(long, value_name = "DIR")]
+    pub disk_store: Option<Utf8PathBuf>,
+
     /// Who this sled is; by default made once, and kept
     #[arg(long, value_name = "UUID")]
     pub id: Option<Uuid>,
@@ -65,6 +70,20 @@ pub struct Config {
     /// What runs the guests
     #[arg(long, value_enum, default_value_t = HypervisorKind::Simulated)]
     pub hypervisor: HypervisorKind,
+
+    /// Take limits that are above what the host has; without this, real guests
+    /// are not promised what is not there
+    #[arg(long)]
+    pub overcommit: bool,
+
+    /// The QEMU that runs real guests
+    #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
+    pub qemu: String,
+
+    /// Whom real guests' QEMUs run as when the agent is root: a name, a uid,
+    /// or `UID:GID`
+    #[arg(long, value_name = "USER", default_value = "nobody")]
+    pub guest_user: String,
 
     /// How long a simulated boot takes
     #[arg(long, value_name = "MS", default_value_t = 100)]

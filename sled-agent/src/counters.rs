@@ -30,6 +30,14 @@ pub(crate) enum Operation {
     Get,
     /// `GET /vmms`
     List,
+    /// `PUT /blocks/{id}`
+    BlocksEnsure,
+    /// `DELETE /blocks/{id}`
+    BlocksDelete,
+    /// `PUT /blocks/{id}/chunk`
+    BlocksWrite,
+    /// `PUT /blocks/{id}/finished`
+    BlocksFinish,
 }
 
 /// What the agent tells its hypervisor.
@@ -80,6 +88,10 @@ impl Counters {
             Operation::State => "state",
             Operation::Get => "get",
             Operation::List => "list",
+            Operation::BlocksEnsure => "blocks_ensure",
+            Operation::BlocksDelete => "blocks_delete",
+            Operation::BlocksWrite => "blocks_write",
+            Operation::BlocksFinish => "blocks_finish",
         };
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.api.entry(name.to_string()).or_default() += 1;

@@ -35,6 +35,14 @@ pub enum FaultyOperation {
     Get,
     /// `GET /vmms`
     List,
+    /// `PUT /blocks/{id}`
+    BlocksEnsure,
+    /// `DELETE /blocks/{id}`
+    BlocksDelete,
+    /// `PUT /blocks/{id}/chunk`
+    BlocksWrite,
+    /// `PUT /blocks/{id}/finished`
+    BlocksFinish,
     /// All of them.
     Any,
 }
@@ -111,6 +119,16 @@ impl Fault {
             FaultyOperation::State => operation == Operation::State,
             FaultyOperation::Get => operation == Operation::Get,
             FaultyOperation::List => operation == Operation::List,
+            FaultyOperation::BlocksEnsure => {
+                operation == Operation::BlocksEnsure
+            }
+            FaultyOperation::BlocksDelete => {
+                operation == Operation::BlocksDelete
+            }
+            FaultyOperation::BlocksWrite => operation == Operation::BlocksWrite,
+            FaultyOperation::BlocksFinish => {
+                operation == Operation::BlocksFinish
+            }
             FaultyOperation::Any => true,
         };
         hit && self.count > 0

@@ -18,6 +18,13 @@ pub(crate) struct FileError {
     source: io::Error,
 }
 
+impl FileError {
+    /// What kind of error it was.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+}
+
 /// Makes a file say `value`, durably: after a crash at any moment it says
 /// either this or what it said before. One writer to a path at a time.
 pub(crate) async fn write<T: Serialize>(
@@ -108,7 +115,8 @@ fn sync_parent(path: &Utf8Path) -> io::Result<()> {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+/// Does something with a path on a thread that may wait.
+pub(crate) async fn blocking<T: Send + 'static>(
     verb: &'static str,
     path: Utf8PathBuf,
     work: impl FnOnce(&Utf8Path) -> io::Result<T> + Send + 'static,

@@ -9,13 +9,11 @@ use dropshot::{
     HttpResponseUpdatedNoContent, Path, Query, RequestContext, TypedBody,
     UntypedBody,
 };
-use schemars::JsonSchema;
-use serde::Serialize;
 use sled_agent_client::{
     BlocksEnsure, BlocksPath, BlocksQuery, BlocksReport, ChunkQuery,
-    NO_SUCH_INSTANCE, RECOVERING, RefusalCode, SLED_ID_HEADER, Secret,
-    SledAgentApi, VmmList, VmmPath, VmmRegister, VmmReport, VmmStateRequested,
-    VmmUnregistered, WRONG_SLED,
+    NO_SUCH_BLOCKS, NO_SUCH_INSTANCE, RECOVERING, RefusalCode, SLED_ID_HEADER,
+    Secret, SledAgentApi, VmmList, VmmPath, VmmRegister, VmmReport,
+    VmmStateRequested, VmmUnregistered, WRONG_SLED,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +40,7 @@ impl SledAgentApi for Api {
         let agent = &rqctx.context().agent;
         let vmm_id = path.into_inner().vmm_id;
         let work = agent.register(vmm_id, body.into_inner());
-        serve(&rqctx, Operation::Register, work).await
+        serve(&rqctx, Operation::Register, work).await.map(HttpResponseOk)
     }
 
     async fn vmm_unregister(
@@ -55,7 +53,7 @@ impl SledAgentApi for Api {
             let report = agent.unregister(vmm_id).await?;
             Ok(VmmUnregistered { report })
         };
-        serve(&rqctx, Operation::Unregister, work).await
+        serve(&rqctx, Operation::Unregister, work).await.map(HttpResponseOk)
     }
 
     async fn vmm_put_state(
@@ -66,7 +64,7 @@ impl SledAgentApi for Api {
         let agent = &rqctx.context().agent;
         let vmm_id = path.into_inner().vmm_id;
         let work = agent.put_state(vmm_id, body.into_inner().state);
-        serve(&rqctx, Operation::State, work).await
+        serve(&rqctx, Operation::State, work).await.map(HttpResponseOk)
     }
 
     async fn vmm_view(
@@ -76,7 +74,7 @@ impl SledAgentApi for Api {
         let agent = &rqctx.context().agent;
         let vmm_id = path.into_inner().vmm_id;
         let work = async { agent.view(vmm_id) };
-        serve(&rqctx, Operation::Get, work).await
+        serve(&rqctx, Operation::Get, work).await.map(HttpResponseOk)
     }
 
     async fn vmm_list(
@@ -86,45 +84,59 @@ impl SledAgentApi for Api {
         let work = async {
             Ok(VmmList { sled_id: agent.sled_id(), vmms: agent.list() })
         };
-        serve(&rqctx, Operation::List, work).await
+        serve(&rqctx, Operation::List, work).await.map(HttpResponseOk)
     }
 
     async fn blocks_ensure(
-        _rqctx: RequestContext<Self::Context>,
-        _path: Path<BlocksPath>,
-        _body: TypedBody<BlocksEnsure>,
+        rqctx: RequestContext<Self::Context>,
+        path: Path<BlocksPath>,
+        body: TypedBody<BlocksEnsure>,
     ) -> Result<HttpResponseOk<BlocksReport>, HttpError> {
-        Err(no_blocks())
+        let blocks = rqctx.context().agent.blocks();
+        let id = path.into_inner().blocks_id;
+        let work = async { Ok(blocks.ensure(id, body.into_inner()).await?) };
+        let operation = Operation::BlocksEnsure;
+        serve(&rqctx, operation, work).await.map(HttpResponseOk)
     }
 
     async fn blocks_delete(
-        _rqctx: RequestContext<Self::Context>,
-        _path: Path<BlocksPath>,
-        _query: Query<BlocksQuery>,
+        rqctx: RequestContext<Self::Context>,
+        path: Path<BlocksPath>,
+        query: Query<BlocksQuery>,
     ) -> Result<HttpResponseUpdatedNoContent, HttpError> {
-        Err(no_blocks())
+        let blocks = rqctx.context().agent.blocks();
+        let id = path.into_inner().blocks_id;
+        let place = query.into_inner().place;
+        let work = async { Ok(blocks.delete(id, place).await?) };
+        serve(&rqctx, Operation::BlocksDelete, work).await?;
+        Ok(HttpResponseUpdatedNoContent())
     }
 
     async fn blocks_write(
-        _rqctx: RequestContext<Self::Context>,
-        _path: Path<BlocksPath>,
-        _query: Query<ChunkQuery>,
-        _body: UntypedBody,
+        rqctx: RequestContext<Self::Context>,
+        path: Path<BlocksPath>,
+        query: Query<ChunkQuery>,
+        body: UntypedBody,
     ) -> Result<HttpResponseUpdatedNoContent, HttpError> {
-        Err(no_blocks())
+        let blocks = rqctx.context().agent.blocks();
+        let id = path.into_inner().blocks_id;
+        let offset = query.into_inner().offset;
+        let bytes = body.as_bytes().to_vec();
+        let work = async { Ok(blocks.write(id, offset, bytes).await?) };
+        serve(&rqctx, Operation::BlocksWrite, work).await?;
+        Ok(HttpResponseUpdatedNoContent())
     }
 
     async fn blocks_finish(
-        _rqctx: RequestContext<Self::Context>,
-        _path: Path<BlocksPath>,
+        rqctx: RequestContext<Self::Context>,
+        path: Path<BlocksPath>,
     ) -> Result<HttpResponseOk<BlocksReport>, HttpError> {
-        Err(no_blocks())
+        let blocks = rqctx.context().agent.blocks();
+        let id = path.into_inner().blocks_id;
+        let work = async { Ok(blocks.finish(id).await?) };
+        let operation = Operation::BlocksFinish;
+        serve(&rqctx, operation, work).await.map(HttpResponseOk)
     }
-}
-
-fn no_blocks() -> HttpError {
-    let why = "this agent keeps no blocks".to_string();
-    HttpError::for_unavail(None, why)
 }
 
 /// Lets a request in, has it done, and answers.
@@ -132,10 +144,7 @@ async fn serve<T>(
     rqctx: &RequestContext<Arc<Door>>,
     operation: Operation,
     work: impl Future<Output = Result<T, AgentError>> + Send,
-) -> Result<HttpResponseOk<T>, HttpError>
-where
-    T: JsonSchema + Serialize + Send + Sync + 'static,
-{
+) -> Result<T, HttpError> {
     let door = rqctx.context();
     let headers = rqctx.request.headers();
     door.secret.check(headers)?;
@@ -150,7 +159,7 @@ where
         let why = "the answer was dropped on purpose".to_string();
         return Err(HttpError::for_internal_error(why));
     }
-    done.map(HttpResponseOk).map_err(HttpError::from)
+    done.map_err(HttpError::from)
 }
 
 /// A request that names another sled came to the wrong address.
@@ -222,6 +231,11 @@ impl From<AgentError> for HttpError {
         match error {
             AgentError::NoSuchVmm => HttpError::for_client_error(
                 Some(NO_SUCH_INSTANCE.to_string()),
+                ClientErrorStatusCode::NOT_FOUND,
+                why,
+            ),
+            AgentError::NoSuchBlocks => HttpError::for_client_error(
+                Some(NO_SUCH_BLOCKS.to_string()),
                 ClientErrorStatusCode::NOT_FOUND,
                 why,
             ),

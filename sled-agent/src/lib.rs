@@ -6,7 +6,9 @@
 //!                     |  |
 //!            keeper --+  +-- events
 //!               |            |
-//!               `--> hypervisor (simulated)
+//!               `--> hypervisor (simulated, qemu)
+//!
+//! Nexus --> http --> agent --> blocks --> qemu-img    (what disks are made of)
 //!
 //! Nexus <-- reports, heartbeat
 //! ```
@@ -19,8 +21,10 @@
 //! finds them.
 
 mod agent;
+mod blocks;
 mod capacity;
 pub mod config;
+mod console;
 mod counters;
 mod cpu;
 mod faults;
@@ -31,7 +35,9 @@ mod hypervisor;
 pub mod lease;
 pub mod logger;
 mod machine;
+mod qemu;
 mod reports;
+mod runner;
 mod server;
 mod simulated;
 mod slot;
@@ -41,6 +47,7 @@ mod vmm;
 
 pub use counters::Counts;
 pub use faults::{Effect, Fault, FaultyOperation};
+pub use qemu::Stage;
 pub use server::{Addresses, Server};
 pub use simulated::{GuestStep, Hold, Settings};
 pub use test_control::GuestStepRequested;

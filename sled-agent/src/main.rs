@@ -1,21 +1,17 @@
 //! The sled agent's process.
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
-use sled_agent::config::{Config, HypervisorKind};
-use sled_agent::{Server, logger};
+use clap::Parser;
+use sled_agent::config::Config;
+use sled_agent::{Server, Stage, logger};
 use slog::{Logger, crit, info};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
-    let config = Config::parse();
-    match config.hypervisor {
-        HypervisorKind::Simulated => {}
-        HypervisorKind::Qemu => Config::command()
-            .error(ErrorKind::InvalidValue, "qemu is not built yet")
-            .exit(),
+    if let Some(stage) = Stage::of(std::env::args_os()) {
+        return stage.run();
     }
+    let config = Config::parse();
     let log = logger::root(config.log_level);
     match run(&config, &log) {
         Ok(()) => ExitCode::SUCCESS,

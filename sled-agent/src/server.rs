@@ -1,17 +1,17 @@
 //! Putting it together: start and stop, in a straight line.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Tools};
+use crate::blocks::{self, Blocks};
 use crate::capacity::Limits;
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::cpu;
 use crate::faults::Faults;
 use crate::files;
 use crate::heartbeat::Heartbeat;
 use crate::http::{Api, Door};
 use crate::lease::Lease;
 use crate::reports::Reports;
-use crate::simulated::{Settings, Simulated};
+use crate::runner::Runner;
 use crate::store::{self, Identity, Store};
 use crate::test_control::{self, Strings};
 use camino::Utf8PathBuf;
@@ -87,12 +87,22 @@ impl Server {
         let counters = Arc::new(Counters::default());
         let faults = Arc::new(Faults::new());
         let (events, told) = mpsc::unbounded_channel();
-        let hypervisor = Simulated::open(
-            dir.join("guests"),
-            &settings(config),
+        let places = blocks::Settings {
+            sled_id: identity.sled_id,
+            data_dir: dir,
+            store: config.disk_store.as_deref(),
+            local_bytes: u64::from(config.storage_gib) * GIB,
+        };
+        let blocks =
+            Blocks::open(&places, log.new(o!("part" => "blocks"))).await?;
+        let runner = Runner::open(
+            config,
+            blocks.places(),
+            &limits(config),
             Arc::clone(&counters),
             Arc::clone(&lease),
             events,
+            log.new(o!("part" => "hypervisor")),
         )
         .await?;
         let reports = Reports::new(
@@ -104,9 +114,12 @@ impl Server {
         let agent = Agent::new(
             &identity,
             limits(config),
-            store,
-            Arc::new(hypervisor.clone()),
-            Arc::new(reports),
+            Tools {
+                store,
+                blocks: Arc::clone(&blocks),
+                hypervisor: Arc::clone(&runner.hypervisor),
+                reports: Arc::new(reports),
+            },
             Arc::clone(&lease),
             log.new(o!("part" => "agent")),
         );
@@ -129,7 +142,8 @@ impl Server {
             Some(address) => {
                 let strings = Strings {
                     agent: Arc::clone(&agent),
-                    hypervisor,
+                    simulated: runner.simulated.clone(),
+                    qemu: runner.qemu.clone(),
                     counters,
                     faults,
                     hold_recovery,
@@ -149,11 +163,19 @@ impl Server {
         // An error means that nobody is left to hold it.
         let _ = recovery_held.wait_for(|held| !held).await;
         agent.recover(told).await?;
+        tokio::spawn(Arc::clone(&blocks).keep_clear());
         tokio::spawn(Arc::clone(&agent).keep_to_lease());
         let heartbeat = Heartbeat {
             agent,
             nexus,
-            sled: registration(config, &addresses, incarnation, &lease).await,
+            sled: registration(
+                config,
+                &addresses,
+                &runner,
+                blocks.store_id(),
+                incarnation,
+                &lease,
+            ),
             lease,
             period: config.heartbeat_ms.map(Duration::from_millis),
             log: log.new(o!("part" => "heartbeat")),
@@ -212,15 +234,6 @@ fn serve<C: ServerContext>(
     Ok(ServerBuilder::new(api, context, log).config(config).start()?)
 }
 
-fn settings(config: &Config) -> Settings {
-    Settings {
-        boot_ms: Some(config.boot_ms),
-        stop_ms: Some(config.stop_ms),
-        grace_ms: Some(config.grace_ms),
-        failure_share: Some(config.failure_share),
-    }
-}
-
 fn limits(config: &Config) -> Limits {
     Limits {
         vcpus: config.vcpus,
@@ -236,25 +249,27 @@ fn lease(config: &Config) -> std::io::Result<Arc<Lease>> {
     Ok(Arc::new(Lease::open(&config.data_dir, promise)?))
 }
 
-async fn registration(
+fn registration(
     config: &Config,
     addresses: &Addresses,
+    runner: &Runner,
+    disk_store: Uuid,
     incarnation: Uuid,
     lease: &Lease,
 ) -> SledRegistration {
     let serial = config.serial.clone();
     SledRegistration {
         address: config.advertise.unwrap_or(addresses.address),
-        serial: serial.unwrap_or_else(|| format!("sim-{}", addresses.sled_id)),
-        part: "simulated-sled".to_string(),
+        serial: serial.unwrap_or_else(|| {
+            format!("{}-{}", runner.serial_prefix, addresses.sled_id)
+        }),
+        part: runner.part.to_string(),
         revision: 1,
         vcpus: config.vcpus,
         memory_bytes: u64::from(config.memory_gib) * GIB,
         storage_bytes: u64::from(config.storage_gib) * GIB,
-        cpu: match config.cpu {
-            Some(cpu) => cpu,
-            None => cpu::of_host().await,
-        },
+        cpu: config.cpu.unwrap_or(runner.cpu),
+        disk_store: Some(disk_store),
         incarnation,
         fences_after_ms: lease.promise().map(|promise| {
             u64::try_from(promise.as_millis()).unwrap_or(u64::MAX)

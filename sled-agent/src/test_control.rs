@@ -5,11 +5,13 @@
 use crate::agent::{Agent, AgentError};
 use crate::counters::{Counters, Counts};
 use crate::faults::{Fault, Faults};
+use crate::hypervisor::HypervisorError;
+use crate::qemu::Qemu;
 use crate::simulated::{GuestStep, Hold, Settings, Simulated, StepError};
 use dropshot::{
     ApiDescription, ApiDescriptionRegisterError, ClientErrorStatusCode,
     HttpError, HttpResponseOk, HttpResponseUpdatedNoContent, Path,
-    RequestContext, TypedBody, endpoint,
+    RequestContext, TypedBody, UntypedBody, endpoint,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,7 +23,10 @@ use tokio::sync::watch;
 /// What tests can get at.
 pub(crate) struct Strings {
     pub(crate) agent: Arc<Agent>,
-    pub(crate) hypervisor: Simulated,
+    /// None if the guests are real, and do what they want.
+    pub(crate) simulated: Option<Simulated>,
+    /// None if they are simulated.
+    pub(crate) qemu: Option<Qemu>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) hold_recovery: watch::Sender<bool>,
@@ -44,6 +49,7 @@ pub(crate) fn api()
     api.register(fault_add)?;
     api.register(faults_clear)?;
     api.register(guest_step)?;
+    api.register(guest_type)?;
     api.register(counters_view)?;
     Ok(api)
 }
@@ -55,7 +61,9 @@ async fn settings_put(
     body: TypedBody<Settings>,
 ) -> Result<HttpResponseUpdatedNoContent, HttpError> {
     let (strings, settings) = (rqctx.context(), body.into_inner());
-    strings.hypervisor.set(&settings);
+    if let Some(simulated) = &strings.simulated {
+        simulated.set(&settings);
+    }
     if let Some(ms) = settings.grace_ms {
         strings.agent.set_grace(Duration::from_millis(ms));
     }
@@ -69,7 +77,11 @@ async fn hold_put(
     body: TypedBody<Hold>,
 ) -> Result<HttpResponseUpdatedNoContent, HttpError> {
     let (strings, hold) = (rqctx.context(), body.into_inner());
-    strings.hypervisor.hold(&hold).await?;
+    if let Some(simulated) = &strings.simulated {
+        simulated.hold(&hold).await?;
+    } else if hold.boot.is_some() || hold.stop.is_some() {
+        return Err(guests_are_real());
+    }
     if let Some(recovery) = hold.recovery {
         strings.hold_recovery.send_replace(recovery);
     }
@@ -112,9 +124,25 @@ async fn guest_step(
         | GuestStep::Shutdown
         | GuestStep::Panic
         | GuestStep::HypervisorDied) => {
-            strings.hypervisor.step(vmm_id, &step).await?;
+            let simulated = strings.simulated.as_ref();
+            let simulated = simulated.ok_or_else(guests_are_real)?;
+            simulated.step(vmm_id, &step).await?;
         }
     }
+    Ok(HttpResponseUpdatedNoContent())
+}
+
+/// Type at the serial console of a real guest: the body, as it is
+#[endpoint { method = POST, path = "/vmms/{vmm_id}/typed" }]
+async fn guest_type(
+    rqctx: Rqctx,
+    path: Path<VmmPath>,
+    body: UntypedBody,
+) -> Result<HttpResponseUpdatedNoContent, HttpError> {
+    let qemu = rqctx.context().qemu.as_ref();
+    let qemu = qemu.ok_or_else(|| misfit("the guests are simulated"))?;
+    let vmm_id = path.into_inner().vmm_id;
+    qemu.console_input(vmm_id, body.as_bytes()).await?;
     Ok(HttpResponseUpdatedNoContent())
 }
 
@@ -126,17 +154,29 @@ async fn counters_view(
     Ok(HttpResponseOk(rqctx.context().counters.all()))
 }
 
+fn guests_are_real() -> HttpError {
+    misfit("the guests are real, and do as they like")
+}
+
+fn misfit(message: &str) -> HttpError {
+    HttpError::for_client_error(
+        None,
+        ClientErrorStatusCode::CONFLICT,
+        message.to_string(),
+    )
+}
+
+impl From<HypervisorError> for HttpError {
+    fn from(error: HypervisorError) -> Self {
+        AgentError::Hypervisor(error).into()
+    }
+}
+
 impl From<StepError> for HttpError {
     fn from(error: StepError) -> Self {
         match error {
-            StepError::Misfit(_) => HttpError::for_client_error(
-                None,
-                ClientErrorStatusCode::CONFLICT,
-                error.to_string(),
-            ),
-            StepError::Hypervisor(error) => {
-                AgentError::Hypervisor(error).into()
-            }
+            StepError::Misfit(_) => misfit(&error.to_string()),
+            StepError::Hypervisor(error) => error.into(),
         }
     }
 }

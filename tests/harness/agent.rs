@@ -85,11 +85,15 @@ impl Agent {
     ) -> Agent {
         let data = dir.join(format!("sled-{n}"));
         let path = |p: &Path| p.to_str().unwrap().to_string();
+        let store = dir.join("disk-store");
+        std::fs::create_dir_all(&store).unwrap();
         let mut args: Vec<String> = [
             "--data-dir".to_string(),
             path(&data),
             "--secret-file".to_string(),
             path(&dir.join("sled-secret")),
+            "--disk-store".to_string(),
+            path(&store),
             "--vcpus".to_string(),
             settings.vcpus.to_string(),
             "--memory-gib".to_string(),

@@ -71,6 +71,8 @@ impl SagaBench {
         let closed = nowhere.local_addr().unwrap();
         let agent =
             Agent::start(dir.path(), 0, &[closed], None, &settings).await;
+        // Sagas here give up on a sled soon.
+        agent.vmms().await;
         let datastore = database.datastore();
         let (user, silo) = user(&datastore).await;
         let project = datastore

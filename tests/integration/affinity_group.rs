@@ -703,10 +703,21 @@ async fn those_whom_a_member_leaves_behind_are_looked_at() {
              UPDATE sled SET reserved_vcpus = 0",
         );
         remove(&nexus, kind, &g, &leaves).await.expect(204);
-        for id in [&waits, &late] {
-            nexus.wait(id, is("running")).await;
-            nexus.ask(id, "stop").await.expect(202);
-            nexus.wait(id, is("stopped")).await;
+        // Where they must not meet, either may be the first.
+        let mut left = vec![waits, late];
+        while !left.is_empty() {
+            let id = eventually("one of them runs", async || {
+                for (n, id) in left.iter().enumerate() {
+                    let view = nexus.instance_view(id).await;
+                    if view["run_state"] == "running" {
+                        return Some(left.remove(n));
+                    }
+                }
+                None
+            })
+            .await;
+            nexus.ask(&id, "stop").await.expect(202);
+            nexus.wait(&id, is("stopped")).await;
         }
     }
     nexus.check_invariants().await;

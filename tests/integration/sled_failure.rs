@@ -439,7 +439,7 @@ async fn a_silent_sled_keeps_no_other_instance_waiting() {
     nexus.add_sled(&harness::AgentSettings::default()).await;
     nexus.agents[0].child.pause();
     nexus.ask(&silent, "stop").await.expect(202);
-    // The emptier sled is the other one.
+    nexus.set_provision_policy(&nexus.agents[0].id, "non_provisionable").await;
     let other = nexus.create("other", true).await;
     nexus.wait(&other, is("running")).await;
     nexus.ask(&other, "stop").await.expect(202);

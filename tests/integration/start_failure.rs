@@ -272,7 +272,7 @@ async fn insufficient_capacity_says_what_is_short_where() {
                 "quota": null,
                 "remedies": [
                     {
-                        "message": "Shrink it to 1 vCPUs.",
+                        "message": "Shrink it to 1 vCPU.",
                         "changes": [{
                             "type": "resize",
                             "ncpus": 1,
@@ -287,7 +287,7 @@ async fn insufficient_capacity_says_what_is_short_where() {
             }),
         );
         let message = failure["message"].as_str().unwrap();
-        assert!(message.contains("short of 1 vCPUs"), "{message}");
+        assert!(message.contains("short of 1 vCPU"), "{message}");
         failed.ends_well().await;
     }
 }

@@ -26,7 +26,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     };
     let _lock = home.lock_patiently()?;
     let stack = Stack::new(&home, &settings)?;
-    let ran = stack.all().any(|process| process.find().is_some());
+    let guests = stack.guests();
+    let mut all = stack.all().chain(&guests);
+    let ran = all.any(|process| process.find().is_some());
     stack.stop()?;
     match (ran, settings.ephemeral) {
         (false, _) => say(format_args!("Nothing runs in {}.", home.dir())),

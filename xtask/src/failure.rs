@@ -3,8 +3,6 @@
 
 use std::fmt::Display;
 
-/// Exit code for "asked for something that is not built".
-pub(crate) const NOT_BUILT: u8 = 2;
 /// Exit code for "stopped by a signal", as shells count it for SIGINT.
 const INTERRUPTED: u8 = 130;
 
@@ -19,10 +17,6 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 impl Failure {
     pub(crate) fn new(text: impl Into<String>) -> Failure {
         Failure { text: text.into(), code: 1 }
-    }
-
-    pub(crate) fn not_built(text: impl Into<String>) -> Failure {
-        Failure { text: text.into(), code: NOT_BUILT }
     }
 
     pub(crate) fn interrupted() -> Failure {

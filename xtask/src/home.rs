@@ -64,6 +64,11 @@ impl Home {
         self.dir.join(format!("sled-{j}"))
     }
 
+    /// What stands for the storage that all sleds share.
+    pub(crate) fn disk_store(&self) -> Utf8PathBuf {
+        self.dir.join("disk-store")
+    }
+
     pub(crate) fn logs(&self) -> Utf8PathBuf {
         self.dir.join("logs")
     }
@@ -126,6 +131,7 @@ impl Home {
         for j in 0..sleds {
             let _ = std::fs::remove_dir_all(self.sled_data(j));
         }
+        let _ = std::fs::remove_dir_all(self.disk_store());
         for i in 0..crate::ports::MAX_NEXUS {
             let _ = std::fs::remove_file(self.nexus_config(i));
         }

@@ -16,6 +16,7 @@ mod down;
 mod failure;
 mod home;
 mod http;
+mod image;
 mod interrupt;
 mod log;
 mod manifest;
@@ -59,6 +60,8 @@ enum Command {
     Bench(bench::Args),
     /// Attack a fleet of its own, and see whether it loses anything
     Chaos(chaos::Args),
+    /// Make the disk image of a small Linux to try things with
+    Image(image::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Image(args) => image::run(&args),
     };
     match result {
         Ok(code) => code,

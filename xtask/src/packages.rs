@@ -21,6 +21,33 @@ const COMPILER: Need = Need {
 const POSTGRES: Need =
     Need { what: "a PostgreSQL server", packages: &["postgresql"] };
 
+const QEMU: Need =
+    Need { what: "QEMU", packages: &["qemu-system-x86", "qemu-utils"] };
+
+/// A machine may have a newer `qemu-utils`, from another source, that does not
+/// go with what the distribution has of the rest. Then all of it is taken from
+/// where `qemu-system-x86` comes from.
+const INSTALL_QEMU: &str = r#"
+install() { apt-get install -y --no-install-recommends "$@"; }
+install "$@" || {
+    version=$(apt-cache madison qemu-system-x86 | awk '{ print $3; exit }')
+    test -n "$version"
+    for package do
+        shift
+        set -- "$@" "$package=$version"
+    done
+    install --allow-downgrades "$@"
+}
+"#;
+
+/// Whether real guests can be had.
+pub(crate) enum Qemu {
+    /// QEMU is installed.
+    Here,
+    /// It is not, and cannot be; this says what to do about it.
+    Cannot(String),
+}
+
 /// Debian's package makes a cluster of its own and starts it on port 5432.
 /// Nobody asked for that one, so the setting is off while we install, and as
 /// it was afterwards.
@@ -60,6 +87,48 @@ pub(crate) fn for_server() -> Result<PgBin> {
     }
     provide(&needs)?;
     PgBin::find().ok_or_else(|| Failure::new(too_old()))
+}
+
+/// What real guests need: installed, if we may.
+///
+/// # Errors
+/// When it should have worked and did not.
+pub(crate) fn qemu() -> Result<Qemu> {
+    if has_qemu() {
+        return Ok(Qemu::Here);
+    }
+    let (what, packages) = (QEMU.what, QEMU.packages);
+    if !succeeds(Command::new("apt-get").arg("--version"), "") {
+        return Ok(Qemu::Cannot(format!(
+            "This machine lacks {what}, and has no apt-get. Install \
+             qemu-system-x86_64 and qemu-img with your system's package \
+             manager."
+        )));
+    }
+    let Some(root) = becoming_root() else {
+        return Ok(Qemu::Cannot(format!(
+            "This machine lacks {what}. Run this, then try again:\n\n  {}",
+            by_hand(packages, candidate())
+        )));
+    };
+    say(format_args!("This machine lacks {what}."));
+    say(format_args!("Installing with apt-get: {}", packages.join(" ")));
+    as_root(root, &["apt-get", "update", "-q"])?;
+    let mut install = vec!["sh", "-euc", INSTALL_QEMU, "sh"];
+    install.extend(packages);
+    as_root(root, &install)?;
+    match has_qemu() {
+        true => Ok(Qemu::Here),
+        false => Err(Failure::new(
+            "QEMU was installed, and does not run; what it says is above.",
+        )),
+    }
+}
+
+fn has_qemu() -> bool {
+    ["qemu-system-x86_64", "qemu-img"]
+        .iter()
+        .all(|program| succeeds(Command::new(program).arg("--version"), ""))
 }
 
 fn build_needs() -> Vec<Need> {

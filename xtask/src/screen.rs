@@ -2,6 +2,7 @@
 
 use crate::manifest::Manifest;
 use crate::say::say;
+use crate::settings::Hypervisor;
 use crate::stack::Stack;
 
 const GIB: u64 = 1 << 30;
@@ -25,6 +26,7 @@ fn text(stack: &Stack, manifest: &Manifest) -> String {
         r#"
 Nexus is up: {api}
 Sleds:       {sleds}, each of {vcpus} vCPUs and {memory} GiB
+Guests:      {guests}
 Token:       {token}
 Details:     {details}; logs in {logs}
 
@@ -38,6 +40,10 @@ API={api} TOKEN={token}
 sleep 1; {get} "$API/v1/instances?project=demo" "$API/v1/start-failures?project=demo"
 "#,
         sleds = settings.sleds,
+        guests = match settings.hypervisor {
+            Hypervisor::Simulated => "simulated",
+            Hypervisor::Qemu => "real, with QEMU; all on this machine",
+        },
         vcpus = settings.sled_vcpus,
         memory = settings.sled_memory_gib,
         details = stack.home.manifest(),

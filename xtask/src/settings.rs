@@ -6,6 +6,28 @@ use crate::home::Home;
 use crate::ports::{DEFAULT_BASE, MAX_NEXUS, MAX_SLEDS, Ports};
 use serde::{Deserialize, Serialize};
 
+/// What sleds run instances with.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Hypervisor {
+    /// No guests, but facts about them.
+    Simulated,
+    /// One QEMU for each.
+    Qemu,
+}
+
+impl Hypervisor {
+    /// As a sled-agent is told it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Simulated => "simulated",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 // A file of an older version lacks what is newer than it.
 #[serde(default)]
@@ -16,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) sled_vcpus: u32,
     pub(crate) sled_memory_gib: u32,
     pub(crate) sled_storage_gib: u32,
+    pub(crate) hypervisor: Hypervisor,
     pub(crate) ephemeral: bool,
     pub(crate) test_control: bool,
 }
@@ -29,6 +52,7 @@ pub(crate) struct Wanted {
     pub(crate) sled_vcpus: Option<u32>,
     pub(crate) sled_memory_gib: Option<u32>,
     pub(crate) sled_storage_gib: Option<u32>,
+    pub(crate) hypervisor: Option<Hypervisor>,
     pub(crate) ephemeral: bool,
     pub(crate) test_control: bool,
 }
@@ -42,6 +66,8 @@ impl Default for Settings {
             sled_vcpus: 32,
             sled_memory_gib: 64,
             sled_storage_gib: 256,
+            // What there was when there was nothing to choose.
+            hypervisor: Hypervisor::Simulated,
             ephemeral: false,
             test_control: false,
         }
@@ -104,6 +130,7 @@ impl Settings {
             sled_storage_gib: wanted
                 .sled_storage_gib
                 .unwrap_or(base.sled_storage_gib),
+            hypervisor: wanted.hypervisor.unwrap_or(base.hypervisor),
             ephemeral: base.ephemeral,
             test_control: wanted.test_control || base.test_control,
         };
@@ -141,6 +168,12 @@ impl Settings {
             return Some(format!(
                 "Processes run here with --port {}",
                 running.port
+            ));
+        }
+        if self.hypervisor != running.hypervisor {
+            return Some(format!(
+                "Sleds run here with --hypervisor {}",
+                running.hypervisor.name()
             ));
         }
         (self.sleds < running.sleds || self.nexus < running.nexus).then(|| {
@@ -197,6 +230,9 @@ mod tests {
         assert!(moved.conflict_with_running(&running).is_some());
         assert!(fewer.conflict_with_running(&running).is_some());
         assert!(more.conflict_with_running(&running).is_none());
+        let hypervisor = Hypervisor::Qemu;
+        let real = Settings { hypervisor, ..running.clone() };
+        assert!(real.conflict_with_running(&running).is_some());
     }
 
     #[test]

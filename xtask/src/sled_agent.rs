@@ -43,12 +43,42 @@ pub(crate) fn launch(
     flag("--vcpus", settings.sled_vcpus.to_string());
     flag("--memory-gib", settings.sled_memory_gib.to_string());
     flag("--storage-gib", settings.sled_storage_gib.to_string());
-    flag("--hypervisor", String::from("simulated"));
+    flag("--disk-store", home.disk_store().into());
+    flag("--hypervisor", String::from(settings.hypervisor.name()));
+    // Sleds on one machine have it in common.
+    args.push(String::from("--overcommit"));
+    let mut flag = |name: &str, value: String| {
+        args.extend([String::from(name), value]);
+    };
     if settings.test_control {
         let port = ports.sled_test_control(j);
         flag("--test-control", format!("127.0.0.1:{port}"));
     }
     Launch { process, program: bin_dir.join("sled-agent"), args }
+}
+
+/// The processes of guests, which outlive their agents. Each ends its QEMU
+/// before it ends.
+pub(crate) fn guests(home: &Home, sleds: u16) -> Vec<Process> {
+    let mut guests = Vec::new();
+    for j in 0..sleds {
+        let Ok(entries) = home.sled_data(j).join("guests").read_dir_utf8()
+        else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let dir = entry.path();
+            guests.push(Process {
+                name: format!("guest {}", entry.file_name()),
+                program: "sled-agent",
+                marker: vec![String::from("--dir"), dir.as_str().to_owned()],
+                log: dir.join("warden.log"),
+                account: None,
+                stop: STOP,
+            });
+        }
+    }
+    guests
 }
 
 #[cfg(test)]

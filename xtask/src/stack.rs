@@ -48,11 +48,17 @@ impl Stack {
         [&self.nexus, &self.sled_agents, std::slice::from_ref(&self.postgres)]
     }
 
+    /// What the sled-agents leave behind.
+    pub(crate) fn guests(&self) -> Vec<Process> {
+        sled_agent::guests(&self.home, self.settings.sleds)
+    }
+
     /// Stops everything. Data that was not to be kept goes too.
     pub(crate) fn stop(&self) -> Result<()> {
         for group in self.in_stop_order() {
             crate::process::stop(group)?;
         }
+        crate::process::stop(&self.guests())?;
         if self.settings.ephemeral {
             say("Removing its data, which was ephemeral");
             return self.remove_data(false);

@@ -69,6 +69,9 @@ impl<'a> Start<'a> {
         settings.save(home)?;
         make_logs(home)?;
         crate::secret::kept_in(&home.sled_secret())?;
+        let store = home.disk_store();
+        std::fs::create_dir_all(&store)
+            .context(|| format!("cannot make {store}"))?;
 
         let cluster = self.cluster()?;
         self.start_postgres(&cluster)?;

@@ -4,10 +4,14 @@
 use crate::cluster::Durability;
 use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
+use crate::packages::Qemu;
 use crate::say::say;
 use crate::scratch::Server;
 use crate::{cargo, packages};
 use std::process::{ExitCode, Stdio};
+
+/// Set where tests with real guests must not be left out.
+const QEMU_VARIABLE: &str = "NEXUS_TEST_QEMU";
 
 /// Where the tests look for a server on which they may create databases.
 pub(crate) const URL_VARIABLE: &str = "NEXUS_TEST_DATABASE_URL";
@@ -59,6 +63,15 @@ fn run_tests(
         tests.arg("--workspace");
     }
     tests.args(args).env(URL_VARIABLE, url);
+    match packages::qemu()? {
+        Qemu::Here => {
+            tests.env(QEMU_VARIABLE, "1");
+        }
+        Qemu::Cannot(why) => {
+            say(why);
+            say("Tests with real guests are LEFT OUT.");
+        }
+    }
     let status = cargo::run(&mut tests, interrupt)?;
     if interrupt.seen().is_some() {
         return Err(Failure::interrupted());

@@ -4,19 +4,14 @@
 use crate::failure::{Failure, Result};
 use crate::home::Home;
 use crate::interrupt::Interrupt;
+use crate::packages::Qemu;
 use crate::say::say;
-use crate::settings::{Settings, Wanted};
+use crate::settings::{Hypervisor, Settings, Wanted};
 use crate::stack::Stack;
 use crate::start::Start;
 use crate::{packages, screen, watch};
 use camino::Utf8PathBuf;
 use std::process::ExitCode;
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Hypervisor {
-    Simulated,
-    Qemu,
-}
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -51,9 +46,10 @@ pub(crate) struct Args {
     /// Storage of each sled for local disks [default: 256]
     #[arg(long, value_name = "N")]
     sled_storage_gib: Option<u32>,
-    /// What the sleds run instances with
-    #[arg(long, value_enum, default_value = "simulated")]
-    hypervisor: Hypervisor,
+    /// What the sleds run instances with [default: qemu where it is installed
+    /// or can be, else simulated]
+    #[arg(long, value_enum)]
+    hypervisor: Option<Hypervisor>,
     /// Give each sled-agent its test control port, 101+2*j
     #[arg(long, hide = true)]
     test_control: bool,
@@ -68,6 +64,7 @@ impl Args {
             sled_vcpus: self.sled_vcpus,
             sled_memory_gib: self.sled_memory_gib,
             sled_storage_gib: self.sled_storage_gib,
+            hypervisor: self.hypervisor,
             ephemeral: self.ephemeral,
             test_control: self.test_control,
         }
@@ -75,9 +72,6 @@ impl Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    if args.hypervisor == Hypervisor::Qemu {
-        return Err(Failure::not_built("--hypervisor qemu: not built yet."));
-    }
     // Refused before anything is made, if it is to be refused.
     Settings::decide(None, &args.wanted())?;
     let interrupt = Interrupt::watch()?;
@@ -85,7 +79,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let lock = home.lock()?;
     // First of all: the account that PostgreSQL runs as comes with a package.
     let pg_bin = packages::for_server()?;
-    let stack = decide(&home, &args.wanted())?;
+    let hypervisor = Some(hypervisor(&home, &args)?);
+    let stack = decide(&home, &Wanted { hypervisor, ..args.wanted() })?;
 
     let mut start = Start::new(&stack, pg_bin, &interrupt);
     let manifest = match start.all() {
@@ -120,6 +115,29 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 
 fn dir_flag(args: &Args) -> String {
     args.dir.as_ref().map(|dir| format!(" --dir {dir}")).unwrap_or_default()
+}
+
+/// What sleds are to run instances with: as they are told, else as before, else
+/// with QEMU if that can be. It is there when this returns.
+fn hypervisor(home: &Home, args: &Args) -> Result<Hypervisor> {
+    let before = Settings::load(home)?.map(|settings| settings.hypervisor);
+    // What tests step is simulated.
+    let stepped = args.test_control.then_some(Hypervisor::Simulated);
+    match args.hypervisor.or(before).or(stepped) {
+        Some(Hypervisor::Simulated) => Ok(Hypervisor::Simulated),
+        Some(Hypervisor::Qemu) => match packages::qemu()? {
+            Qemu::Here => Ok(Hypervisor::Qemu),
+            Qemu::Cannot(why) => Err(Failure::new(why)),
+        },
+        None => match packages::qemu()? {
+            Qemu::Here => Ok(Hypervisor::Qemu),
+            Qemu::Cannot(why) => {
+                say(why);
+                say("Until then guests are simulated.");
+                Ok(Hypervisor::Simulated)
+            }
+        },
+    }
 }
 
 /// What is to run, if it does not contradict what runs.

@@ -692,8 +692,10 @@ fn beyond_quota(short: Option<&QuotaShort>) -> String {
     let mut parts = Vec::new();
     if let Some(q) = &short.vcpus {
         parts.push(format!(
-            "{} vCPUs ({} of {} are in use)",
-            q.requested, q.used, q.limit
+            "{} ({} of {} are in use)",
+            vcpus(q.requested),
+            q.used,
+            q.limit
         ));
     }
     for (what, part) in [("memory", &short.memory), ("storage", &short.storage)]
@@ -716,7 +718,7 @@ fn beyond_quota(short: Option<&QuotaShort>) -> String {
 
 fn requested(account: &Account) -> String {
     let mut parts = vec![
-        format!("{} vCPUs", account.requested_vcpus),
+        vcpus(u64::from(account.requested_vcpus)),
         format!("{} of memory", account.requested_memory),
     ];
     if account.requested_storage > ByteCount::ZERO {
@@ -728,7 +730,7 @@ fn requested(account: &Account) -> String {
 fn lacks(best: &BestSled) -> String {
     let mut short = Vec::new();
     if best.short_vcpus > 0 {
-        short.push(format!("{} vCPUs", best.short_vcpus));
+        short.push(vcpus(u64::from(best.short_vcpus)));
     }
     if best.short_memory > ByteCount::ZERO {
         short.push(format!("{} of memory", best.short_memory));
@@ -737,6 +739,11 @@ fn lacks(best: &BestSled) -> String {
         short.push(format!("{} of storage", best.short_storage));
     }
     and(&short)
+}
+
+/// As in "1 vCPU" and "2 vCPUs".
+pub(super) fn vcpus(n: u64) -> String {
+    if n == 1 { "1 vCPU".to_string() } else { format!("{n} vCPUs") }
 }
 
 /// How many names a sentence holds: it must be read, and kept in 1024

@@ -7,7 +7,7 @@
 //! Nothing is offered but what [`starts`](super::starts) says yes to once the
 //! changes are made to the snapshot.
 
-use super::account::{and, bytes, count};
+use super::account::{and, bytes, count, vcpus};
 use super::{Amounts, Ask, Cause, Group, SledRoom, causes, fits, starts};
 use crate::{
     AffinityGroupId, AffinityGroupKind, ByteCount, DiskId, InstanceId, Name,
@@ -575,11 +575,12 @@ fn said(ask: &Ask, change: &Change) -> String {
     match change {
         Change::Resize { ncpus, memory } => {
             let fewer = i64::from(*ncpus) < ask.vcpus;
+            let ncpus = vcpus(u64::from(*ncpus));
             match (fewer, *memory < ask.memory) {
-                (true, false) => format!("shrink it to {ncpus} vCPUs"),
+                (true, false) => format!("shrink it to {ncpus}"),
                 (false, true) => format!("shrink it to {memory} of memory"),
                 (true, true) | (false, false) => {
-                    format!("shrink it to {ncpus} vCPUs and {memory} of memory")
+                    format!("shrink it to {ncpus} and {memory} of memory")
                 }
             }
         }
@@ -595,7 +596,7 @@ fn said(ask: &Ask, change: &Change) -> String {
         }
         Change::RaiseQuota { resource, by, to } => {
             let amount = |n: u64| match resource {
-                QuotaResource::Vcpus => format!("{n} vCPUs"),
+                QuotaResource::Vcpus => vcpus(n),
                 QuotaResource::Memory | QuotaResource::Storage => {
                     ByteCount::try_from(n)
                         .unwrap_or(ByteCount::ZERO)

@@ -13,6 +13,7 @@ mod orders;
 mod recovery;
 mod unregister;
 
+use crate::blocks::{Blocks, BlocksError};
 use crate::capacity::{Capacity, Limits};
 use crate::files::FileError;
 use crate::hypervisor::{Hypervisor, HypervisorError};
@@ -21,7 +22,7 @@ use crate::machine::{Event, Refusal};
 use crate::reports::Reports;
 use crate::slot::{Seat, Slot, Table};
 use crate::store::{Identity, Store};
-use crate::vmm::Grace;
+use crate::vmm::{Grace, Vmm};
 use chrono::Utc;
 use sled_agent_client::{RefusalCode, VmmReport};
 use slog::{Logger, info};
@@ -35,6 +36,7 @@ use uuid::Uuid;
 pub(crate) struct Agent {
     sled_id: Uuid,
     store: Store,
+    blocks: Arc<Blocks>,
     hypervisor: Arc<dyn Hypervisor>,
     table: Table,
     capacity: Capacity,
@@ -46,12 +48,23 @@ pub(crate) struct Agent {
     log: Logger,
 }
 
+/// What an agent works with.
+pub(crate) struct Tools {
+    pub(crate) store: Store,
+    pub(crate) blocks: Arc<Blocks>,
+    pub(crate) hypervisor: Arc<dyn Hypervisor>,
+    pub(crate) reports: Arc<Reports>,
+}
+
 /// Why the agent does not do what it is asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
     /// A definite answer.
     #[error("this sled has no such VMM")]
     NoSuchVmm,
+    /// A definite answer.
+    #[error("this sled finds no such blocks")]
+    NoSuchBlocks,
     /// A definite answer, by code.
     #[error("{message}")]
     Refused { code: RefusalCode, message: String },
@@ -81,6 +94,18 @@ impl From<Refusal> for AgentError {
     }
 }
 
+impl From<BlocksError> for AgentError {
+    fn from(error: BlocksError) -> Self {
+        match error {
+            BlocksError::NoSuchBlocks => Self::NoSuchBlocks,
+            BlocksError::Refused { code, message } => {
+                Self::Refused { code, message }
+            }
+            BlocksError::File(error) => Self::Store(error),
+        }
+    }
+}
+
 impl Agent {
     /// An agent that knows no VMMs yet: see [`Agent::recover`]. VMMs that are
     /// told to stop have no time to halt by themselves, see
@@ -88,19 +113,18 @@ impl Agent {
     pub(crate) fn new(
         identity: &Identity,
         limits: Limits,
-        store: Store,
-        hypervisor: Arc<dyn Hypervisor>,
-        reports: Arc<Reports>,
+        tools: Tools,
         lease: Arc<Lease>,
         log: Logger,
     ) -> Arc<Self> {
         Arc::new(Self {
             sled_id: identity.sled_id,
-            store,
-            hypervisor,
+            store: tools.store,
+            blocks: tools.blocks,
+            hypervisor: tools.hypervisor,
             table: Table::default(),
             capacity: Capacity::new(limits),
-            reports,
+            reports: tools.reports,
             lease,
             grace_ms: AtomicU64::new(0),
             expunged: AtomicBool::new(identity.expunged),
@@ -111,6 +135,10 @@ impl Agent {
 
     pub(crate) fn sled_id(&self) -> Uuid {
         self.sled_id
+    }
+
+    pub(crate) fn blocks(&self) -> &Arc<Blocks> {
+        &self.blocks
     }
 
     /// Whether it has found its VMMs again; before that it knows nothing.
@@ -133,8 +161,9 @@ impl Agent {
         info!(self.log, "this sled was expunged; stopping its guests");
         self.expunged.store(true, Ordering::SeqCst);
         let identity = Identity { sled_id: self.sled_id, expunged: true };
-        self.store.put_identity(&identity).await?;
-        self.stop_all().await
+        let recorded = self.store.put_identity(&identity).await;
+        self.stop_all().await?;
+        Ok(recorded?)
     }
 
     /// Forgets a VMM, and tells nobody: what a host that lost its memory
@@ -147,6 +176,7 @@ impl Agent {
         self.capacity.release(vmm_id);
         self.reports.drop_vmm(vmm_id);
         self.hypervisor.kill(vmm_id).await?;
+        self.blocks.give_back(vmm_id, true).await?;
         Ok(self.hypervisor.release(vmm_id).await?)
     }
 
@@ -172,6 +202,7 @@ impl Agent {
             return Ok(report);
         }
         self.store.put_vmm(&next).await?;
+        self.settle_disks(vmm, &next).await?;
         if next.status != vmm.status {
             info!(self.log, "a VMM changed";
                 "vmm_id" => %next.vmm_id,
@@ -187,6 +218,23 @@ impl Agent {
         slot.shown.send_replace(Some(next.clone()));
         *seat = Seat::Taken(Box::new(next));
         Ok(report)
+    }
+
+    /// Before it is shown that a VMM has ended, its disks are free: whoever
+    /// sees its end may give them to another at once.
+    async fn settle_disks(
+        &self,
+        before: &Vmm,
+        after: &Vmm,
+    ) -> Result<(), FileError> {
+        let ran = after.status.ever_ran;
+        if after.has_ended() && !before.has_ended() {
+            self.blocks.give_back(after.vmm_id, ran).await
+        } else if ran && !before.status.ever_ran {
+            self.blocks.keep(after.vmm_id).await
+        } else {
+            Ok(())
+        }
     }
 
     /// What a VMM that is told to stop gets.

@@ -93,6 +93,7 @@ impl Agent {
         if let Err(no_room) = self.capacity.admit(slot.vmm_id, &spec) {
             return Err(rejected(no_room));
         }
+        self.blocks.take(slot.vmm_id, &spec.disks).await?;
         let vmm = Vmm::new(slot.vmm_id, spec, Utc::now());
         let report = vmm.report();
         self.store.put_vmm(&vmm).await?;

@@ -26,7 +26,9 @@ impl Agent {
         events: UnboundedReceiver<(Uuid, GuestEvent)>,
     ) -> Result<(), AgentError> {
         let mut found = self.hypervisor.recover().await?;
-        for vmm in self.store.vmms().await? {
+        let vmms = self.store.vmms().await?;
+        self.blocks.recover(&vmms).await?;
+        for vmm in vmms {
             let event = found.remove(&vmm.vmm_id);
             self.recover_vmm(vmm, event).await?;
         }

@@ -71,6 +71,8 @@ impl Agent {
 
     async fn bury(&self, vmm: &Vmm) -> Result<Option<VmmReport>, AgentError> {
         let (vmm_id, report) = (vmm.vmm_id, vmm.report());
+        // Its keeper may not have come to that yet, and finds it gone then.
+        self.hypervisor.release(vmm_id).await?;
         if self.reports.waiting(vmm_id).is_some() {
             self.store.put_outbox(&report).await?;
         }
@@ -90,6 +92,8 @@ impl Agent {
             return Ok(tombstone.report);
         }
         self.store.put_tombstone(&Tombstone { vmm_id, report: None }).await?;
+        // Of one that was not recorded for sure.
+        self.blocks.give_back(vmm_id, false).await?;
         info!(self.log, "an unknown VMM was unregistered";
             "vmm_id" => %vmm_id);
         Ok(None)

@@ -1,9 +1,10 @@
 //! Who may ask, and whom.
 
 use crate::agent::{Agent, GIB, vmm};
+use crate::blocks_tools::{MIB, blank};
 use crate::nexus::SECRET;
 use sled_agent_client::{
-    Client, Error, RequestedState, Secret, Timeouts, Unreachable,
+    BlocksPlace, Client, Error, RequestedState, Secret, Timeouts, Unreachable,
 };
 use uuid::Uuid;
 
@@ -25,6 +26,10 @@ async fn nothing_is_answered_without_the_secret() {
         client.vmm_put_state(vmm_id, RequestedState::Running).await.map(|_| ()),
         client.vmm_view(vmm_id).await.map(|_| ()),
         client.vmm_list().await.map(|_| ()),
+        client.blocks_ensure(vmm_id, &blank(MIB)).await.map(|_| ()),
+        client.blocks_delete(vmm_id, BlocksPlace::Store).await,
+        client.blocks_write(vmm_id, 0, vec![1]).await,
+        client.blocks_finish(vmm_id).await.map(|_| ()),
     ];
     for answer in answers {
         assert!(

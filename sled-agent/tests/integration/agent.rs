@@ -1,7 +1,10 @@
 //! An agent's process, and its strings.
 
+use crate::boot_sector;
 use crate::eventually::eventually;
+use crate::guests::{self, Kind};
 use crate::nexus::{Nexus, SECRET};
+use camino::Utf8Path;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use sled_agent::{
@@ -9,8 +12,8 @@ use sled_agent::{
     GuestStepRequested, Hold, Settings,
 };
 use sled_agent_client::{
-    Client, Error, RefusalCode, RequestedState, Secret, Timeouts, VmmNetwork,
-    VmmRegister, VmmReport, VmmState,
+    Client, Error, RefusalCode, RequestedState, Secret, Timeouts, VmmDisk,
+    VmmNetwork, VmmRegister, VmmReport, VmmState,
 };
 use std::process::{Child, Command, ExitStatus};
 use tempfile::TempDir;
@@ -20,6 +23,7 @@ pub(crate) const GIB: u64 = 1 << 30;
 
 /// An agent at work, on 8 vCPUs and 16 GiB. Killed when dropped.
 pub(crate) struct Agent {
+    pub(crate) kind: Kind,
     dir: TempDir,
     nexuses: Vec<String>,
     child: Child,
@@ -44,13 +48,46 @@ impl Agent {
         nexuses: Vec<String>,
         arguments: &[&str],
     ) -> Self {
+        Self::start_on(Kind::Simulated, nexuses, arguments).await
+    }
+
+    /// Starts an agent with this hypervisor, that nobody listens to.
+    pub(crate) async fn of(kind: Kind) -> Self {
+        let nobody = vec!["http://127.0.0.1:1".to_string()];
+        Self::start_on(kind, nobody, &[]).await
+    }
+
+    pub(crate) async fn start_on(
+        kind: Kind,
+        nexuses: Vec<String>,
+        arguments: &[&str],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        Self::start_at(kind, dir, nexuses, arguments).await
+    }
+
+    /// Starts an agent on a directory. What is in `bin` there it takes for
+    /// the programs that it runs.
+    pub(crate) async fn start_in(
+        dir: TempDir,
+        nexuses: Vec<String>,
+        arguments: &[&str],
+    ) -> Self {
+        Self::start_at(Kind::Simulated, dir, nexuses, arguments).await
+    }
+
+    async fn start_at(
+        kind: Kind,
+        dir: TempDir,
+        nexuses: Vec<String>,
+        arguments: &[&str],
+    ) -> Self {
         std::fs::write(dir.path().join("secret"), SECRET).unwrap();
-        let mut child = spawn(&dir, &nexuses, arguments);
+        let mut child = spawn(kind, &dir, &nexuses, arguments);
         let addresses = addresses(&dir, &mut child).await;
         let client = client(&addresses);
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let agent = Self { dir, nexuses, child, addresses, client, http };
+        let agent = Self { kind, dir, nexuses, child, addresses, client, http };
         agent.recovered().await;
         agent
     }
@@ -71,9 +108,14 @@ impl Agent {
         eventually("the agent ends", async || child.try_wait().unwrap()).await
     }
 
+    /// Starts an agent that cannot go on, after one that was killed.
+    pub(crate) fn run_to_its_end(&self, arguments: &[&str]) -> ExitStatus {
+        spawn(self.kind, &self.dir, &self.nexuses, arguments).wait().unwrap()
+    }
+
     /// Starts the agent that comes after the one that was killed.
     pub(crate) async fn start_again(&mut self, arguments: &[&str]) {
-        self.child = spawn(&self.dir, &self.nexuses, arguments);
+        self.child = spawn(self.kind, &self.dir, &self.nexuses, arguments);
         self.addresses = addresses(&self.dir, &mut self.child).await;
         self.client = client(&self.addresses);
     }
@@ -91,7 +133,12 @@ impl Agent {
             .await;
     }
 
-    /// What the simulated guests stand in, for a host to lose.
+    /// The agent's directory.
+    pub(crate) fn dir(&self) -> &Utf8Path {
+        Utf8Path::from_path(self.dir.path()).unwrap()
+    }
+
+    /// What the guests stand in, for a host to lose.
     pub(crate) fn guests(&self) -> std::path::PathBuf {
         self.dir.path().join("guests")
     }
@@ -107,8 +154,27 @@ impl Agent {
         vcpus: u32,
         memory_bytes: u64,
     ) -> Result<VmmReport, Error> {
-        let spec = vmm(vcpus, memory_bytes);
+        let mut spec = vmm(vcpus, memory_bytes);
+        if self.kind == Kind::Qemu {
+            let sector = boot_sector::obedient();
+            spec.disks.push(guests::disk(self.dir(), &sector));
+        }
         self.client.vmm_register(Uuid::new_v4(), &spec).await
+    }
+
+    /// Registers a real guest with these disks.
+    pub(crate) async fn registered(&self, disks: Vec<VmmDisk>) -> Uuid {
+        let vmm_id = Uuid::new_v4();
+        let spec = VmmRegister { disks, ..vmm(1, GIB) };
+        self.client.vmm_register(vmm_id, &spec).await.unwrap();
+        vmm_id
+    }
+
+    /// The same, and has it run.
+    pub(crate) async fn boot(&self, disks: Vec<VmmDisk>) -> Uuid {
+        let vmm_id = self.registered(disks).await;
+        self.order(vmm_id, RequestedState::Running).await;
+        vmm_id
     }
 
     /// Registers a VMM and has it run.
@@ -116,7 +182,108 @@ impl Agent {
         let vmm_id = self.register().await;
         self.order(vmm_id, RequestedState::Running).await;
         self.until(vmm_id, VmmState::Running).await;
+        self.until_ready(vmm_id, 1).await;
         vmm_id
+    }
+
+    /// Returns once the guest has printed that so often.
+    pub(crate) async fn until_printed(
+        &self,
+        vmm_id: Uuid,
+        text: &str,
+        times: usize,
+    ) {
+        let what = format!("the guest prints {text} {times} times");
+        eventually(&what, async || {
+            let printed = guests::printed(self.dir(), vmm_id);
+            (printed.matches(text).count() >= times).then_some(())
+        })
+        .await;
+    }
+
+    /// Returns once a guest that is real has been ready so often.
+    pub(crate) async fn until_ready(&self, vmm_id: Uuid, times: usize) {
+        if self.kind == Kind::Qemu {
+            self.until_printed(vmm_id, boot_sector::READY, times).await;
+        }
+    }
+
+    /// Whether no guest has left anything on the host but its console.
+    pub(crate) fn nothing_is_left(&self) -> bool {
+        std::fs::read_dir(self.guests()).unwrap().next().is_none()
+            && guests::wardens(self.dir()).is_empty()
+    }
+
+    pub(crate) async fn until_nothing_is_left(&self) {
+        eventually("nothing is left", async || {
+            self.nothing_is_left().then_some(())
+        })
+        .await;
+    }
+
+    /// Whether nothing runs for this VMM.
+    pub(crate) fn has_no_process(&self, vmm_id: Uuid) -> bool {
+        guests::qemus(vmm_id).is_empty()
+            && guests::warden(self.dir(), vmm_id).is_empty()
+    }
+
+    /// Has the host lose all guests, as when it is switched off; the agent is
+    /// dead.
+    pub(crate) async fn lose_guests(&self) {
+        guests::kill(&guests::wardens(self.dir()));
+        eventually("all processes are gone", async || {
+            guests::wardens(self.dir()).is_empty().then_some(())
+        })
+        .await;
+        if self.kind == Kind::Simulated {
+            std::fs::remove_dir_all(self.guests()).unwrap();
+        }
+    }
+
+    /// Types at the console of a real guest.
+    pub(crate) async fn type_in(&self, vmm_id: Uuid, text: &'static str) {
+        let url = self.string(&format!("/vmms/{vmm_id}/typed"));
+        let response = self.http.post(url).body(text).send().await.unwrap();
+        let status = response.status();
+        assert!(status.is_success(), "{:?}", response.text().await);
+    }
+
+    /// Has the guest not listen when it is asked to shut down.
+    pub(crate) async fn make_deaf(&self, vmm_id: Uuid) {
+        match self.kind {
+            Kind::Simulated => self.hold(false, true).await,
+            Kind::Qemu => {
+                // What it prints comes after what it did before.
+                self.type_in(vmm_id, "dx").await;
+                self.until_printed(vmm_id, "READYx", 1).await;
+            }
+        }
+    }
+
+    /// Has the guest shut itself down.
+    pub(crate) async fn shut_itself_down(&self, vmm_id: Uuid) {
+        match self.kind {
+            Kind::Simulated => self.step(vmm_id, GuestStep::Shutdown).await,
+            Kind::Qemu => self.type_in(vmm_id, "s").await,
+        }
+    }
+
+    /// Has the guest's kernel panic.
+    pub(crate) async fn panic(&self, vmm_id: Uuid) {
+        match self.kind {
+            Kind::Simulated => self.step(vmm_id, GuestStep::Panic).await,
+            Kind::Qemu => self.type_in(vmm_id, "p").await,
+        }
+    }
+
+    /// Has the guest's hypervisor die.
+    pub(crate) async fn kill_hypervisor(&self, vmm_id: Uuid) {
+        match self.kind {
+            Kind::Simulated => {
+                self.step(vmm_id, GuestStep::HypervisorDied).await;
+            }
+            Kind::Qemu => guests::kill(&guests::qemus(vmm_id)),
+        }
     }
 
     pub(crate) async fn order(
@@ -205,6 +372,9 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if self.kind == Kind::Qemu {
+            guests::end(&guests::wardens(self.dir()));
+        }
     }
 }
 
@@ -232,15 +402,24 @@ pub(crate) fn refusal<T: std::fmt::Debug>(
     }
 }
 
-fn spawn(dir: &TempDir, nexuses: &[String], arguments: &[&str]) -> Child {
+fn spawn(
+    kind: Kind,
+    dir: &TempDir,
+    nexuses: &[String],
+    arguments: &[&str],
+) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sled-agent"));
     command
         .arg("--data-dir")
         .arg(dir.path())
+        .args(["--storage-gib", "1"])
         .arg("--secret-file")
         .arg(dir.path().join("secret"))
         .args(["--listen", "127.0.0.1:0", "--test-control", "127.0.0.1:0"])
         .args(["--vcpus", "8", "--memory-gib", "16"]);
+    if kind == Kind::Qemu {
+        command.args(["--hypervisor", "qemu", "--overcommit"]);
+    }
     for nexus in nexuses {
         command.args(["--nexus", nexus]);
     }
@@ -249,6 +428,13 @@ fn spawn(dir: &TempDir, nexuses: &[String], arguments: &[&str]) -> Child {
         if !given(name) {
             command.args([name, default]);
         }
+    }
+    let bin = dir.path().join("bin");
+    if bin.exists() {
+        command.env(
+            "PATH",
+            format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()),
+        );
     }
     command.args(arguments).spawn().unwrap()
 }

@@ -3,13 +3,7 @@
 use crate::agent::{Agent, refusal};
 use crate::nexus::Nexus;
 use sled_agent::{GuestStep, Settings};
-use sled_agent_client::{
-    EndReason, FailureReason, RefusalCode, RequestedState, VmmState,
-};
-
-fn grace(ms: u64) -> Settings {
-    Settings { grace_ms: Some(ms), ..Settings::default() }
-}
+use sled_agent_client::{EndReason, RefusalCode, RequestedState, VmmState};
 
 #[tokio::test]
 async fn a_vmm_walks_from_creating_to_destroyed() {
@@ -88,43 +82,6 @@ async fn only_a_running_vmm_can_be_rebooted() {
 }
 
 #[tokio::test]
-async fn a_stop_is_graceful_first() {
-    let agent = Agent::start_without_nexus().await;
-    agent.set(&grace(600_000)).await;
-    let vmm_id = agent.run().await;
-    agent.order(vmm_id, RequestedState::Stopped).await;
-    let end = agent.until(vmm_id, VmmState::Destroyed).await;
-    assert_eq!(end.end_reason, Some(EndReason::Requested));
-    assert_eq!(agent.told("shut_down").await, 1);
-    assert_eq!(agent.told("kill").await, 0);
-}
-
-#[tokio::test]
-async fn a_stop_is_forced_after_the_grace_period_and_is_no_failure() {
-    let agent = Agent::start_without_nexus().await;
-    agent.set(&grace(50)).await;
-    agent.hold(false, true).await;
-    let vmm_id = agent.run().await;
-    agent.order(vmm_id, RequestedState::Stopped).await;
-    let end = agent.until(vmm_id, VmmState::Destroyed).await;
-    assert_eq!(end.end_reason, Some(EndReason::Requested));
-    assert_eq!(end.failure, None);
-    assert_eq!(agent.told("shut_down").await, 1);
-    assert_eq!(agent.told("kill").await, 1);
-}
-
-#[tokio::test]
-async fn a_vmm_that_never_started_is_stopped_at_once() {
-    let agent = Agent::start_without_nexus().await;
-    let vmm_id = agent.register().await;
-    let end = agent.order(vmm_id, RequestedState::Stopped).await;
-    assert_eq!(end.state, VmmState::Destroyed);
-    assert_eq!(end.end_reason, Some(EndReason::Requested));
-    assert!(!end.ever_ran);
-    assert_eq!(agent.counts().await.hypervisor.len(), 0);
-}
-
-#[tokio::test]
 async fn a_vmm_can_be_stopped_while_it_starts() {
     let agent = Agent::start_without_nexus().await;
     agent.hold(true, false).await;
@@ -134,39 +91,6 @@ async fn a_vmm_can_be_stopped_while_it_starts() {
     let end = agent.until(vmm_id, VmmState::Destroyed).await;
     assert_eq!(end.end_reason, Some(EndReason::Requested));
     assert!(!end.ever_ran);
-}
-
-#[tokio::test]
-async fn a_guest_that_shuts_itself_down_says_so() {
-    let agent = Agent::start_without_nexus().await;
-    let vmm_id = agent.run().await;
-    agent.step(vmm_id, GuestStep::Shutdown).await;
-    let end = agent.until(vmm_id, VmmState::Destroyed).await;
-    assert_eq!(end.end_reason, Some(EndReason::GuestShutdown));
-    assert_eq!(end.failure, None);
-}
-
-#[tokio::test]
-async fn a_guest_that_panics_has_failed_and_stays_so() {
-    let agent = Agent::start_without_nexus().await;
-    let vmm_id = agent.run().await;
-    agent.step(vmm_id, GuestStep::Panic).await;
-    let end = agent.until(vmm_id, VmmState::Failed).await;
-    assert_eq!(end.end_reason, Some(EndReason::Panic));
-    assert_eq!(end.failure.as_ref().unwrap().reason, FailureReason::Panic);
-    assert!(end.ever_ran);
-    assert_eq!(agent.order(vmm_id, RequestedState::Stopped).await, end);
-    let last = agent.client.vmm_unregister(vmm_id).await.unwrap().report;
-    assert_eq!(last, Some(end));
-}
-
-#[tokio::test]
-async fn a_hypervisor_that_dies_takes_its_vmm_with_it() {
-    let agent = Agent::start_without_nexus().await;
-    let vmm_id = agent.run().await;
-    agent.step(vmm_id, GuestStep::HypervisorDied).await;
-    let end = agent.until(vmm_id, VmmState::Failed).await;
-    assert_eq!(end.end_reason, Some(EndReason::HypervisorDied));
 }
 
 #[tokio::test]
@@ -193,16 +117,4 @@ async fn a_share_of_the_boots_fails_if_a_test_wants_it() {
     agent.order(vmm_id, RequestedState::Running).await;
     let end = agent.until(vmm_id, VmmState::Failed).await;
     assert_eq!(end.end_reason, Some(EndReason::BootFailed));
-}
-
-#[tokio::test]
-async fn a_guest_that_panics_while_told_to_stop_is_stopped() {
-    let agent = Agent::start_without_nexus().await;
-    agent.hold(false, true).await;
-    let vmm_id = agent.run().await;
-    agent.order(vmm_id, RequestedState::Stopped).await;
-    agent.step(vmm_id, GuestStep::Panic).await;
-    let end = agent.until(vmm_id, VmmState::Destroyed).await;
-    assert_eq!(end.end_reason, Some(EndReason::Requested));
-    assert_eq!(end.failure, None);
 }

@@ -1,6 +1,7 @@
 //! The agent through its front door: its binary, over HTTP, with a Nexus that
 //! the test plays.
 #![expect(
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test may stop anywhere"
@@ -8,11 +9,19 @@
 
 mod access;
 mod agent;
+mod blocks;
+mod blocks_failures;
+mod blocks_shared;
+mod blocks_tools;
+mod boot_sector;
+mod both;
+mod disks;
 mod eventually;
-mod expunge;
 mod faults;
+mod guests;
 mod lifecycle;
 mod nexus;
+mod real;
 mod register;
 mod reports;
 mod restart;

@@ -3,9 +3,7 @@
 use crate::agent::{Agent, GIB, refusal, vmm};
 use crate::eventually::eventually;
 use sled_agent::{Effect, FaultyOperation};
-use sled_agent_client::{
-    EndReason, Error, RefusalCode, RequestedState, VmmState,
-};
+use sled_agent_client::{Error, RefusalCode, RequestedState, VmmState};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -81,38 +79,6 @@ async fn an_unknown_vmm_can_be_unregistered_and_never_registered_again() {
     assert_eq!(refusal(register), RefusalCode::VmmTombstoned);
     let answer = agent.client.vmm_unregister(vmm_id).await.unwrap();
     assert_eq!(answer.report, None);
-}
-
-#[tokio::test]
-async fn unregister_kills_a_running_vmm_and_answers_the_same_each_time() {
-    let mut agent = Agent::start_without_nexus().await;
-    // It would take its time, if it were asked.
-    agent.hold(false, true).await;
-    let vmm_id = agent.run().await;
-    let first = agent.client.vmm_unregister(vmm_id).await.unwrap();
-    let last = first.report.clone().unwrap();
-    assert_eq!(last.state, VmmState::Destroyed);
-    assert_eq!(last.end_reason, Some(EndReason::Requested));
-    assert_eq!(agent.told("kill").await, 1);
-
-    let view = agent.client.vmm_view(vmm_id).await;
-    assert!(matches!(view, Err(Error::NoSuchVmm)), "{view:?}");
-    assert_eq!(agent.client.vmm_list().await.unwrap().vmms, []);
-    assert_eq!(agent.client.vmm_unregister(vmm_id).await.unwrap(), first);
-    agent.restart().await;
-    assert_eq!(agent.client.vmm_unregister(vmm_id).await.unwrap(), first);
-    assert_eq!(agent.client.vmm_list().await.unwrap().vmms, []);
-}
-
-#[tokio::test]
-async fn two_unregisters_at_once_give_one_answer() {
-    let agent = Agent::start_without_nexus().await;
-    let vmm_id = agent.run().await;
-    let (one, two) = tokio::join!(
-        agent.client.vmm_unregister(vmm_id),
-        agent.client.vmm_unregister(vmm_id),
-    );
-    assert_eq!(one.unwrap(), two.unwrap());
 }
 
 #[tokio::test]

@@ -1,56 +1,15 @@
 //! Agents that die, and those that come after them.
 
-use crate::agent::{Agent, GIB};
+use crate::agent::Agent;
 use crate::eventually::eventually;
 use crate::nexus::Nexus;
 use sled_agent::{GuestStep, Settings};
-use sled_agent_client::{
-    EndReason, Error, RequestedState, Unreachable, VmmState,
-};
+use sled_agent_client::{EndReason, RequestedState, VmmState};
 
 /// Guests of the agent that comes after take so long that a test would not
 /// live to see it: what comes about was under way before.
 const SLOW: [&str; 6] =
     ["--boot-ms", "600000", "--stop-ms", "600000", "--grace-ms", "600000"];
-
-#[tokio::test]
-async fn a_killed_agent_answers_503_until_it_has_found_its_vmms_again() {
-    let nexus = Nexus::start();
-    let mut agent = Agent::start(&nexus).await;
-    let vmm_id = agent.run().await;
-    let running = agent.until(vmm_id, VmmState::Running).await;
-    nexus.until("it", |state| state.last(vmm_id) == Some(&running)).await;
-    agent.kill();
-    agent.start_again(&["--hold-recovery"]).await;
-
-    let view = agent.client.vmm_view(vmm_id).await.map(|_| ());
-    let list = agent.client.vmm_list().await.map(|_| ());
-    let order =
-        agent.client.vmm_put_state(vmm_id, RequestedState::Stopped).await;
-    let gone = agent.client.vmm_unregister(vmm_id).await.map(|_| ());
-    let new = agent.try_register(1, GIB).await;
-    for answer in [view, list, order.map(|_| ()), gone, new.map(|_| ())] {
-        assert!(
-            matches!(
-                answer,
-                Err(Error::Unreachable(Unreachable::Status {
-                    status: 503,
-                    ..
-                }))
-            ),
-            "{answer:?}"
-        );
-    }
-
-    nexus.set(|state| state.taken.clear());
-    agent.let_it_recover().await;
-    agent.recovered().await;
-    assert_eq!(agent.client.vmm_view(vmm_id).await.unwrap(), running);
-    assert_eq!(agent.told("boot").await, 0, "it was running all the while");
-    let state =
-        nexus.until("it again", |state| state.last(vmm_id).is_some()).await;
-    assert_eq!(state.last(vmm_id), Some(&running));
-}
 
 #[tokio::test]
 async fn a_boot_ends_while_the_agent_is_dead() {
@@ -94,21 +53,6 @@ async fn what_was_ordered_is_done_by_the_next_agent() {
 }
 
 #[tokio::test]
-async fn the_grace_period_goes_on_while_the_agent_is_dead() {
-    let mut agent = Agent::start_without_nexus().await;
-    agent.hold(false, true).await;
-    let grace = Settings { grace_ms: Some(300), ..Settings::default() };
-    agent.set(&grace).await;
-    let vmm_id = agent.run().await;
-    agent.order(vmm_id, RequestedState::Stopped).await;
-    agent.kill();
-    agent.start_again(&SLOW).await;
-    agent.recovered().await;
-    let end = agent.until(vmm_id, VmmState::Destroyed).await;
-    assert_eq!(end.end_reason, Some(EndReason::Requested));
-}
-
-#[tokio::test]
 async fn a_guest_that_shut_itself_down_unseen_has_not_failed() {
     let mut agent = Agent::start_without_nexus().await;
     let vmm_id = agent.run().await;
@@ -121,44 +65,6 @@ async fn a_guest_that_shut_itself_down_unseen_has_not_failed() {
     agent.recovered().await;
     let end = agent.until(vmm_id, VmmState::Destroyed).await;
     assert_eq!(end.end_reason, Some(EndReason::GuestShutdown));
-}
-
-#[tokio::test]
-async fn guests_that_the_host_lost_have_failed() {
-    let mut agent = Agent::start_without_nexus().await;
-    let running = agent.run().await;
-    let creating = agent.register().await;
-    agent.kill();
-    std::fs::remove_dir_all(agent.guests()).unwrap();
-    agent.start_again(&[]).await;
-    agent.recovered().await;
-    let lost = agent.client.vmm_view(running).await.unwrap();
-    assert_eq!(lost.state, VmmState::Failed);
-    assert_eq!(lost.end_reason, Some(EndReason::HypervisorDied));
-    let kept = agent.client.vmm_view(creating).await.unwrap();
-    assert_eq!(kept.state, VmmState::Creating);
-}
-
-#[tokio::test]
-async fn an_ended_vmm_is_still_listed_after_a_restart() {
-    let mut agent = Agent::start_without_nexus().await;
-    let vmm_id = agent.run().await;
-    agent.step(vmm_id, GuestStep::Panic).await;
-    let end = agent.until(vmm_id, VmmState::Failed).await;
-    agent.restart().await;
-    assert_eq!(agent.client.vmm_list().await.unwrap().vmms, [end]);
-}
-
-#[tokio::test]
-async fn an_agent_told_to_end_does_so_and_leaves_its_guests_running() {
-    let mut agent = Agent::start_without_nexus().await;
-    let vmm_id = agent.run().await;
-    let running = agent.until(vmm_id, VmmState::Running).await;
-    assert!(agent.terminate().await.success());
-    agent.start_again(&[]).await;
-    agent.recovered().await;
-    assert_eq!(agent.client.vmm_view(vmm_id).await.unwrap(), running);
-    assert_eq!(agent.told("boot").await, 0);
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! Many VMMs at once, on an agent that is killed again and again.
 
 use crate::agent::{Agent, GIB, vmm};
+use crate::boot_sector;
 use crate::eventually::eventually;
+use crate::guests::{self, Kind};
 use crate::nexus::Nexus;
 use sled_agent_client::{
-    Client, EndReason, Error, RequestedState, VmmReport, VmmState,
+    Client, EndReason, Error, RequestedState, VmmDisk, VmmRegister, VmmReport,
+    VmmState,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,33 +15,59 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// Not more than fit.
-const VMMS: usize = 8;
-/// How often the agent is killed.
-const KILLS: usize = 30;
+/// How many VMMs there are at once: not more than fit; how many one after the
+/// other; and how often the agent is killed. Real guests take their time.
+const SIMULATED: Size = Size { at_once: 8, lives: 3, kills: 30 };
+const REAL: Size = Size { at_once: 4, lives: 2, kills: 12 };
+
+#[derive(Clone, Copy)]
+struct Size {
+    at_once: usize,
+    lives: usize,
+    kills: usize,
+}
+
 /// How many answers there are between two kills: not a multiple of anything,
 /// so that it is another moment each time.
 const ANSWERS: usize = 7;
 
 #[tokio::test]
 async fn an_agent_killed_at_any_moment_loses_nothing_and_never_lies() {
-    tokio::task::LocalSet::new().run_until(storm()).await;
+    let storm = storm(Kind::Simulated, SIMULATED);
+    tokio::task::LocalSet::new().run_until(storm).await;
 }
 
-async fn storm() {
+#[tokio::test]
+async fn nor_does_one_with_real_guests() {
+    if Kind::Qemu.is_possible() {
+        let storm = storm(Kind::Qemu, REAL);
+        tokio::task::LocalSet::new().run_until(storm).await;
+    }
+}
+
+async fn storm(kind: Kind, size: Size) {
     let nexus = Nexus::start();
-    let mut agent = Agent::start(&nexus).await;
+    let mut agent = Agent::start_on(kind, vec![nexus.url()], &[]).await;
+    // Told to stop before it listens, it may not hear, and is killed in time.
+    let disks = match kind {
+        Kind::Simulated => Vec::new(),
+        Kind::Qemu => {
+            let sector = boot_sector::obedient();
+            let disk = guests::disk(agent.dir(), &sector);
+            vec![VmmDisk { read_only: true, ..disk }]
+        }
+    };
     let clients = watch::Sender::new(agent.client.clone());
     let answers = Arc::new(AtomicUsize::new(0));
-    let lives = (0..VMMS).map(|_| {
+    let lives = (0..size.at_once).map(|_| {
         let asker = Asker {
             client: clients.subscribe(),
             answers: Arc::clone(&answers),
         };
-        tokio::task::spawn_local(asker.life())
+        tokio::task::spawn_local(asker.life(size.lives, disks.clone()))
     });
     let lives: Vec<_> = lives.collect();
-    for kill in 1..=KILLS {
+    for kill in 1..=size.kills {
         eventually("more answers", async || {
             let enough = answers.load(Ordering::SeqCst) >= kill * ANSWERS;
             (enough || lives.iter().all(|life| life.is_finished()))
@@ -46,7 +75,8 @@ async fn storm() {
         })
         .await;
         agent.kill();
-        agent.start_again(&["--boot-ms", "1", "--stop-ms", "1"]).await;
+        let quick = ["--boot-ms", "1", "--stop-ms", "1", "--grace-ms", "2000"];
+        agent.start_again(&quick).await;
         clients.send_replace(agent.client.clone());
     }
     let mut ends = HashMap::new();
@@ -68,8 +98,10 @@ async fn storm() {
         let before = told.entry(key).or_insert(report);
         assert_eq!(*before, report, "one generation, two stories");
     }
+    // All may have ended before the last kill.
+    agent.recovered().await;
     assert_eq!(agent.client.vmm_list().await.unwrap().vmms, []);
-    assert_eq!(std::fs::read_dir(agent.guests()).unwrap().count(), 0);
+    assert!(agent.nothing_is_left());
 }
 
 struct Asker {
@@ -80,10 +112,15 @@ struct Asker {
 impl Asker {
     /// Takes VMMs through their lives, one after the other, and returns their
     /// ends.
-    async fn life(mut self) -> Vec<VmmReport> {
+    async fn life(
+        mut self,
+        lives: usize,
+        disks: Vec<VmmDisk>,
+    ) -> Vec<VmmReport> {
         let mut ends = Vec::new();
-        for _ in 0..3 {
-            let (vmm_id, spec) = (Uuid::new_v4(), vmm(1, GIB));
+        for _ in 0..lives {
+            let vmm_id = Uuid::new_v4();
+            let spec = VmmRegister { disks: disks.clone(), ..vmm(1, GIB) };
             self.insist(async |client| {
                 client.vmm_register(vmm_id, &spec).await
             })

@@ -438,6 +438,7 @@ fn every_constraint_of_the_schema_is_one_that_the_walk_checks() {
         "affinity_group_live_name",
         "affinity_claim_exclusive",
         "disk_live_name",
+        "ssh_key_live_name",
     ];
     let mut world = Situation::FailedAbandoned.world();
     world.apply(&Changes::default());

@@ -74,7 +74,7 @@ fn rows() -> Vec<Row> {
             Kind::InsufficientCapacity,
             false,
             "No host has room for 17 vCPUs and 4 GiB of memory: the best one \
-             is short of 1 vCPUs. No host is large enough for it, even an \
+             is short of 1 vCPU. No host is large enough for it, even an \
              empty one.",
         ),
         (
@@ -83,7 +83,7 @@ fn rows() -> Vec<Row> {
             Kind::InsufficientCapacity,
             false,
             "No host that it may run on has room for 17 vCPUs and 4 GiB of \
-             memory: the best one is short of 1 vCPUs. None of these is large \
+             memory: the best one is short of 1 vCPU. None of these is large \
              enough for it, even empty.",
         ),
         (

@@ -1,0 +1,5 @@
+//! What guests print, kept.
+
+mod ring;
+
+pub(crate) use ring::Ring;
