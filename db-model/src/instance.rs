@@ -3,7 +3,7 @@
 use crate::schema::instance;
 use crate::{
     AffinityGroupId, ByteCount, DiskId, Hostname, InstanceCpuPlatform,
-    InstanceId, Name, NameOrId, NewDisk, ProjectId, StartAttempt,
+    InstanceId, Name, NameOrId, NewDisk, ProjectId, SshKeyId, StartAttempt,
     StartAttemptId, StartFailure, StartOutcome, VcpuCount, Vmm, VmmEndReason,
     VmmId,
 };
@@ -140,6 +140,9 @@ pub struct NewInstance {
     pub anti_affinity_groups: Vec<NameOrId>,
     #[serde(default)]
     pub disks: Vec<NewInstanceDisk>,
+    /// Those of its user's SSH keys that it is given; none: all of them.
+    #[serde(default)]
+    pub ssh_public_keys: Option<Vec<NameOrId>>,
     /// Is it to run as soon as it exists?
     pub start: bool,
 }
@@ -174,6 +177,9 @@ pub struct Joins {
     pub made: Vec<(DiskId, NewDisk)>,
     /// The disks that were there, and are attached to it.
     pub attached: Vec<DiskId>,
+    /// The SSH keys that it is given.
+    #[serde(default)]
+    pub ssh_keys: Vec<SshKeyId>,
 }
 
 /// What a user changes of an instance: all of it is said each time, but for

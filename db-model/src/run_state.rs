@@ -103,6 +103,7 @@ mod tests {
             ncpus: VcpuCount::new(2),
             memory: ByteCount::GIB,
             user_data: String::new(),
+            ssh_public_keys: None,
             network_interfaces: serde_json::Value::Null,
             auto_restart_policy: None,
             cpu_platform: None,

@@ -2,7 +2,10 @@
 
 use crate::FenceError;
 use db_model::lifecycle::Refusal;
-use db_model::{MAX_GROUP_MEMBERS, MAX_INSTANCE_DISKS, MAX_INSTANCE_GROUPS};
+use db_model::{
+    MAX_GROUP_MEMBERS, MAX_INSTANCE_DISKS, MAX_INSTANCE_GROUPS,
+    MAX_USER_SSH_KEYS,
+};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 /// Why nothing was changed.
@@ -67,6 +70,9 @@ pub enum Limit {
     /// Disks of an instance.
     #[error("an instance has at most {MAX_INSTANCE_DISKS} disks")]
     InstanceDisks,
+    /// SSH keys of a user.
+    #[error("a user has at most {MAX_USER_SSH_KEYS} SSH keys")]
+    UserSshKeys,
 }
 
 impl Error {
@@ -138,7 +144,8 @@ impl From<DieselError> for Error {
                     | "project_live_name"
                     | "instance_live_name"
                     | "affinity_group_live_name"
-                    | "disk_live_name",
+                    | "disk_live_name"
+                    | "ssh_key_live_name",
                 ),
             ) => Error::AlreadyExists,
             (true, Some("saga_one_unfinished")) => Error::SagaUnfinished,

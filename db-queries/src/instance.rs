@@ -2,6 +2,7 @@
 
 use crate::{
     ById, ByNameOrId, DataStore, Error, Page, affinity_group, disk, fence,
+    ssh_key,
 };
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Refusal, requests, steps};
@@ -205,6 +206,7 @@ impl DataStore {
             for group in &groups {
                 affinity_group::join(conn, id, project_id, *group)?;
             }
+            ssh_key::link(conn, id, &joins.ssh_keys)?;
             let mut disks = joins.attached.clone();
             for (made, new) in &joins.made {
                 disk::insert(conn, project_id, *made, new, now)?;

@@ -34,6 +34,7 @@ mod saga_store;
 mod silo;
 mod silo_quota;
 mod sled;
+mod ssh_key;
 mod start_attempt;
 mod transaction;
 mod vmm;
@@ -60,6 +61,7 @@ pub use saga::UnfinishedSaga;
 pub use saga_store::{SagaStore, Zombie, to_steno};
 pub use silo::Authenticated;
 pub use sled::{HeardFrom, SledFacts};
+pub use ssh_key::FirstBoot;
 pub use vmm::SledVmm;
 
 /// The database, as the rest of the product sees it. Cheap to clone.

@@ -3,6 +3,7 @@
 
 use crate::{
     AttemptEnded, DataStore, Error, affinity_group, disk, fence, reservation,
+    ssh_key,
 };
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Facts, ReservationFate};
@@ -163,12 +164,13 @@ fn write(
     }
 }
 
-/// A deleted instance is in no group and has no disk. What was made with it, if
+/// A deleted instance is in no group and has no disk and no key. What was made with it, if
 /// it never came to be, goes with it.
 fn deleted(conn: &mut PgConnection, was: &Instance) -> Result<(), Error> {
     affinity_group::leave_all(conn, was.id)?;
     if was.state == InstanceState::Creating {
         disk::delete_made_with(conn, was.id, was.time_created)?;
     }
+    ssh_key::unlink_all(conn, was.id)?;
     disk::detach_all(conn, was.id)
 }

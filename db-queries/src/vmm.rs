@@ -1,17 +1,19 @@
 //! VMMs: linked and unlinked by sagas, and what sleds say of them.
 
 use crate::sled::read_sled;
-use crate::{DataStore, Error, start_attempt};
+use crate::start_attempt::check;
+use crate::{DataStore, Error};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::reports::{Answer, CUT_OFF, Observation, observe};
 use db_model::lifecycle::{Changes, Facts, steps};
-use db_model::schema::{sled, vmm};
+use db_model::schema::{sled, start_attempt, vmm};
 use db_model::{
     Fence, InstanceId, SledId, SledPolicy, StartAttemptId, Vmm, VmmEndReason,
     VmmId, VmmState,
 };
 use diesel::{
-    ExpressionMethods, JoinOnDsl, QueryDsl, RunQueryDsl, SelectableHelper,
+    ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
+    QueryDsl, RunQueryDsl, SelectableHelper,
 };
 
 /// What is written of an answer.
@@ -63,7 +65,7 @@ impl DataStore {
         sled: SledId,
     ) -> Result<(), Error> {
         self.lifecycle(Some(fence), instance, move |conn, facts| {
-            start_attempt::check(conn, attempt, &fence)?;
+            check(conn, attempt, &fence)?;
             Ok((steps::link(facts, attempt, vmm, sled)?, ()))
         })
         .await
@@ -81,6 +83,31 @@ impl DataStore {
         .await
     }
 
+    /// The VMM of an instance's last run: the newest that may have run; none
+    /// if none ever did, or that was forgotten.
+    pub async fn vmm_of_last_run(
+        &self,
+        instance: InstanceId,
+    ) -> Result<Option<Vmm>, Error> {
+        self.run(move |conn| {
+            // By attempt: an index has them by instance and time.
+            Ok(start_attempt::table
+                .inner_join(
+                    vmm::table.on(start_attempt::vmm_id.eq(vmm::id.nullable())),
+                )
+                .filter(start_attempt::instance_id.eq(instance))
+                .filter(vmm::may_run)
+                .order((
+                    start_attempt::time_started.desc(),
+                    start_attempt::id.desc(),
+                ))
+                .select(Vmm::as_select())
+                .first(conn)
+                .optional()?)
+        })
+        .await
+    }
+
     /// From here on the VMM may run.
     ///
     /// # Errors
@@ -94,7 +121,7 @@ impl DataStore {
         vmm: VmmId,
     ) -> Result<(), Error> {
         self.lifecycle(Some(fence), instance, move |conn, facts| {
-            start_attempt::check(conn, attempt, &fence)?;
+            check(conn, attempt, &fence)?;
             Ok((steps::allow_to_run(facts, vmm)?, ()))
         })
         .await

@@ -87,6 +87,9 @@ pub struct Tuning {
     /// guests to be taken for stopped, besides a hundredth of the promise. It
     /// covers the time that a sled may take to kill them all.
     pub fence_margin_ms: u32,
+    /// How many serial consoles are streamed at a time. Each is two sockets, a
+    /// task and, at worst, some 300 KiB.
+    pub console_streams: u32,
 }
 
 impl Default for Tuning {
@@ -104,6 +107,7 @@ impl Default for Tuning {
             watch_period_ms: 5_000,
             heartbeat_period_ms: 2_000,
             fence_margin_ms: 30_000,
+            console_streams: 512,
         }
     }
 }

@@ -33,6 +33,13 @@ pub enum Error {
         lookup: String,
     },
 
+    /// What is asked of a thing that is there, is not.
+    #[error("{message}")]
+    NotThere {
+        /// What is not there, and why.
+        message: String,
+    },
+
     /// The name is taken: choose another.
     #[error("already exists: {kind} \"{name}\"")]
     AlreadyExists {

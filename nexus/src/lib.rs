@@ -8,6 +8,7 @@ pub mod app;
 pub mod background;
 pub mod bootstrap;
 pub mod config;
+pub mod consoles;
 pub mod context;
 pub mod error;
 pub mod http;

@@ -44,6 +44,7 @@ pub struct Server {
     lease: Lease,
     stop_lease: watch::Sender<bool>,
     renewing: JoinHandle<()>,
+    app: Arc<App>,
     datastore: DataStore,
     zombie: Zombie,
     drain: Duration,
@@ -198,8 +199,12 @@ impl Server {
             &times,
             log.clone(),
         );
-        let context =
-            ApiContext { app, admission, times, exporter: Arc::new(exporter) };
+        let context = ApiContext {
+            app: Arc::clone(&app),
+            admission,
+            times,
+            exporter: Arc::new(exporter),
+        };
         let internal = serve(
             internal_api::internal_api_mod::api_description::<InternalApiImpl>(
             )
@@ -224,6 +229,7 @@ impl Server {
             lease,
             stop_lease,
             renewing,
+            app,
             datastore,
             zombie,
             drain: tuning.drain(),
@@ -251,6 +257,7 @@ impl Server {
     /// to whoever adopts it.
     pub async fn close(mut self) {
         self.stop.send_replace(true);
+        self.app.close_consoles().await;
         let bound = tokio::time::Instant::now() + self.drain;
         if !self.sagas.close(self.drain).await {
             warn!(self.log, "left sagas to be adopted";

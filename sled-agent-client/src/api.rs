@@ -3,12 +3,14 @@
 use crate::blocks::{
     BlocksEnsure, BlocksPath, BlocksQuery, BlocksReport, ChunkQuery,
 };
+use crate::console::{ConsolePart, ConsoleQuery, ConsoleStreamQuery};
 use crate::types::{
     VmmList, VmmRegister, VmmReport, VmmStateRequested, VmmUnregistered,
 };
 use dropshot::{
     HttpError, HttpResponseOk, HttpResponseUpdatedNoContent, Path, Query,
-    RequestContext, TypedBody, UntypedBody,
+    RequestContext, TypedBody, UntypedBody, WebsocketEndpointResult,
+    WebsocketUpgrade,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,6 +89,31 @@ pub trait SledAgentApi {
     async fn vmm_list(
         rqctx: RequestContext<Self::Context>,
     ) -> Result<HttpResponseOk<VmmList>, HttpError>;
+
+    /// Fetch a part of what a VMM's guest has printed
+    ///
+    /// Of a VMM that has ended or is unregistered, too, for as long as it is
+    /// kept. 404 `NO_SUCH_CONSOLE` if nothing is.
+    #[endpoint { method = GET, path = "/vmms/{vmm_id}/console" }]
+    async fn vmm_console(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<VmmPath>,
+        query: Query<ConsoleQuery>,
+    ) -> Result<HttpResponseOk<ConsolePart>, HttpError>;
+
+    /// Stream what a VMM's guest prints, and type
+    ///
+    /// A websocket, both ways in binary messages. Ends with a normal close
+    /// frame when the VMM has ended and all is sent. A reader that is slow
+    /// misses what is overwritten meanwhile. 404 `NO_SUCH_CONSOLE` if nothing
+    /// is kept of this VMM.
+    #[endpoint { method = GET, path = "/vmms/{vmm_id}/console/stream" }]
+    async fn vmm_console_stream(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<VmmPath>,
+        query: Query<ConsoleStreamQuery>,
+        websocket: WebsocketUpgrade,
+    ) -> WebsocketEndpointResult;
 
     /// Make blocks
     ///

@@ -1,14 +1,17 @@
 //! Nexus's side: asking a sled.
 
 use crate::blocks::{BlocksEnsure, BlocksPlace, BlocksReport};
+use crate::console::{ConsolePart, ConsoleQuery, ConsoleStreamQuery};
+use crate::console_stream::{ConsoleStream, asking_for_websocket, upgraded};
 use crate::error::{Error, Unreachable};
-use crate::exchange::{Failure, exchange, from_json, http_client};
+use crate::exchange::{Failure, exchange, from_json, http_client, upgrade};
 use crate::types::{
     RequestedState, VmmList, VmmRegister, VmmReport, VmmStateRequested,
     VmmUnregistered,
 };
 use crate::{
-    NO_SUCH_BLOCKS, NO_SUCH_INSTANCE, RefusalCode, SLED_ID_HEADER, Secret,
+    NO_SUCH_BLOCKS, NO_SUCH_CONSOLE, NO_SUCH_INSTANCE, RefusalCode,
+    SLED_ID_HEADER, Secret,
 };
 use http::StatusCode;
 use reqwest::{Method, RequestBuilder};
@@ -139,6 +142,34 @@ impl Client {
         Ok(list)
     }
 
+    /// A part of what a VMM's guest has printed, whether or not the VMM has
+    /// ended or is unregistered.
+    ///
+    /// *Errors*: [`Error::NoSuchConsole`].
+    pub async fn vmm_console(
+        &self,
+        vmm_id: Uuid,
+        query: &ConsoleQuery,
+    ) -> Result<ConsolePart, Error> {
+        self.ask(self.vmm(Method::GET, vmm_id, "/console").query(query)).await
+    }
+
+    /// The stream of what a VMM's guest prints, from `query` on, and to its
+    /// input. Only the opening is bounded in time.
+    ///
+    /// *Errors*: [`Error::NoSuchConsole`].
+    pub async fn vmm_console_stream(
+        &self,
+        vmm_id: Uuid,
+        query: &ConsoleStreamQuery,
+    ) -> Result<ConsoleStream, Error> {
+        let request =
+            self.vmm(Method::GET, vmm_id, "/console/stream").query(query);
+        let (request, key) = asking_for_websocket(request);
+        let response = upgrade(request, &self.secret).await?;
+        upgraded(response, &key).await
+    }
+
     /// Has the sled make blocks. They are there once it says that they are
     /// ready; until then, call again.
     ///
@@ -265,6 +296,9 @@ impl From<Failure> for Error {
         }
         if status == StatusCode::NOT_FOUND && code == NO_SUCH_BLOCKS {
             return Self::NoSuchBlocks;
+        }
+        if status == StatusCode::NOT_FOUND && code == NO_SUCH_CONSOLE {
+            return Self::NoSuchConsole;
         }
         match RefusalCode::from_wire(&code) {
             Some(code) if status == StatusCode::CONFLICT => {

@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// At most so many bytes are in a part, whatever was asked for.
+pub const MAX_CONSOLE_PART_BYTES: u64 = 1 << 20;
+
 /// Which part of what a guest has printed. Offsets count from its boot.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
 pub struct ConsoleQuery {
@@ -21,4 +24,12 @@ pub struct ConsolePart {
     pub base64_data: String,
     /// The offset after the last of them.
     pub end: u64,
+}
+
+/// Where a stream of what a guest prints begins.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
+pub struct ConsoleStreamQuery {
+    /// So many bytes before the end. Without it: at the first byte that is
+    /// kept.
+    pub most_recent: Option<u64>,
 }

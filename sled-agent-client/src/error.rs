@@ -19,6 +19,10 @@ pub enum Error {
     #[error("the sled has no such blocks")]
     NoSuchBlocks,
 
+    /// The sled keeps nothing of what this VMM printed: a definite answer.
+    #[error("the sled keeps no console of the VMM")]
+    NoSuchConsole,
+
     /// The sled understood and will not: a definite answer, and the request
     /// had no effect.
     #[error("the sled refused ({code}): {message}")]

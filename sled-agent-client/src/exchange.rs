@@ -4,7 +4,7 @@ use crate::error::Unreachable;
 use crate::{RECOVERING, Secret, WRONG_SLED};
 use dropshot::HttpErrorResponseBody;
 use http::StatusCode;
-use reqwest::RequestBuilder;
+use reqwest::{RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
@@ -47,25 +47,50 @@ pub(crate) async fn exchange(
     request: RequestBuilder,
     secret: &Secret,
 ) -> Result<Vec<u8>, Failure> {
-    let exchange = async {
-        let mut response = request.bearer_auth(secret.expose()).send().await?;
-        let mut body = Vec::new();
-        while let Some(part) = response.chunk().await? {
-            body.extend_from_slice(&part);
-            if body.len() > BODY_MAX_BYTES {
-                return Ok(None);
-            }
-        }
-        Ok(Some((response.status(), body)))
-    };
-    let (status, body) = exchange
-        .await
-        .map_err(|error| Failure::Unreachable(Unreachable::Exchange(error)))?
-        .ok_or(Failure::Unreachable(Unreachable::TooLong(BODY_MAX_BYTES)))?;
+    let response = send(request, secret).await?;
+    let status = response.status();
+    let body = body(response).await?;
     if status.is_success() {
         return Ok(body);
     }
     Err(failure(status, &body))
+}
+
+/// Sends `request`, and returns the answer that agrees to speak another
+/// protocol.
+pub(crate) async fn upgrade(
+    request: RequestBuilder,
+    secret: &Secret,
+) -> Result<Response, Failure> {
+    let response = send(request, secret).await?;
+    let status = response.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(response);
+    }
+    Err(failure(status, &body(response).await?))
+}
+
+async fn send(
+    request: RequestBuilder,
+    secret: &Secret,
+) -> Result<Response, Failure> {
+    request.bearer_auth(secret.expose()).send().await.map_err(cut_off)
+}
+
+async fn body(mut response: Response) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(cut_off)? {
+        body.extend_from_slice(&part);
+        if body.len() > BODY_MAX_BYTES {
+            let why = Unreachable::TooLong(BODY_MAX_BYTES);
+            return Err(Failure::Unreachable(why));
+        }
+    }
+    Ok(body)
+}
+
+fn cut_off(error: reqwest::Error) -> Failure {
+    Failure::Unreachable(Unreachable::Exchange(error))
 }
 
 /// What an answer other than a 2xx means. Only a 4xx that says what it is

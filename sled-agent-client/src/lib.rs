@@ -13,6 +13,7 @@ mod api;
 mod blocks;
 mod client;
 mod console;
+mod console_stream;
 mod error;
 mod exchange;
 mod nexus_client;
@@ -29,7 +30,12 @@ pub use blocks::{
     BlocksSource, BlocksState, ChunkQuery, MAX_CHUNK_BYTES,
 };
 pub use client::{Client, Timeouts};
-pub use console::{ConsolePart, ConsoleQuery};
+pub use console::{
+    ConsolePart, ConsoleQuery, ConsoleStreamQuery, MAX_CONSOLE_PART_BYTES,
+};
+pub use console_stream::{
+    ConsoleStream, MAX_CONSOLE_MESSAGE_BYTES, console_socket_config,
+};
 pub use error::{Error, Unreachable};
 pub use nexus_client::{NexusClient, NexusError};
 pub use refusal::{

@@ -38,6 +38,10 @@ pub(crate) enum Operation {
     BlocksWrite,
     /// `PUT /blocks/{id}/finished`
     BlocksFinish,
+    /// `GET /vmms/{id}/console`
+    Console,
+    /// `GET /vmms/{id}/console/stream`
+    ConsoleStream,
 }
 
 /// What the agent tells its hypervisor.
@@ -92,6 +96,8 @@ impl Counters {
             Operation::BlocksDelete => "blocks_delete",
             Operation::BlocksWrite => "blocks_write",
             Operation::BlocksFinish => "blocks_finish",
+            Operation::Console => "console",
+            Operation::ConsoleStream => "console_stream",
         };
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.api.entry(name.to_string()).or_default() += 1;

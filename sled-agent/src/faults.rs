@@ -43,6 +43,10 @@ pub enum FaultyOperation {
     BlocksWrite,
     /// `PUT /blocks/{id}/finished`
     BlocksFinish,
+    /// `GET /vmms/{id}/console`
+    Console,
+    /// `GET /vmms/{id}/console/stream`
+    ConsoleStream,
     /// All of them.
     Any,
 }
@@ -128,6 +132,10 @@ impl Fault {
             FaultyOperation::BlocksWrite => operation == Operation::BlocksWrite,
             FaultyOperation::BlocksFinish => {
                 operation == Operation::BlocksFinish
+            }
+            FaultyOperation::Console => operation == Operation::Console,
+            FaultyOperation::ConsoleStream => {
+                operation == Operation::ConsoleStream
             }
             FaultyOperation::Any => true,
         };

@@ -1,26 +1,30 @@
 //! The sled's API: from HTTP to the agent and back.
 
 use crate::agent::{Agent, AgentError};
+use crate::console::{ConsoleError, Consoles, follow};
 use crate::counters::{Counters, Operation};
 use crate::faults::{Effect, Faults};
 use crate::logger::chain;
 use dropshot::{
     ClientErrorStatusCode, ErrorStatusCode, HttpError, HttpResponseOk,
     HttpResponseUpdatedNoContent, Path, Query, RequestContext, TypedBody,
-    UntypedBody,
+    UntypedBody, WebsocketEndpointResult, WebsocketUpgrade,
 };
 use sled_agent_client::{
     BlocksEnsure, BlocksPath, BlocksQuery, BlocksReport, ChunkQuery,
-    NO_SUCH_BLOCKS, NO_SUCH_INSTANCE, RECOVERING, RefusalCode, SLED_ID_HEADER,
+    ConsolePart, ConsoleQuery, ConsoleStreamQuery, NO_SUCH_BLOCKS,
+    NO_SUCH_CONSOLE, NO_SUCH_INSTANCE, RECOVERING, RefusalCode, SLED_ID_HEADER,
     Secret, SledAgentApi, VmmList, VmmPath, VmmRegister, VmmReport,
     VmmStateRequested, VmmUnregistered, WRONG_SLED,
 };
+use slog::warn;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What every request passes on its way to the agent.
 pub(crate) struct Door {
     pub(crate) agent: Arc<Agent>,
+    pub(crate) consoles: Arc<Consoles>,
     pub(crate) secret: Secret,
     pub(crate) counters: Arc<Counters>,
     pub(crate) faults: Arc<Faults>,
@@ -39,7 +43,11 @@ impl SledAgentApi for Api {
     ) -> Result<HttpResponseOk<VmmReport>, HttpError> {
         let agent = &rqctx.context().agent;
         let vmm_id = path.into_inner().vmm_id;
-        let work = agent.register(vmm_id, body.into_inner());
+        let work = async {
+            let report = agent.register(vmm_id, body.into_inner()).await?;
+            trim_consoles(rqctx.context(), &rqctx.log);
+            Ok(report)
+        };
         serve(&rqctx, Operation::Register, work).await.map(HttpResponseOk)
     }
 
@@ -85,6 +93,37 @@ impl SledAgentApi for Api {
             Ok(VmmList { sled_id: agent.sled_id(), vmms: agent.list() })
         };
         serve(&rqctx, Operation::List, work).await.map(HttpResponseOk)
+    }
+
+    async fn vmm_console(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<VmmPath>,
+        query: Query<ConsoleQuery>,
+    ) -> Result<HttpResponseOk<ConsolePart>, HttpError> {
+        let consoles = &rqctx.context().consoles;
+        let vmm_id = path.into_inner().vmm_id;
+        let work =
+            async { Ok(consoles.part(vmm_id, query.into_inner()).await?) };
+        serve(&rqctx, Operation::Console, work).await.map(HttpResponseOk)
+    }
+
+    async fn vmm_console_stream(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<VmmPath>,
+        query: Query<ConsoleStreamQuery>,
+        websocket: WebsocketUpgrade,
+    ) -> WebsocketEndpointResult {
+        let door = rqctx.context();
+        let vmm_id = path.into_inner().vmm_id;
+        let query = query.into_inner();
+        let work = async { Ok(door.consoles.reading(vmm_id, query).await?) };
+        let reading = serve(&rqctx, Operation::ConsoleStream, work).await?;
+        let ended = Arc::clone(&door.agent).until_ended(vmm_id);
+        let typing = Arc::clone(&door.agent).typing(vmm_id);
+        websocket.handle(move |connection| async move {
+            follow(connection, reading, ended, typing).await;
+            Ok(())
+        })
     }
 
     async fn blocks_ensure(
@@ -241,10 +280,36 @@ impl From<AgentError> for HttpError {
             ),
             AgentError::Refused { code, message } => code.into_http(message),
             AgentError::Misfit(_) => HttpError::for_internal_error(why),
-            AgentError::CutOff
+            AgentError::Console(ConsoleError::NotKept) => {
+                HttpError::for_client_error(
+                    Some(NO_SUCH_CONSOLE.to_string()),
+                    ClientErrorStatusCode::NOT_FOUND,
+                    why,
+                )
+            }
+            AgentError::Console(ConsoleError::Contradiction) => {
+                HttpError::for_bad_request(None, why)
+            }
+            AgentError::Console(
+                ConsoleError::TooMany | ConsoleError::Io(_),
+            )
+            | AgentError::CutOff
             | AgentError::StillAlive
             | AgentError::Store(_)
             | AgentError::Hypervisor(_) => HttpError::for_unavail(None, why),
         }
     }
+}
+
+/// A VMM more may have a console more: those go that are too many by it. A new
+/// VMM waits for nothing of this.
+fn trim_consoles(door: &Door, log: &slog::Logger) {
+    let consoles = Arc::clone(&door.consoles);
+    let (alive, log) = (door.agent.alive(), log.clone());
+    tokio::spawn(async move {
+        if let Err(error) = consoles.trim(alive).await {
+            warn!(log, "there may be too many consoles";
+                "error" => chain(&error));
+        }
+    });
 }

@@ -28,7 +28,7 @@ pub(crate) struct HypervisorError {
 /// Guests outlive the agent: they run on while it is dead, and
 /// [`recover`](Hypervisor::recover) finds them again. Orders set something
 /// going and return; what comes of it is told as a [`GuestEvent`]. Every order
-/// is idempotent: given once more, it has no second effect, and tells again
+/// but typing is idempotent: given once more, it has no second effect, and tells again
 /// what has come about already. Orders to different guests do not wait for
 /// each other.
 #[async_trait]
@@ -59,6 +59,14 @@ pub(crate) trait Hypervisor: Send + Sync + 'static {
 
     /// Gives back what a halted guest held, and forgets it.
     async fn release(&self, vmm_id: Uuid) -> Result<(), HypervisorError>;
+
+    /// Types on a guest's serial console. A guest that is not there, or does
+    /// not listen, hears nothing, and that is no error. Not idempotent.
+    async fn console_input(
+        &self,
+        vmm_id: Uuid,
+        bytes: &[u8],
+    ) -> Result<(), HypervisorError>;
 
     /// Finds the guests of an earlier agent, alive or halted and not released,
     /// each with the last that befell it (none if it is still booting). From

@@ -11,6 +11,7 @@
 //! Nexus --> http --> agent --> blocks --> qemu-img    (what disks are made of)
 //!
 //! Nexus <-- reports, heartbeat
+//! Nexus <-> console <-- what the guests print
 //! ```
 //!
 //! A request is decided, written, answered; the keeper of the VMM then has the
@@ -38,6 +39,7 @@ mod machine;
 mod qemu;
 mod reports;
 mod runner;
+mod seed;
 mod server;
 mod simulated;
 mod slot;

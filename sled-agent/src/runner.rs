@@ -49,6 +49,7 @@ impl Runner {
                 refuse_others(&guests, Utf8Path::is_dir)?;
                 let simulated = Simulated::open(
                     guests,
+                    config.data_dir.join("consoles"),
                     &settings(config),
                     counters,
                     lease,

@@ -4,6 +4,7 @@ use crate::agent::{Agent, Tools};
 use crate::blocks::{self, Blocks};
 use crate::capacity::Limits;
 use crate::config::Config;
+use crate::console::Consoles;
 use crate::counters::Counters;
 use crate::faults::Faults;
 use crate::files;
@@ -87,6 +88,7 @@ impl Server {
         let counters = Arc::new(Counters::default());
         let faults = Arc::new(Faults::new());
         let (events, told) = mpsc::unbounded_channel();
+        let consoles = Consoles::open(dir.join("consoles")).await?;
         let places = blocks::Settings {
             sled_id: identity.sled_id,
             data_dir: dir,
@@ -128,6 +130,7 @@ impl Server {
             sled_agent_api_mod::api_description::<Api>()?,
             Arc::new(Door {
                 agent: Arc::clone(&agent),
+                consoles: Arc::new(consoles),
                 secret,
                 counters: Arc::clone(&counters),
                 faults: Arc::clone(&faults),

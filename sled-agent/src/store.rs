@@ -8,6 +8,7 @@
 //! | `outbox/<id>.json` | the last report on an unregistered VMM, until Nexus takes it |
 //! | `incarnation.json` | the id of the last process of the agent |
 //! | `lease.json` | how long guests may run unheard: see [`crate::lease`] |
+//! | `consoles/<id>.ring` | what its guest printed last ([`console`](crate::console)'s) |
 //! | `lock` | held by the agent at work, so that there is one |
 //!
 //! Everything is written before it is answered or reported.

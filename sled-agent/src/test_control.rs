@@ -5,7 +5,7 @@
 use crate::agent::{Agent, AgentError};
 use crate::counters::{Counters, Counts};
 use crate::faults::{Fault, Faults};
-use crate::hypervisor::HypervisorError;
+use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::qemu::Qemu;
 use crate::simulated::{GuestStep, Hold, Settings, Simulated, StepError};
 use dropshot::{

@@ -36,6 +36,7 @@ pub(crate) fn tuning() -> Tuning {
         watch_period_ms: 1_000,
         heartbeat_period_ms: 500,
         fence_margin_ms: 3_000,
+        console_streams: 16,
     }
 }
 

@@ -157,6 +157,13 @@ impl Agent {
         self.vmms().await;
     }
 
+    /// The host keeps what a VMM's guest printed no more, as one that has run
+    /// many since.
+    pub fn lose_console(&self, vmm: &str) {
+        let consoles = self.dir.join("consoles");
+        std::fs::remove_file(consoles.join(format!("{vmm}.ring"))).unwrap();
+    }
+
     /// The host loses the tombstone of a VMM, as one with a broken disk may.
     pub fn lose_tombstone(&self, vmm: &str) {
         let tombstones = self.dir.join("tombstones");
@@ -270,7 +277,7 @@ impl Agent {
     }
 
     /// The next `count` calls of `operation` (`register`, `unregister`,
-    /// `state`, `get`, `list`, `any`) end in `effect`.
+    /// `state`, `get`, `list`, `console`, `console_stream`, `any`) end in `effect`.
     pub async fn fault(&self, operation: &str, count: u32, effect: Value) {
         let fault = json!({
             "operation": operation,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// What was answered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// The status.
     pub status: u16,
@@ -112,11 +112,7 @@ impl Client {
         path: &str,
         body: Option<Value>,
     ) -> Result<Answer, reqwest::Error> {
-        let mut request =
-            self.http.request(method, format!("{}{path}", self.base));
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
+        let mut request = self.bare(method, path);
         if let Some(body) = &body {
             request = request.json(body);
         }
@@ -130,21 +126,36 @@ impl Client {
         path: &str,
         body: &str,
     ) -> Answer {
-        let mut request = self
-            .http
-            .request(method, format!("{}{path}", self.base))
+        let request = self
+            .bare(method, path)
             .header("content-type", "application/json")
             .body(body.to_string());
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
         Client::answer(request).await.unwrap()
+    }
+
+    /// A request without a body, of whoever this is.
+    pub(crate) fn bare(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     async fn answer(
         request: reqwest::RequestBuilder,
     ) -> Result<Answer, reqwest::Error> {
-        let answer = request.send().await?;
+        Client::read(request.send().await?).await
+    }
+
+    /// What was answered, whole.
+    pub(crate) async fn read(
+        answer: reqwest::Response,
+    ) -> Result<Answer, reqwest::Error> {
         let status = answer.status().as_u16();
         let header = |name: &str| {
             let value = answer.headers().get(name);

@@ -29,6 +29,7 @@ pub struct Tuning {
     pub watch_period_ms: u32,
     pub heartbeat_period_ms: u32,
     pub fence_margin_ms: u32,
+    pub console_streams: u32,
     pub placement_detail: bool,
 }
 
@@ -49,6 +50,7 @@ impl Default for Tuning {
             watch_period_ms: 200,
             heartbeat_period_ms: 500,
             fence_margin_ms: 1_000,
+            console_streams: 16,
             placement_detail: true,
         }
     }
@@ -71,6 +73,7 @@ impl Tuning {
             watch_period_ms: it.watch_period_ms,
             heartbeat_period_ms: it.heartbeat_period_ms,
             fence_margin_ms: it.fence_margin_ms,
+            console_streams: it.console_streams,
             placement_detail: true,
         }
     }
@@ -83,7 +86,8 @@ impl Tuning {
              sled_timeout_ms = {}\nsled_tries = {}\n\
              sled_retry_ms = {}\npatience = {}\nlook_period_ms = {}\n\
              reconcile_poll_ms = {}\nwatch_period_ms = {}\n\
-             heartbeat_period_ms = {}\nfence_margin_ms = {}\n",
+             heartbeat_period_ms = {}\nfence_margin_ms = {}\n\
+             console_streams = {}\n",
             self.placement_detail,
             self.lease_ms,
             self.drain_ms,
@@ -97,6 +101,7 @@ impl Tuning {
             self.watch_period_ms,
             self.heartbeat_period_ms,
             self.fence_margin_ms,
+            self.console_streams,
         )
     }
 }

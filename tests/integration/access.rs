@@ -70,6 +70,11 @@ struct Operation {
 
 impl Operation {
     async fn ask(&self, client: &Client) -> Answer {
+        if self.success == 101 {
+            // No more is asked of the stream than that it begins.
+            let began = |_| Answer { status: 101, ..Answer::default() };
+            return client.console(&self.path).await.map_or_else(|a| a, began);
+        }
         let (method, body) = (self.method.clone(), self.row.body.clone());
         client.request(method, &self.path, body).await
     }
@@ -137,6 +142,7 @@ struct Fixture {
     disk: String,
     free_disk: String,
     attempt: String,
+    ssh_key: String,
     /// A group of each kind, as their operations call it.
     groups: Vec<(&'static str, String)>,
 }
@@ -165,10 +171,12 @@ async fn fixture() -> Fixture {
     let free_disk = nexus.create_disk("free").await;
     let attempt = nexus.attempts(&runs).await[0]["id"].clone();
     let report = nexus.agents[0].vmms().await[0].clone();
+    let key = nexus.post("/v1/me/ssh-keys", ssh_key("key")).await.expect(201);
     Fixture {
         stranger: nexus.other_silo("other").await,
         sled: nexus.agents[0].id.clone(),
         attempt: attempt.as_str().unwrap().to_string(),
+        ssh_key: key["id"].as_str().unwrap().to_string(),
         nexus,
         vmm,
         report,
@@ -179,6 +187,16 @@ async fn fixture() -> Fixture {
         disk,
         free_disk,
     }
+}
+
+/// The body of an SSH key to be kept.
+fn ssh_key(name: &str) -> Value {
+    json!({
+        "name": name,
+        "description": "",
+        "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHZ8Z3dGm9lSxYV4mA0\
+                       TQzJm5l9Z3kq1mQyqzqkz3m1v",
+    })
 }
 
 /// The body of a group to be made.
@@ -229,10 +247,15 @@ impl Fixture {
         let instance = |id, instance: &str| {
             Row::new(id, NotFound).at("instance", instance)
         };
+        let key = |id| Row::new(id, NotFound).at("ssh_key", &self.ssh_key);
         let disk = |id| Row::new(id, NotFound).at("disk", &self.free_disk);
         let mut rows = vec![
             Row::new("ping", Served),
             Row::new("current_user_view", Own),
+            Row::new("current_user_ssh_key_list", Empty),
+            Row::new("current_user_ssh_key_create", Own).body(ssh_key("new")),
+            key("current_user_ssh_key_view"),
+            key("current_user_ssh_key_delete"),
             Row::new("project_list", Empty),
             Row::new("project_create", Own)
                 .body(json!({ "name": "new", "description": "" })),
@@ -254,6 +277,10 @@ impl Fixture {
                 "cpu_platform": null,
             })),
             instance("instance_delete", &self.to_delete),
+            instance("instance_ssh_public_key_list", &self.rests),
+            instance("instance_serial_console", &self.runs)
+                .within("?most_recent=9"),
+            instance("instance_serial_console_stream", &self.runs),
             instance("instance_disk_list", &self.rests),
             instance("instance_disk_attach", &self.rests)
                 .body(json!({ "disk": self.disk })),
@@ -334,6 +361,8 @@ impl Fixture {
                  (SELECT jsonb_agg(m) FROM affinity_group_member m) \
                      AS members, \
                  (SELECT jsonb_agg(d ORDER BY d.id) FROM disk d) AS disks, \
+                 (SELECT jsonb_agg(k ORDER BY k.id) FROM ssh_key k \
+                     WHERE k.name = 'key') AS ssh_keys, \
                  (SELECT jsonb_agg(v ORDER BY v.id) FROM vmm v) AS vmms, \
                  (SELECT jsonb_agg(a ORDER BY a.id) FROM start_attempt a) \
                      AS attempts, \

@@ -98,6 +98,16 @@ INSERT INTO disk VALUES
     ('00000000-0000-0000-0000-000000000062',
      '00000000-0000-0000-0000-000000000004', 'loose', '', 16, now(), now(),
      NULL, NULL, NULL, NULL);
+INSERT INTO ssh_key VALUES
+    ('00000000-0000-0000-0000-000000000071',
+     '00000000-0000-0000-0000-000000000002', 'given', '', 'ssh-rsa A', now(),
+     now(), NULL),
+    ('00000000-0000-0000-0000-000000000072',
+     '00000000-0000-0000-0000-000000000002', 'kept', '', 'ssh-rsa B', now(),
+     now(), NULL);
+INSERT INTO instance_ssh_key VALUES
+    ('00000000-0000-0000-0000-000000000010',
+     '00000000-0000-0000-0000-000000000071');
 INSERT INTO saga VALUES
     ('00000000-0000-0000-0000-000000000041', 'instance-start',
      '00000000-0000-0000-0000-000000000012', 'running', '{}',
@@ -446,6 +456,23 @@ const ATTEMPTS: &[(&str, &str)] = &[
     (
         "disk_allocated_whole",
         "UPDATE disk SET allocated_by = NULL WHERE name = 'placed'",
+    ),
+    // SSH keys.
+    (
+        "ssh_key_silo_user_id_fkey",
+        "UPDATE ssh_key SET silo_user_id = gen_random_uuid()",
+    ),
+    (
+        "ssh_key_live_name",
+        "UPDATE ssh_key SET name = 'given' WHERE name = 'kept'",
+    ),
+    (
+        "instance_ssh_key_instance_id_fkey",
+        "UPDATE instance_ssh_key SET instance_id = gen_random_uuid()",
+    ),
+    (
+        "instance_ssh_key_ssh_key_id_fkey",
+        "UPDATE instance_ssh_key SET ssh_key_id = gen_random_uuid()",
     ),
     // Attempts.
     (

@@ -75,6 +75,7 @@ async fn a_new_instance_with_a_wrong_value_is_refused_by_the_field_s_name() {
         ("memory", json!(1537 * GIB)),
         ("memory", json!(u64::MAX)),
         ("user_data", json!("#")),
+        ("ssh_public_keys", json!(["nobody-s"])),
         ("auto_restart_policy", json!("sometimes")),
         ("start", json!("yes")),
         ("disks", json!([{ "type": "attach", "name": "D" }])),

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use db_model::{
     AffinityGroupChange, AffinityGroupId, AffinityGroupKind, DiskId, Fence,
     InstanceId, ProjectId, SagaId, SagaState, SecId, SiloId, SiloQuotaChange,
-    SledId, StartAttemptId, VmmId,
+    SiloUserId, SledId, StartAttemptId, VmmId,
 };
 use db_queries::{
     ById, ByNameOrId, ByTime, DataStore, InstancePath, Page, PoolSettings,
@@ -19,18 +19,20 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// What grows with use. A sled, a silo and a Nexus are few, and are scanned.
-const GROWING: [&str; 13] = [
+const GROWING: [&str; 15] = [
     "affinity_claim",
     "affinity_group",
     "affinity_group_member",
     "api_token",
     "disk",
     "instance",
+    "instance_ssh_key",
     "project",
     "saga",
     "saga_node_event",
     "silo_user",
     "sled_reservation",
+    "ssh_key",
     "start_attempt",
     "vmm",
 ];
@@ -84,6 +86,12 @@ SELECT md5('user-' || n)::UUID, md5('silo-' || n % 10)::UUID, 'user-' || n,
     FALSE, now(), now(), NULL
 FROM generate_series(0, 4999) n;
 
+-- Each user has had 40 keys, and has half of them.
+INSERT INTO ssh_key
+SELECT md5('key-' || n)::UUID, md5('user-' || n / 40)::UUID, 'key-' || n, '',
+    'ssh-ed25519 ' || n, now(), now(), CASE n % 2 WHEN 1 THEN now() END
+FROM generate_series(0, 39999) n;
+
 INSERT INTO api_token
 SELECT md5('token-' || n)::UUID, md5('user-' || n % 5000)::UUID,
     md5('a-' || n) || md5('b-' || n), now(), NULL
@@ -125,13 +133,18 @@ INSERT INTO start_attempt (id, instance_id, reason, vmm_id, time_started,
     time_ended, outcome, failure_kind, failure_message, failure_transient,
     failure_details, held_back)
 SELECT md5('attempt-' || n)::UUID, md5('instance-' || n % 10000)::UUID, 'user',
-    NULL, now() - n * INTERVAL '1 second', now(),
+    CASE WHEN n % 10 < 7 THEN md5('vmm-' || n)::UUID END,
+    now() - n * INTERVAL '1 second', now(),
     CASE n % 10 WHEN 8 THEN 'failed'::start_outcome ELSE 'started' END,
     CASE n % 10 WHEN 8 THEN 'insufficient_capacity'::start_failure_kind END,
     CASE n % 10 WHEN 8 THEN 'no room' END,
     CASE n % 10 WHEN 8 THEN TRUE END,
     CASE n % 10 WHEN 8 THEN '{}'::JSONB END, 0
 FROM generate_series(0, 19999) n;
+
+INSERT INTO instance_ssh_key
+SELECT md5('instance-' || n)::UUID, md5('key-' || n * 4 + k)::UUID
+FROM generate_series(0, 9999) n, generate_series(0, 3) k;
 
 -- The second ten thousand are over.
 INSERT INTO vmm (id, instance_id, sled_id, start_attempt_id, state, generation,
@@ -253,6 +266,7 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
 
     let projects: Vec<ProjectId> = ids(&database, "project", 0);
     let silos: Vec<SiloId> = ids(&database, "silo", 0);
+    let users: Vec<SiloUserId> = ids(&database, "user", 0);
     let vmms: Vec<VmmId> = ids(&database, "vmm", 2);
     let disks: Vec<DiskId> = ids(&database, "disk", 0);
     let held: Vec<DiskId> = ids(&database, "disk", 2);
@@ -261,6 +275,7 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     let sleds: Vec<SledId> = ids(&database, "sled", 0);
     let secs: Vec<SecId> = ids(&database, "sec", 0);
     let (project, silo, sled) = (projects[0], silos[0], sleds[0]);
+    let first_user = users[0];
     // Of anti-affinity, whose members have failed to start.
     let groups: Vec<AffinityGroupId> = ids(&database, "group", 8);
     // Of affinity, and a member of each, which is stopped.
@@ -327,6 +342,31 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     });
     probe!("instance_view", |db, n| {
         assert!(db.instance_view(instances[n]).await.unwrap().vmm.is_some());
+    });
+    probe!("vmm_of_last_run", |db, n| {
+        let run = db.vmm_of_last_run(instances[n]).await.unwrap();
+        assert!(run.unwrap().may_run);
+    });
+    probe!("first_boot", |db, n| {
+        let boot = db.first_boot(instances[n]).await.unwrap();
+        assert_eq!(boot.ssh_public_keys.len(), 2);
+    });
+    probe!("ssh_key_list by name", |db, n| {
+        let page = by_name(None, n % 2 == 0);
+        assert_eq!(db.ssh_key_list(users[n], page).await.unwrap().len(), 20);
+    });
+    probe!("ssh_key_list by id", |db, n| {
+        let page = by_id(None);
+        assert_eq!(db.ssh_key_list(users[n], page).await.unwrap().len(), 20);
+    });
+    probe!("ssh_key_view by name", |db, _n| {
+        let which = db_model::NameOrId::Name(name("key-10"));
+        db.ssh_key_view(first_user, which).await.unwrap();
+    });
+    probe!("ssh_key_list_of_instance", |db, n| {
+        let page = by_name(None, false);
+        let list = db.ssh_key_list_of_instance(instances[n], page).await;
+        assert_eq!(list.unwrap().len(), 2);
     });
     probe!("affinity_group_list by name", |db, _n| {
         let page = by_name(None, false);

@@ -117,7 +117,7 @@ impl App {
     /// # Errors
     ///
     /// `NotFound`, of what is not there; `InvalidRequest`: a disk is attached to
-    /// another.
+    /// another; `InvalidValue`: there is no such key, or they are too many.
     pub(super) async fn joins(
         &self,
         opctx: &OpContext,
@@ -127,7 +127,9 @@ impl App {
         let groups = &new.anti_affinity_groups;
         let groups = self.groups_to_join(opctx, project, groups).await?;
         let (made, attached) = self.disks_of_new(project, &new.disks).await?;
-        Ok(Joins { groups, made, attached })
+        let chosen = new.ssh_public_keys.as_deref();
+        let ssh_keys = self.keys_of_new(opctx, chosen).await?;
+        Ok(Joins { groups, made, attached, ssh_keys })
     }
 
     /// Looks again for what was found before a create saga began: something
@@ -477,6 +479,9 @@ fn too_many(limit: Limit) -> Error {
         }
         Limit::InstanceDisks => {
             Error::invalid_value("disks", limit.to_string())
+        }
+        Limit::UserSshKeys => {
+            Error::invalid_value("ssh_public_keys", limit.to_string())
         }
     }
 }

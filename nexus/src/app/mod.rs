@@ -6,8 +6,10 @@ mod disk;
 mod instance;
 mod placement;
 mod project;
+mod serial_console;
 mod silo_quota;
 mod sled;
+mod ssh_key;
 mod start_attempt;
 mod token;
 mod user;
@@ -15,10 +17,12 @@ mod user;
 pub use affinity_group::AffinityGroupSelector;
 pub use disk::DiskSelector;
 pub use instance::InstanceSelector;
+pub use serial_console::ConsoleBytes;
 pub use token::Token;
 
 use crate::background::Activators;
 use crate::config::Tuning;
+use crate::consoles::Consoles;
 use crate::error::Error;
 use crate::saga::SagaExecutor;
 use crate::sleds::Sleds;
@@ -45,6 +49,7 @@ pub struct App {
     placement_detail: bool,
     rack_id: Uuid,
     looks: Semaphore,
+    consoles: Consoles,
     log: Logger,
 }
 
@@ -73,6 +78,7 @@ impl App {
             placement_detail,
             rack_id,
             looks,
+            consoles: Consoles::new(tuning.console_streams),
             log,
         }
     }

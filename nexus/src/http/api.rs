@@ -6,10 +6,10 @@
 
 use dropshot::{
     HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
-    HttpResponseOk, RequestContext, ResultsPage,
+    HttpResponseOk, RequestContext, ResultsPage, WebsocketEndpointResult,
 };
 
-use super::extract::{Path, Query, TypedBody};
+use super::extract::{Path, Query, TypedBody, Websocket};
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 
@@ -59,6 +59,53 @@ pub trait ExternalApi {
     async fn current_user_view(
         rqctx: RequestContext<Self::Context>,
     ) -> Result<HttpResponseOk<CurrentUser>, HttpError>;
+
+    /// List the caller's SSH keys
+    #[endpoint {
+        method = GET,
+        path = "/v1/me/ssh-keys",
+        tags = ["current-user"],
+    }]
+    async fn current_user_ssh_key_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<SshKey>>, HttpError>;
+
+    /// Keep an SSH key of the caller's
+    #[endpoint {
+        method = POST,
+        path = "/v1/me/ssh-keys",
+        tags = ["current-user"],
+    }]
+    async fn current_user_ssh_key_create(
+        rqctx: RequestContext<Self::Context>,
+        body: TypedBody<SshKeyCreate>,
+    ) -> Result<HttpResponseCreated<SshKey>, HttpError>;
+
+    /// Fetch an SSH key of the caller's
+    #[endpoint {
+        method = GET,
+        path = "/v1/me/ssh-keys/{ssh_key}",
+        tags = ["current-user"],
+    }]
+    async fn current_user_ssh_key_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SshKeyPath>,
+    ) -> Result<HttpResponseOk<SshKey>, HttpError>;
+
+    /// Delete an SSH key of the caller's
+    ///
+    /// Instances that were given it have it no more. Guests that have booted
+    /// with it are not changed.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/me/ssh-keys/{ssh_key}",
+        tags = ["current-user"],
+    }]
+    async fn current_user_ssh_key_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SshKeyPath>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
 
     /// List projects
     #[endpoint {
@@ -232,6 +279,53 @@ pub trait ExternalApi {
         path: Path<InstancePath>,
         query: Query<OptionalProjectSelector>,
     ) -> Result<HttpResponseAccepted<Instance>, HttpError>;
+
+    /// List the SSH keys that an instance was given
+    ///
+    /// When it was made; without those that were deleted since.
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances/{instance}/ssh-public-keys",
+        tags = ["instances"],
+    }]
+    async fn instance_ssh_public_key_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<SshKey>>, HttpError>;
+
+    /// Fetch a part of what an instance printed on its serial console
+    ///
+    /// In its last run, which may go on. Of a run that is over, too, for as
+    /// long as its host keeps it (404 when it does not).
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances/{instance}/serial-console",
+        tags = ["instances"],
+    }]
+    async fn instance_serial_console(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<InstanceSerialConsoleParams>,
+    ) -> Result<HttpResponseOk<InstanceSerialConsoleData>, HttpError>;
+
+    /// Stream an instance's serial console, and type on it
+    ///
+    /// A websocket, both ways in binary messages: what was printed in its last
+    /// run, what is printed from now on, and what is typed. It ends with a
+    /// normal close frame when the instance has stopped. A client that is slow
+    /// misses what is overwritten meanwhile.
+    #[endpoint {
+        method = GET,
+        path = "/v1/instances/{instance}/serial-console/stream",
+        tags = ["instances"],
+    }]
+    async fn instance_serial_console_stream(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<InstancePath>,
+        query: Query<InstanceSerialConsoleStreamParams>,
+        websocket: Websocket,
+    ) -> WebsocketEndpointResult;
 
     /// Ask whether an instance would start now
     ///

@@ -17,7 +17,7 @@ impl From<Error> for HttpError {
             Error::Forbidden { .. } => {
                 refused(Status::FORBIDDEN, "Forbidden", &error)
             }
-            Error::NotFound { .. } => {
+            Error::NotFound { .. } | Error::NotThere { .. } => {
                 refused(Status::NOT_FOUND, "ObjectNotFound", &error)
             }
             Error::AlreadyExists { .. } => {
@@ -111,6 +111,7 @@ mod tests {
                 "InvalidRequest",
             ),
             (Error::invalid_value("ncpus", "m"), 400, "InvalidValue"),
+            (Error::NotThere { message: text("m") }, 404, "ObjectNotFound"),
             (Error::Conflict { message: text("m") }, 409, "Conflict"),
         ] {
             let message = error.to_string();

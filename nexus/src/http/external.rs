@@ -3,17 +3,17 @@
 use db_model::AffinityGroupKind;
 use dropshot::{
     HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
-    HttpResponseOk, ResultsPage,
+    HttpResponseOk, ResultsPage, WebsocketEndpointResult,
 };
 
 use super::api::ExternalApi;
-use super::extract::{Path, Query, TypedBody};
+use super::extract::{Path, Query, TypedBody, Websocket};
 use super::handler::{ApiContext, Request, admitted, timed};
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 use super::{
-    affinity_group, disk, instance, ping, placement, project, silo_quota, sled,
-    start_attempt, user,
+    affinity_group, disk, instance, ping, placement, project, serial_console,
+    silo_quota, sled, ssh_key, start_attempt, user,
 };
 
 type Answer<T> = Result<HttpResponseOk<T>, HttpError>;
@@ -34,6 +34,34 @@ impl ExternalApi for ExternalApiImpl {
 
     async fn current_user_view(rqctx: Request) -> Answer<CurrentUser> {
         admitted(rqctx, user::view).await
+    }
+
+    async fn current_user_ssh_key_list(
+        rqctx: Request,
+        query: PagesByNameOrId<Everything>,
+    ) -> Answer<ResultsPage<SshKey>> {
+        admitted(rqctx, |rqctx| ssh_key::list(rqctx, query)).await
+    }
+
+    async fn current_user_ssh_key_create(
+        rqctx: Request,
+        body: TypedBody<SshKeyCreate>,
+    ) -> Created<SshKey> {
+        admitted(rqctx, |rqctx| ssh_key::create(rqctx, body)).await
+    }
+
+    async fn current_user_ssh_key_view(
+        rqctx: Request,
+        path: Path<SshKeyPath>,
+    ) -> Answer<SshKey> {
+        admitted(rqctx, |rqctx| ssh_key::view(rqctx, path)).await
+    }
+
+    async fn current_user_ssh_key_delete(
+        rqctx: Request,
+        path: Path<SshKeyPath>,
+    ) -> Deleted {
+        admitted(rqctx, |rqctx| ssh_key::delete(rqctx, path)).await
     }
 
     async fn project_list(
@@ -135,6 +163,34 @@ impl ExternalApi for ExternalApiImpl {
         query: Query<OptionalProjectSelector>,
     ) -> Accepted<Instance> {
         admitted(rqctx, |rqctx| instance::reboot(rqctx, path, query)).await
+    }
+
+    async fn instance_ssh_public_key_list(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Answer<ResultsPage<SshKey>> {
+        admitted(rqctx, |rqctx| ssh_key::of_instance(rqctx, path, query)).await
+    }
+
+    async fn instance_serial_console(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<InstanceSerialConsoleParams>,
+    ) -> Answer<InstanceSerialConsoleData> {
+        admitted(rqctx, |rqctx| serial_console::view(rqctx, path, query)).await
+    }
+
+    async fn instance_serial_console_stream(
+        rqctx: Request,
+        path: Path<InstancePath>,
+        query: Query<InstanceSerialConsoleStreamParams>,
+        websocket: Websocket,
+    ) -> WebsocketEndpointResult {
+        admitted(rqctx, |rqctx| {
+            serial_console::stream(rqctx, path, query, websocket)
+        })
+        .await
     }
 
     async fn instance_placement_view(

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use dropshot::{
     ApiEndpointBodyContentType, Body, ExclusiveExtractor, ExtractorMetadata,
     HttpError, RequestContext, ServerContext, SharedExtractor,
+    WebsocketUpgrade,
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,18 @@ pub struct Query<T>(T);
 /// A body of JSON.
 #[derive(Debug)]
 pub struct TypedBody<T>(T);
+
+/// A wish to go on as a websocket, if the request has one. That it has none is
+/// said only to who may ask at all.
+#[derive(Debug)]
+pub struct Websocket(Result<WebsocketUpgrade, HttpError>);
+
+impl Websocket {
+    /// What it says.
+    pub fn into_inner(self) -> Result<WebsocketUpgrade, HttpError> {
+        self.0
+    }
+}
 
 impl<T> Path<T> {
     /// What it says.
@@ -94,6 +107,21 @@ where
 
     fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
         <dropshot::TypedBody<T> as ExclusiveExtractor>::metadata(body)
+    }
+}
+
+#[async_trait]
+impl ExclusiveExtractor for Websocket {
+    async fn from_request<C: ServerContext>(
+        rqctx: &RequestContext<C>,
+        request: http::Request<Body>,
+    ) -> Result<Self, HttpError> {
+        let upgrade = ExclusiveExtractor::from_request(rqctx, request).await;
+        Ok(Self(upgrade.map_err(coded)))
+    }
+
+    fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
+        <WebsocketUpgrade as ExclusiveExtractor>::metadata(body)
     }
 }
 

@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use dropshot::{HttpCodedResponse, HttpError, RequestContext};
+use dropshot::{HttpError, HttpResponse, RequestContext};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 
@@ -71,7 +71,7 @@ pub(super) async fn admitted<T, A>(
     handler: impl FnOnce(Admitted) -> A,
 ) -> Result<T, HttpError>
 where
-    T: HttpCodedResponse,
+    T: HttpResponse,
     A: Future<Output = Result<T, HttpError>>,
 {
     let timer = Timer::begin(&rqctx);
@@ -85,7 +85,7 @@ where
 }
 
 /// Runs a request that needs no turn, and times it.
-pub(super) async fn timed<T: HttpCodedResponse>(
+pub(super) async fn timed<T: HttpResponse>(
     rqctx: &Request,
     handler: impl Future<Output = Result<T, HttpError>>,
 ) -> Result<T, HttpError> {
@@ -109,12 +109,12 @@ impl Timer {
         }
     }
 
-    fn end<T: HttpCodedResponse>(
+    fn end<T: HttpResponse>(
         self,
         answer: Result<T, HttpError>,
     ) -> Result<T, HttpError> {
         let status: StatusCode = match &answer {
-            Ok(_) => T::STATUS_CODE,
+            Ok(answer) => answer.status_code(),
             Err(error) => error.status_code.as_status(),
         };
         self.times.observe(self.operation, status, self.began.elapsed());

@@ -275,6 +275,7 @@ mod tests {
             ncpus: VcpuCount::new(2),
             memory: ByteCount::GIB,
             user_data: String::new(),
+            ssh_public_keys: None,
             network_interfaces: json!({ "type": "none" }),
             auto_restart_policy: None,
             start: true,

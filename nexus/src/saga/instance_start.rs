@@ -235,6 +235,7 @@ async fn will_register_undo(
 
 async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
     let vmm = cx.datastore.vmm_view(p.vmm_id).await?;
+    let boot = cx.datastore.first_boot(p.instance_id).await?;
     let body = VmmRegister {
         instance_id: p.instance_id.0,
         hostname: p.hostname.to_string(),
@@ -242,8 +243,8 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         memory_bytes: p.memory.to_u64(),
         disks: Vec::new(),
         network: VmmNetwork::None,
-        user_data: String::new(),
-        ssh_public_keys: Vec::new(),
+        user_data: boot.user_data,
+        ssh_public_keys: boot.ssh_public_keys,
     };
     let mut silence = String::new();
     for round in 0..cx.tuning.sled_tries {
@@ -269,6 +270,7 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
                 error @ (SledError::Refused { .. }
                 | SledError::NoSuchVmm
                 | SledError::NoSuchBlocks
+                | SledError::NoSuchConsole
                 | SledError::Bug { .. }),
             ) => return Err(internal(&cx, vmm.sled_id, &error)),
             Err(error @ SledError::Unreachable(_)) => silence = chain(&error),
@@ -312,6 +314,7 @@ async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
             Err(
                 error @ (SledError::Refused { .. }
                 | SledError::NoSuchBlocks
+                | SledError::NoSuchConsole
                 | SledError::Bug { .. }),
             ) => {
                 return Err(internal(&cx, vmm.sled_id, &error));

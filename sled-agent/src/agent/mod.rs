@@ -7,6 +7,7 @@
 //! between is mended by the keeper of the next process, which does the same
 //! again.
 
+mod console;
 mod cut_off;
 mod keeper;
 mod orders;
@@ -15,6 +16,7 @@ mod unregister;
 
 use crate::blocks::{Blocks, BlocksError};
 use crate::capacity::{Capacity, Limits};
+use crate::console::ConsoleError;
 use crate::files::FileError;
 use crate::hypervisor::{Hypervisor, HypervisorError};
 use crate::lease::Lease;
@@ -83,6 +85,9 @@ pub(crate) enum AgentError {
     /// It may have been done, or not.
     #[error("the hypervisor does not do as told")]
     Hypervisor(#[from] HypervisorError),
+    /// Nothing was to be done.
+    #[error("the console is not to be had")]
+    Console(#[from] ConsoleError),
 }
 
 impl From<Refusal> for AgentError {

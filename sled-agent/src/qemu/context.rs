@@ -4,6 +4,7 @@ use super::account::Account;
 use super::cgroup::Cgroups;
 use super::plan::{self, Accelerator, Plan};
 use crate::blocks::Places;
+use crate::console;
 use crate::hypervisor::GuestEvents;
 use camino::Utf8PathBuf;
 use sled_agent_client::VmmRegister;
@@ -31,6 +32,7 @@ impl Context {
         &self,
         vmm_id: Uuid,
         spec: &VmmRegister,
+        seed: Utf8PathBuf,
         log: &Logger,
     ) -> Plan {
         Plan {
@@ -40,11 +42,11 @@ impl Context {
             accelerator: self.accelerator,
             vcpus: spec.vcpus,
             memory_bytes: spec.memory_bytes,
-            disks: plan::disks(spec, &self.places),
+            disks: plan::disks(spec, &self.places, seed),
             network: spec.network,
             account: self.account.clone(),
             cgroups: self.hold(vmm_id, spec, log),
-            console: self.consoles.join(format!("{vmm_id}.ring")),
+            console: console::path(&self.consoles, vmm_id),
         }
     }
 

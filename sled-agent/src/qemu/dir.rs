@@ -30,6 +30,7 @@ use uuid::Uuid;
 
 pub(super) const LOCK: &str = "lock";
 pub(super) const PLAN: &str = "plan.json";
+pub(super) const SEED: &str = "seed.img";
 pub(super) const STARTED: &str = "started";
 pub(super) const FACTS: &str = "facts.json";
 pub(super) const EXIT: &str = "exit.json";

@@ -10,6 +10,7 @@ use super::{processes, refused, warden};
 use crate::hypervisor::HypervisorError;
 use crate::logger::chain;
 use crate::machine::GuestEvent;
+use camino::Utf8PathBuf;
 use sled_agent_client::VmmRegister;
 use slog::{Logger, info, o, warn};
 use std::io;
@@ -183,7 +184,9 @@ impl Guest {
         let Some(lock) = self.dir.lock()? else {
             return Err(Trouble::Undying);
         };
-        let plan = self.context.plan(self.vmm_id, spec, &self.log);
+        let seed = self.dir.file(super::dir::SEED);
+        write_seed(seed.clone(), spec.clone()).await?;
+        let plan = self.context.plan(self.vmm_id, spec, seed, &self.log);
         crate::files::write(self.dir.file(super::dir::PLAN), &plan).await?;
         lock.lock_shared()?;
         let warden = warden::start(self.dir.path(), lock);
@@ -416,6 +419,16 @@ impl Guest {
         info!(self.log, "a guest has ended";
             "event" => ?event, "stderr" => stderr);
     }
+}
+
+async fn write_seed(
+    file: Utf8PathBuf,
+    spec: VmmRegister,
+) -> Result<(), Trouble> {
+    let written =
+        tokio::task::spawn_blocking(move || crate::seed::write(&file, &spec));
+    let written = written.await.map_err(io::Error::other);
+    written.flatten().map_err(Trouble::Prepare)
 }
 
 async fn sleep(wait: Option<Duration>) {

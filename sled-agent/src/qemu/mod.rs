@@ -143,7 +143,7 @@ impl Qemu {
     ///
     /// *Errors*: there is no such guest, or it does not take it in for long.
     /// It may have got a part.
-    pub(crate) async fn console_input(
+    async fn type_in(
         &self,
         vmm_id: Uuid,
         bytes: &[u8],

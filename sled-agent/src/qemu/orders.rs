@@ -60,6 +60,14 @@ impl Hypervisor for Qemu {
         Ok(())
     }
 
+    async fn console_input(
+        &self,
+        vmm_id: Uuid,
+        bytes: &[u8],
+    ) -> Result<(), HypervisorError> {
+        self.type_in(vmm_id, bytes).await
+    }
+
     async fn recover(
         &self,
     ) -> Result<HashMap<Uuid, Option<GuestEvent>>, HypervisorError> {

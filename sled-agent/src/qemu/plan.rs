@@ -45,8 +45,8 @@ pub(super) enum Accelerator {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Disk {
     pub(super) file: Utf8PathBuf,
-    /// Where what is behind it would be.
-    pub(super) base: Utf8PathBuf,
+    /// Where what is behind it would be, if anything can be.
+    pub(super) base: Option<Utf8PathBuf>,
     /// The format of the file, in QEMU's words.
     pub(super) format: String,
     pub(super) read_only: bool,
@@ -60,15 +60,34 @@ impl Disk {
         let id = disk.blocks_id.to_string();
         Self {
             file: places.file(disk.place, disk.blocks_id),
-            base: places.base(disk.place, disk.blocks_id),
+            base: Some(places.base(disk.place, disk.blocks_id)),
             format: "qcow2".to_string(),
             read_only: disk.read_only,
             serial: id.chars().take(SERIAL).collect(),
         }
     }
+
+    fn of_seed(file: Utf8PathBuf) -> Self {
+        Self {
+            file,
+            base: None,
+            format: "raw".to_string(),
+            read_only: true,
+            serial: "seed".to_string(),
+        }
+    }
 }
 
-/// The disks that a guest is registered with.
-pub(super) fn disks(spec: &VmmRegister, places: &Places) -> Vec<Disk> {
-    spec.disks.iter().map(|disk| Disk::of_blocks(disk, places)).collect()
+/// The disks that a guest asked for, and after them what it is given to read at
+/// its first boot.
+pub(super) fn disks(
+    spec: &VmmRegister,
+    places: &Places,
+    seed: Utf8PathBuf,
+) -> Vec<Disk> {
+    let asked_for = spec.disks.iter();
+    asked_for
+        .map(|disk| Disk::of_blocks(disk, places))
+        .chain([Disk::of_seed(seed)])
+        .collect()
 }

@@ -13,6 +13,8 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Guest {
     pub(super) vmm_id: Uuid,
+    /// What it calls itself.
+    pub(super) hostname: String,
     pub(super) phase: Phase,
     /// The last reset that it was told.
     pub(super) turn: u64,

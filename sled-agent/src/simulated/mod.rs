@@ -6,6 +6,7 @@
 //! Another fact is that no guest outlives the lease under which it runs: from
 //! then on it is halted, whatever its file says, and nothing comes true of it.
 
+mod console;
 mod guest;
 mod orders;
 mod settings;
@@ -38,6 +39,8 @@ pub(crate) struct Simulated(Arc<Inner>);
 
 struct Inner {
     dir: Utf8PathBuf,
+    /// Where they print.
+    consoles: Utf8PathBuf,
     knobs: Mutex<Knobs>,
     /// Each guest is changed, file and all, under its own lock.
     guests: Mutex<HashMap<Uuid, Place>>,
@@ -59,9 +62,11 @@ pub(crate) enum StepError {
 }
 
 impl Simulated {
-    /// A hypervisor that keeps its guests in `dir`.
+    /// A hypervisor that keeps its guests in `dir`, and has them print to
+    /// rings in `consoles`.
     pub(crate) async fn open(
         dir: Utf8PathBuf,
+        consoles: Utf8PathBuf,
         settings: &Settings,
         counters: Arc<Counters>,
         lease: Arc<Lease>,
@@ -70,6 +75,7 @@ impl Simulated {
         files::make_dir(dir.clone()).await?;
         Ok(Self(Arc::new(Inner {
             dir,
+            consoles,
             knobs: Mutex::new(Knobs::new(settings)),
             guests: Mutex::default(),
             changed: Notify::new(),
@@ -146,6 +152,7 @@ impl Simulated {
             return Ok(false);
         };
         if seat.as_ref() != Some(&guest) {
+            self.print_turn(seat.as_ref(), &guest).await?;
             files::write(self.file(vmm_id), &guest)
                 .await
                 .map_err(|error| broken("a guest cannot be written", error))?;
@@ -223,7 +230,10 @@ impl Simulated {
     }
 }
 
-fn broken(what: &str, error: files::FileError) -> HypervisorError {
+fn broken(
+    what: &str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> HypervisorError {
     HypervisorError {
         what: what.to_string(),
         source: std::io::Error::other(error),

@@ -9,6 +9,7 @@ use crate::machine::GuestEvent;
 use async_trait::async_trait;
 use sled_agent_client::VmmRegister;
 use std::collections::HashMap;
+use std::sync::Arc;
 use uuid::Uuid;
 
 #[async_trait]
@@ -16,7 +17,7 @@ impl Hypervisor for Simulated {
     async fn boot(
         &self,
         vmm_id: Uuid,
-        _spec: &VmmRegister,
+        spec: &VmmRegister,
     ) -> Result<(), HypervisorError> {
         self.0.counters.hypervisor(HypervisorCall::Boot);
         self.may_start()?;
@@ -24,7 +25,8 @@ impl Hypervisor for Simulated {
         self.change(vmm_id, |guest| match guest {
             None => {
                 let phase = Phase::Booting { until, fails };
-                Some((Guest { vmm_id, phase, turn: 0 }, None))
+                let hostname = spec.hostname.clone();
+                Some((Guest { vmm_id, hostname, phase, turn: 0 }, None))
             }
             Some(guest) => Some((guest.clone(), guest.phase.last_event())),
         })
@@ -117,6 +119,14 @@ impl Hypervisor for Simulated {
         Ok(())
     }
 
+    async fn console_input(
+        &self,
+        vmm_id: Uuid,
+        bytes: &[u8],
+    ) -> Result<(), HypervisorError> {
+        self.echo(vmm_id, bytes).await
+    }
+
     async fn recover(
         &self,
     ) -> Result<HashMap<Uuid, Option<GuestEvent>>, HypervisorError> {
@@ -131,8 +141,14 @@ impl Hypervisor for Simulated {
                 None => guest.phase.clone(),
             };
             found.insert(vmm_id, phase.last_event());
-            self.change(vmm_id, |_| {
-                Some((Guest { phase, ..guest.clone() }, None))
+            let place = Arc::clone(self.places().entry(vmm_id).or_default());
+            *place.lock().await = Some(guest.clone());
+            if phase == guest.phase {
+                self.arm(&guest);
+                continue;
+            }
+            self.change(vmm_id, |guest| {
+                Some((Guest { phase, ..guest?.clone() }, None))
             })
             .await?;
         }

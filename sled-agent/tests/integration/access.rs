@@ -4,7 +4,8 @@ use crate::agent::{Agent, GIB, vmm};
 use crate::blocks_tools::{MIB, blank};
 use crate::nexus::SECRET;
 use sled_agent_client::{
-    BlocksPlace, Client, Error, RequestedState, Secret, Timeouts, Unreachable,
+    BlocksPlace, Client, ConsoleQuery, ConsoleStreamQuery, Error,
+    RequestedState, Secret, Timeouts, Unreachable,
 };
 use uuid::Uuid;
 
@@ -30,6 +31,11 @@ async fn nothing_is_answered_without_the_secret() {
         client.blocks_delete(vmm_id, BlocksPlace::Store).await,
         client.blocks_write(vmm_id, 0, vec![1]).await,
         client.blocks_finish(vmm_id).await.map(|_| ()),
+        client.vmm_console(vmm_id, &ConsoleQuery::default()).await.map(|_| ()),
+        client
+            .vmm_console_stream(vmm_id, &ConsoleStreamQuery::default())
+            .await
+            .map(|_| ()),
     ];
     for answer in answers {
         assert!(

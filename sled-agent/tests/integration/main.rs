@@ -15,6 +15,7 @@ mod blocks_shared;
 mod blocks_tools;
 mod boot_sector;
 mod both;
+mod console;
 mod disks;
 mod eventually;
 mod faults;

@@ -54,6 +54,7 @@ pub(crate) async fn to_create(bench: &SagaBench) -> instance_create::Params {
             ncpus: VcpuCount::new(4),
             memory: ByteCount::from_gib(GUEST.memory_gib),
             user_data: String::new(),
+            ssh_public_keys: None,
             network_interfaces: json!({ "type": "none" }),
             auto_restart_policy: Some(AutoRestartPolicy::Never),
             start: true,

@@ -39,6 +39,7 @@ impl World {
             ncpus: VcpuCount::new(2),
             memory: ByteCount::GIB,
             user_data: String::new(),
+            ssh_public_keys: None,
             network_interfaces: serde_json::json!({ "type": "none" }),
             auto_restart_policy: None,
             cpu_platform: None,

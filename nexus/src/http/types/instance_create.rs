@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::description::check_description;
 use super::disk::disks_of_new;
+use super::user_data::check_user_data;
 use super::{InstanceDiskAttachment, InstanceNetworkInterfaceAttachment};
 use crate::error::Error;
 
@@ -41,15 +42,16 @@ pub struct InstanceCreate {
     /// system's default, `best_effort`, applies.
     #[serde(default)]
     pub auto_restart_policy: Option<AutoRestartPolicy>,
-    /// For the guest's first boot (cloud-init). Only none is possible yet.
+    /// For the guest's first boot (cloud-init), in base64: at most 32 KiB before
+    /// that.
     #[serde(default)]
     #[schemars(schema_with = "base64_schema")]
     pub user_data: String,
     /// The network interfaces to be made for it.
     #[serde(default)]
     pub network_interfaces: InstanceNetworkInterfaceAttachment,
-    /// The SSH public keys that its guest shall accept; null means all of the
-    /// user's. Only null and an empty list are possible yet.
+    /// Those of the user's SSH keys that its guest shall accept from its first
+    /// boot on, at most 8; null means all of them, as they are now.
     pub ssh_public_keys: Option<Vec<NameOrId>>,
     /// The disks to be attached to it, at most 12. Those of type `create` are
     /// made with it; those of type `attach` are there, attached to nothing.
@@ -84,8 +86,7 @@ impl TryFrom<InstanceCreate> for NewInstance {
         check_description(&body.description)?;
         check_ncpus(body.ncpus)?;
         check_memory(body.memory)?;
-        refuse_if("user_data", !body.user_data.is_empty())?;
-        refuse_if("ssh_public_keys", body.ssh_public_keys.is_some_and(some))?;
+        check_user_data(&body.user_data)?;
         refuse_if("boot_disk", body.boot_disk.is_some())?;
         refuse_if("external_ips", some(body.external_ips))?;
         refuse_if("multicast_groups", some(body.multicast_groups))?;
@@ -98,6 +99,7 @@ impl TryFrom<InstanceCreate> for NewInstance {
             ncpus: body.ncpus,
             memory: body.memory,
             user_data: body.user_data,
+            ssh_public_keys: body.ssh_public_keys,
             auto_restart_policy: body.auto_restart_policy,
             network_interfaces: body.network_interfaces.into_kept()?,
             cpu_platform: body.cpu_platform,
@@ -239,12 +241,26 @@ mod tests {
             ("external_ips", json!([{ "type": "ephemeral" }])),
             ("multicast_groups", json!([{ "group": "g" }])),
             ("enable_jumbo_frames", json!(true)),
-            ("ssh_public_keys", json!(["k"])),
-            ("user_data", json!("YQ==")),
             ("network_interfaces", json!({ "type": "create", "params": [] })),
         ] {
             let message = create(json!({ field: wish })).expect_err(field);
             assert!(message.starts_with(&format!("{field}: ")), "{message}");
+        }
+    }
+
+    #[test]
+    fn user_data_is_base64_of_at_most_32_kib() {
+        let of = |bytes: usize| "YWFh".repeat(bytes / 3);
+        let right = create(json!({ "user_data": of(32 << 10) }));
+        assert_eq!(right.expect("valid").user_data, of(32 << 10));
+        for (wrong, why) in [
+            (of((32 << 10) + 3), "32769 bytes are too many: at most 32768"),
+            ("YQ".to_string(), "it must be base64"),
+            ("#cloud-config".to_string(), "it must be base64"),
+        ] {
+            let message = create(json!({ "user_data": wrong })).expect_err(why);
+            assert!(message.starts_with("user_data: "), "{message}");
+            assert!(message.contains(why), "{message}");
         }
     }
 

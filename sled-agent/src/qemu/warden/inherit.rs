@@ -59,8 +59,8 @@ fn open(number: u32, disk: &Disk) -> Result<OpenDisk, Unstartable> {
         let mut as_is_due = File::options();
         as_is_due.read(true).write(!disk.read_only);
         let file = as_is_due.open(&disk.file)?;
-        let is_backed = blocks::is_backed(&disk.file);
-        let base = is_backed.then(|| File::open(&disk.base)).transpose()?;
+        let base = disk.base.as_ref().filter(|_| blocks::is_backed(&disk.file));
+        let base = base.map(File::open).transpose()?;
         Ok(OpenDisk { file, base })
     };
     open().map_err(|source| {

@@ -3,7 +3,7 @@
 //! The guest never waits for a reader: the ring takes all, over the oldest.
 //! Who types waits for the guest, and for nobody else.
 
-use crate::console::Ring;
+use crate::console::{RING_BYTES, Ring};
 use camino::Utf8Path;
 use slog::{Logger, warn};
 use std::io;
@@ -12,9 +12,6 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-
-/// How much of what a guest prints is kept.
-const CONSOLE_BYTES: u64 = 1 << 20;
 
 /// How much is read or typed at once.
 const CHUNK: usize = 4096;
@@ -36,7 +33,7 @@ pub(super) fn tend(
     input.set_nonblocking(true)?;
     let input = UnixListener::from_std(input)?;
     let (printed, keyboard) = UnixStream::from_std(line)?.into_split();
-    let ring = match Ring::open(console, CONSOLE_BYTES) {
+    let ring = match Ring::open(console, RING_BYTES) {
         Ok(ring) => Some(ring),
         Err(error) => {
             warn!(log, "the console cannot be kept"; "error" => %error);

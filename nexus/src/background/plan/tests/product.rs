@@ -158,6 +158,7 @@ impl Product {
             ncpus: VcpuCount::new(2),
             memory: ByteCount::GIB,
             user_data: String::new(),
+            ssh_public_keys: None,
             network_interfaces: serde_json::Value::Null,
             auto_restart_policy: None,
             start,
