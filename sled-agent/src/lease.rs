@@ -31,7 +31,8 @@ use tokio::sync::{Mutex, watch};
 /// Where the kernel says which boot this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Between two looks at the clock, which may jump ahead when the host wakes.
+/// Between two looks at the clock, which may jump ahead when the host wakes,
+/// and at the file, in which the lease may become shorter.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// What stands in `lease.json`.
@@ -77,6 +78,19 @@ pub fn left(dir: &Utf8Path) -> io::Result<Left> {
     }
     let left = Duration::from_millis(deadline).saturating_sub(now());
     Ok(if left.is_zero() { Left::Over } else { Left::Lasts(left) })
+}
+
+/// Answers when the lease of the sled whose data is in `dir` is over, or cannot
+/// be found out.
+pub(crate) async fn runs_out(dir: &Utf8Path) {
+    while let Ok(left) = left(dir) {
+        let wait = match left {
+            Left::Over => return,
+            Left::Lasts(left) => left.min(LOOK),
+            Left::Unbounded => LOOK,
+        };
+        tokio::time::sleep(wait).await;
+    }
 }
 
 fn path_in(dir: &Utf8Path) -> Utf8PathBuf {

@@ -73,7 +73,8 @@ impl Runner {
                     qemu::check_host(limits)?;
                 }
                 let options = options(config, places);
-                let qemu = Qemu::open(options, counters, events, log).await?;
+                let qemu =
+                    Qemu::open(options, counters, lease, events, log).await?;
                 let (part, cpu) = match qemu.has_kvm() {
                     true => ("qemu-kvm", cpu::of_host().await),
                     // The translator's CPU is nobody's product.

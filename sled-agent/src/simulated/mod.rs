@@ -201,17 +201,6 @@ impl Simulated {
             .unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 
-    /// *Errors*: the lease is over: no guest may start.
-    fn may_start(&self) -> Result<(), HypervisorError> {
-        if self.0.lease.holds() {
-            return Ok(());
-        }
-        Err(HypervisorError {
-            what: "the lease of the guests is over".to_string(),
-            source: std::io::ErrorKind::TimedOut.into(),
-        })
-    }
-
     fn tell(&self, vmm_id: Uuid, event: GuestEvent) {
         // The agent listens for as long as the process lives.
         let _ = self.0.events.send((vmm_id, event));

@@ -4,7 +4,7 @@ use super::guest::{Guest, Phase};
 use super::{Simulated, broken};
 use crate::counters::HypervisorCall;
 use crate::files;
-use crate::hypervisor::{Hypervisor, HypervisorError};
+use crate::hypervisor::{Hypervisor, HypervisorError, may_start};
 use crate::machine::GuestEvent;
 use async_trait::async_trait;
 use sled_agent_client::VmmRegister;
@@ -20,7 +20,7 @@ impl Hypervisor for Simulated {
         spec: &VmmRegister,
     ) -> Result<(), HypervisorError> {
         self.0.counters.hypervisor(HypervisorCall::Boot);
-        self.may_start()?;
+        may_start(&self.0.lease)?;
         let (until, fails) = self.knobs().boot();
         self.change(vmm_id, |guest| match guest {
             None => {
@@ -40,7 +40,7 @@ impl Hypervisor for Simulated {
         turn: u64,
     ) -> Result<(), HypervisorError> {
         self.0.counters.hypervisor(HypervisorCall::Reset);
-        self.may_start()?;
+        may_start(&self.0.lease)?;
         let until = self.knobs().boot_deadline();
         self.change(vmm_id, |guest| {
             let guest = guest?;
