@@ -143,6 +143,8 @@ async fn what_a_sled_ran_that_is_cut_off_is_stopped_and_then_runs_elsewhere() {
     let (db, db_vmm) = nexus.running("db", json!({})).await;
     let (web, web_vmm) = nexus.running("web", never_restarted()).await;
     nexus.add_sled(&AgentSettings::default()).await;
+    // What is ended too early runs elsewhere at once, and not again here.
+    nexus.set_provision_policy(&nexus.agents[0].id, "non_provisionable").await;
     let never_twice = NeverTwice::watch(nexus.dir.path());
 
     ways.set(Weather::Cut);
@@ -171,6 +173,7 @@ async fn what_a_sled_ran_that_is_cut_off_is_stopped_and_then_runs_elsewhere() {
     rid_of_all(&nexus.agents[0]).await;
     lease_holds(&nexus).await;
     never_twice.check();
+    nexus.set_provision_policy(&nexus.agents[0].id, "provisionable").await;
     nexus.set_provision_policy(&nexus.agents[1].id, "non_provisionable").await;
     nexus.ask(&web, "start").await.expect(202);
     nexus.wait(&web, is("running")).await;
