@@ -1,4 +1,4 @@
--- The schema as it is now: version 6. `nexus` applies this file to an empty
+-- The schema as it is now: version 7. `nexus` applies this file to an empty
 -- database; an older one takes the steps of the numbered folders instead.
 -- Both ways must end in the same catalog (tests/integration/schema.rs).
 --
@@ -71,6 +71,15 @@ CREATE TYPE instance_cpu_platform AS ENUM (
 
 CREATE TYPE sled_cpu AS ENUM ('unknown', 'amd_milan', 'amd_turin');
 
+CREATE TYPE disk_backend AS ENUM ('local', 'distributed');
+
+CREATE TYPE disk_state AS ENUM (
+    'creating', 'ready', 'import_ready', 'importing_from_bulk_writes',
+    'finalizing', 'faulted'
+);
+
+CREATE TYPE blocks_place AS ENUM ('store', 'local');
+
 CREATE TABLE silo (
     id UUID PRIMARY KEY,
     name VARCHAR(63) NOT NULL,
@@ -84,8 +93,9 @@ CREATE TABLE silo (
 CREATE UNIQUE INDEX silo_live_name ON silo (name) WHERE time_deleted IS NULL;
 
 -- What a silo may have at once, and what it has. The use is the sum of its
--- reservations' sizes and of its allocated disks', kept by the same
--- transactions. It may exceed a limit that was lowered since.
+-- reservations' sizes, and of those of its distributed disks, its allocated
+-- local ones, its snapshots and its images, kept by the same transactions. It
+-- may exceed a limit that was lowered since.
 CREATE TABLE silo_quota (
     silo_id UUID PRIMARY KEY REFERENCES silo (id),
     vcpus INT8 NOT NULL,
@@ -170,7 +180,8 @@ CREATE TABLE sled (
     time_modified TIMESTAMPTZ NOT NULL,
     -- As its agent says.
     cpu sled_cpu NOT NULL DEFAULT 'unknown',
-    -- The sum of the local disks that are allocated here.
+    -- The sum of the local disks that are allocated here, and of the blocks of
+    -- those that were, and are not known to be gone.
     reserved_storage_bytes INT8 NOT NULL DEFAULT 0,
     -- It stops its guests by itself when it has not been heard for so long; null:
     -- it never does.
@@ -242,6 +253,8 @@ CREATE TABLE instance (
     intended_state intended_state NOT NULL,
     -- What its host's CPU must have; null: any will do.
     cpu_platform instance_cpu_platform,
+    -- Which of its disks it boots from first; null: as the others are.
+    boot_disk_id UUID,
 
     CONSTRAINT instance_has_a_size CHECK (ncpus > 0 AND memory_bytes > 0),
     -- 'vmm' means: a VMM is linked.
@@ -415,6 +428,30 @@ CREATE TABLE disk (
     -- The VMM with which it was allocated. If that never runs, the blocks are
     -- given back with it.
     allocated_by UUID,
+    -- Where its blocks are: on a sled, or in the store, which all sleds see.
+    backend disk_backend NOT NULL DEFAULT 'local',
+    -- How far its blocks are. A local one's are made with a VMM.
+    state disk_state NOT NULL DEFAULT 'ready',
+    block_size INT8 NOT NULL DEFAULT 4096,
+    read_only BOOL NOT NULL DEFAULT FALSE,
+    -- What a local one's blocks are called on its sled, anew each time that it
+    -- is allocated. A distributed one's bear its own id.
+    blocks_id UUID,
+    -- What it began with. That may be deleted since.
+    snapshot_id UUID,
+    image_id UUID,
+    -- The saga that finishes its import, or did.
+    finalized_by UUID,
+    CONSTRAINT disk_block_size CHECK (block_size IN (512, 2048, 4096)),
+    CONSTRAINT disk_distributed_is_nowhere CHECK (
+        backend = 'local' OR (sled_id IS NULL AND blocks_id IS NULL)),
+    CONSTRAINT disk_local_is_blank CHECK (
+        backend = 'distributed' OR (state = 'ready' AND NOT read_only
+            AND snapshot_id IS NULL AND image_id IS NULL)),
+    -- What is being written from outside is no guest's.
+    CONSTRAINT disk_importing_is_detached CHECK (
+        instance_id IS NULL
+        OR state IN ('creating', 'ready', 'faulted')),
     CONSTRAINT disk_has_a_size CHECK (size_bytes > 0),
     CONSTRAINT disk_deleted_holds_nothing CHECK (
         time_deleted IS NULL OR (instance_id IS NULL AND sled_id IS NULL)),
@@ -437,6 +474,99 @@ CREATE INDEX disk_by_sled
 
 CREATE INDEX disk_by_allocation
     ON disk (allocated_by) WHERE allocated_by IS NOT NULL;
+
+-- What a disk held at some time. Its blocks bear its id, in the store.
+CREATE TABLE snapshot (
+    id UUID PRIMARY KEY,
+    project_id UUID NOT NULL REFERENCES project (id),
+    name VARCHAR(63) NOT NULL,
+    description VARCHAR(512) NOT NULL,
+    size_bytes INT8 NOT NULL,
+    block_size INT8 NOT NULL,
+    -- What it is of. That may be deleted since.
+    disk_id UUID NOT NULL REFERENCES disk (id),
+    -- Are its blocks there?
+    made BOOL NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_modified TIMESTAMPTZ NOT NULL,
+    time_deleted TIMESTAMPTZ,
+    CONSTRAINT snapshot_has_a_size CHECK (size_bytes > 0),
+    CONSTRAINT snapshot_block_size
+        CHECK (block_size IN (512, 2048, 4096))
+);
+
+-- A snapshot's name is its own in its project until it is deleted.
+CREATE UNIQUE INDEX snapshot_live_name
+    ON snapshot (project_id, name) WHERE time_deleted IS NULL;
+
+CREATE INDEX snapshot_live_id
+    ON snapshot (project_id, id) WHERE time_deleted IS NULL;
+
+-- What is being copied, and must not be written to meanwhile.
+CREATE INDEX snapshot_being_made
+    ON snapshot (disk_id) WHERE NOT made AND time_deleted IS NULL;
+
+-- What disks may begin with. Its blocks bear its id, in the store.
+CREATE TABLE image (
+    id UUID PRIMARY KEY,
+    silo_id UUID NOT NULL REFERENCES silo (id),
+    -- Null: it is the silo's, and all its projects see it.
+    project_id UUID REFERENCES project (id),
+    name VARCHAR(63) NOT NULL,
+    description VARCHAR(512) NOT NULL,
+    os VARCHAR(512) NOT NULL,
+    version VARCHAR(512) NOT NULL,
+    size_bytes INT8 NOT NULL,
+    block_size INT8 NOT NULL,
+    -- Are its blocks there? Nobody sees it before.
+    made BOOL NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_modified TIMESTAMPTZ NOT NULL,
+    time_deleted TIMESTAMPTZ,
+    CONSTRAINT image_has_a_size CHECK (size_bytes > 0),
+    CONSTRAINT image_block_size
+        CHECK (block_size IN (512, 2048, 4096))
+);
+
+-- An image's name is its own in its project until it is deleted, or in its silo.
+CREATE UNIQUE INDEX image_live_name_in_project
+    ON image (project_id, name)
+    WHERE time_deleted IS NULL AND project_id IS NOT NULL;
+
+CREATE UNIQUE INDEX image_live_name_in_silo
+    ON image (silo_id, name)
+    WHERE time_deleted IS NULL AND project_id IS NULL;
+
+CREATE INDEX image_live_id_in_project
+    ON image (project_id, id)
+    WHERE time_deleted IS NULL AND project_id IS NOT NULL;
+
+CREATE INDEX image_live_id_in_silo
+    ON image (silo_id, id)
+    WHERE time_deleted IS NULL AND project_id IS NULL;
+
+-- Blocks that sleds must be rid of. A row is here until a sled has said that
+-- they are gone, whatever dies meanwhile.
+CREATE TABLE blocks_gone (
+    id UUID PRIMARY KEY,
+    place blocks_place NOT NULL,
+    -- Whose storage they are on; null: in the store.
+    sled_id UUID REFERENCES sled (id),
+    -- What a sled keeps reserved for them.
+    size_bytes INT8 NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    tries INT8 NOT NULL,
+    next_try_at TIMESTAMPTZ NOT NULL,
+    last_error VARCHAR(4096),
+    CONSTRAINT blocks_gone_local_iff_somewhere
+        CHECK ((place = 'local') = (sled_id IS NOT NULL))
+);
+
+-- Whose turn it is. Small: what is done is not here.
+CREATE INDEX blocks_gone_by_time ON blocks_gone (next_try_at);
+
+CREATE INDEX blocks_gone_by_sled
+    ON blocks_gone (sled_id) WHERE sled_id IS NOT NULL;
 
 -- A user's public key, for the guests that it is given to.
 CREATE TABLE ssh_key (
@@ -562,4 +692,4 @@ CREATE TABLE nexus_lease (
         CHECK ((taken_by IS NULL) = (time_taken IS NULL))
 );
 
-INSERT INTO db_metadata (version) VALUES (6);
+INSERT INTO db_metadata (version) VALUES (7);

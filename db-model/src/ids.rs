@@ -115,6 +115,12 @@ typed_id! {
     AffinityGroupId,
     /// Identifies a disk.
     DiskId,
+    /// Identifies a snapshot of a disk.
+    SnapshotId,
+    /// Identifies an image.
+    ImageId,
+    /// Identifies blocks, on a sled or in the store.
+    BlocksId,
     /// Identifies a user's SSH key.
     SshKeyId,
     /// Identifies one run of an instance on a sled.

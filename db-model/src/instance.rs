@@ -101,6 +101,7 @@ pub struct Instance {
     pub view_gen: i64,
     pub intended_state: IntendedState,
     pub cpu_platform: Option<InstanceCpuPlatform>,
+    pub boot_disk_id: Option<DiskId>,
 }
 
 impl Instance {
@@ -143,6 +144,9 @@ pub struct NewInstance {
     /// Those of its user's SSH keys that it is given; none: all of them.
     #[serde(default)]
     pub ssh_public_keys: Option<Vec<NameOrId>>,
+    /// Which of them it boots from first, by its name.
+    #[serde(default)]
+    pub boot_disk: Option<Name>,
     /// Is it to run as soon as it exists?
     pub start: bool,
 }
@@ -180,6 +184,9 @@ pub struct Joins {
     /// The SSH keys that it is given.
     #[serde(default)]
     pub ssh_keys: Vec<SshKeyId>,
+    /// Which of all these it boots from first.
+    #[serde(default)]
+    pub boot: Option<DiskId>,
 }
 
 /// What a user changes of an instance: all of it is said each time, but for
@@ -193,6 +200,7 @@ pub struct InstanceChange {
     pub memory: ByteCount,
     pub auto_restart_policy: Option<AutoRestartPolicy>,
     pub cpu_platform: Option<InstanceCpuPlatform>,
+    pub boot_disk: Option<DiskId>,
 }
 
 /// An instance with all that what a user sees of it is computed from.

@@ -97,6 +97,7 @@ mod tests {
     ) -> Instance {
         let now = "2026-01-02T03:04:05Z".parse().unwrap();
         let new = NewInstance {
+            boot_disk: None,
             name: "db".parse().unwrap(),
             description: String::new(),
             hostname: "db".parse().unwrap(),

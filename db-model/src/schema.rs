@@ -3,7 +3,7 @@
 #![expect(missing_docs, reason = "dbinit.sql says what each column means")]
 
 /// The version of the schema that this code speaks.
-pub const SCHEMA_VERSION: i64 = 6;
+pub const SCHEMA_VERSION: i64 = 7;
 
 diesel::table! {
     use diesel::sql_types::*;
@@ -159,6 +159,7 @@ diesel::table! {
         view_gen -> Int8,
         intended_state -> IntendedStateSql,
         cpu_platform -> Nullable<InstanceCpuPlatformSql>,
+        boot_disk_id -> Nullable<Uuid>,
     }
 }
 
@@ -257,6 +258,14 @@ diesel::table! {
         instance_id -> Nullable<Uuid>,
         sled_id -> Nullable<Uuid>,
         allocated_by -> Nullable<Uuid>,
+        backend -> DiskBackendSql,
+        state -> DiskStateSql,
+        block_size -> Int8,
+        read_only -> Bool,
+        blocks_id -> Nullable<Uuid>,
+        snapshot_id -> Nullable<Uuid>,
+        image_id -> Nullable<Uuid>,
+        finalized_by -> Nullable<Uuid>,
     }
 }
 
@@ -352,6 +361,56 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    snapshot (id) {
+        id -> Uuid,
+        project_id -> Uuid,
+        name -> Text,
+        description -> Text,
+        size_bytes -> Int8,
+        block_size -> Int8,
+        disk_id -> Uuid,
+        made -> Bool,
+        time_created -> Timestamptz,
+        time_modified -> Timestamptz,
+        time_deleted -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    image (id) {
+        id -> Uuid,
+        silo_id -> Uuid,
+        project_id -> Nullable<Uuid>,
+        name -> Text,
+        description -> Text,
+        os -> Text,
+        version -> Text,
+        size_bytes -> Int8,
+        block_size -> Int8,
+        made -> Bool,
+        time_created -> Timestamptz,
+        time_modified -> Timestamptz,
+        time_deleted -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    blocks_gone (id) {
+        id -> Uuid,
+        place -> BlocksPlaceSql,
+        sled_id -> Nullable<Uuid>,
+        size_bytes -> Int8,
+        time_created -> Timestamptz,
+        tries -> Int8,
+        next_try_at -> Timestamptz,
+        last_error -> Nullable<Text>,
+    }
+}
+
 diesel::joinable!(project -> silo (silo_id));
 diesel::joinable!(silo_quota -> silo (silo_id));
 diesel::joinable!(silo_user -> silo (silo_id));
@@ -367,7 +426,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     affinity_group,
     affinity_group_member,
     api_token,
+    blocks_gone,
     disk,
+    image,
     instance,
     instance_ssh_key,
     nexus_lease,
@@ -378,6 +439,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     silo_user,
     sled,
     sled_reservation,
+    snapshot,
     ssh_key,
     start_attempt,
     vmm,

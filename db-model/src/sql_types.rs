@@ -68,3 +68,15 @@ pub struct InstanceCpuPlatformSql;
 #[derive(Clone, Copy, Debug, SqlType, QueryId)]
 #[diesel(postgres_type(name = "sled_cpu"))]
 pub struct SledCpuSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "disk_backend"))]
+pub struct DiskBackendSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "disk_state"))]
+pub struct DiskStateSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "blocks_place"))]
+pub struct BlocksPlaceSql;

@@ -2,7 +2,9 @@
 
 use crate::placement::Account;
 use crate::schema::start_attempt;
-use crate::{InstanceId, SagaId, SiloUserId, StartAttemptId, VmmId};
+use crate::{
+    DiskState, InstanceId, Name, SagaId, SiloUserId, StartAttemptId, VmmId,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{AsChangeset, Insertable, Queryable, QueryableByName, Selectable};
 use schemars::JsonSchema;
@@ -204,6 +206,47 @@ impl StartFailure {
                       started anywhere yet."
                 .to_string(),
             transient: true,
+            details: StartFailureDetails::None,
+        }
+    }
+
+    /// A disk of it cannot be used: its blocks are not there, or they are being
+    /// copied.
+    pub fn disk_unavailable(disk: &Name, state: DiskState) -> StartFailure {
+        let (why, transient) = match state {
+            DiskState::Ready => ("a snapshot of it is being made", true),
+            DiskState::Creating => ("it is still being created", true),
+            DiskState::ImportReady
+            | DiskState::ImportingFromBulkWrites
+            | DiskState::Finalizing => ("it is still being imported", true),
+            DiskState::Faulted => {
+                ("its contents are lost: detach it, and delete it", false)
+            }
+        };
+        StartFailure {
+            kind: StartFailureKind::ImageOrDiskUnavailable,
+            message: format!("Disk \"{disk}\" cannot be used: {why}."),
+            transient,
+            details: StartFailureDetails::None,
+        }
+    }
+
+    /// The host does not find the blocks of all its disks.
+    pub fn blocks_not_found<'a>(
+        disks: impl Iterator<Item = &'a Name>,
+    ) -> StartFailure {
+        let names: Vec<_> = disks.map(|name| format!("\"{name}\"")).collect();
+        let which = match names.as_slice() {
+            [one] => format!("Disk {one} is not found"),
+            all => format!("One of the disks {} is not found", all.join(", ")),
+        };
+        StartFailure {
+            kind: StartFailureKind::ImageOrDiskUnavailable,
+            message: format!(
+                "{which} where its contents were. Detach it to start the \
+                 instance without it.",
+            ),
+            transient: false,
             details: StartFailureDetails::None,
         }
     }

@@ -3,8 +3,8 @@
 use crate::FenceError;
 use db_model::lifecycle::Refusal;
 use db_model::{
-    MAX_GROUP_MEMBERS, MAX_INSTANCE_DISKS, MAX_INSTANCE_GROUPS,
-    MAX_USER_SSH_KEYS,
+    DiskState, MAX_GROUP_MEMBERS, MAX_INSTANCE_DISKS, MAX_INSTANCE_GROUPS,
+    MAX_USER_SSH_KEYS, StorageExceeded,
 };
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
@@ -23,6 +23,18 @@ pub enum Error {
     /// It is somebody else's at the moment: a disk another instance's.
     #[error("it is in use")]
     InUse,
+    /// The disk's blocks are not as far as they must be for that, or farther.
+    #[error("its state is {0}")]
+    DiskState(DiskState),
+    /// It is being copied, or is a copy that is being made.
+    #[error("it is being copied")]
+    BeingCopied,
+    /// It is the disk that its instance boots from.
+    #[error("it is the boot disk")]
+    BootDisk,
+    /// The silo's quota has too little storage left.
+    #[error(transparent)]
+    StorageExceeded(StorageExceeded),
     /// There are as many as there may be.
     #[error("too many: {0}")]
     TooMany(Limit),
@@ -89,6 +101,10 @@ impl Error {
             | Error::AlreadyExists
             | Error::NotEmpty(_)
             | Error::InUse
+            | Error::DiskState(_)
+            | Error::BeingCopied
+            | Error::BootDisk
+            | Error::StorageExceeded(_)
             | Error::TooMany(_)
             | Error::Refused(_)
             | Error::NoRoom
@@ -145,7 +161,10 @@ impl From<DieselError> for Error {
                     | "instance_live_name"
                     | "affinity_group_live_name"
                     | "disk_live_name"
-                    | "ssh_key_live_name",
+                    | "ssh_key_live_name"
+                    | "snapshot_live_name"
+                    | "image_live_name_in_project"
+                    | "image_live_name_in_silo",
                 ),
             ) => Error::AlreadyExists,
             (true, Some("saga_one_unfinished")) => Error::SagaUnfinished,

@@ -165,8 +165,8 @@ impl DataStore {
     /// # Errors
     ///
     /// `NotFound`: the project is gone, or a group or a disk is; `InUse`: a disk
-    /// is attached elsewhere; `TooMany`; `AlreadyExists`: the name is taken, or
-    /// a new disk's.
+    /// is attached elsewhere; `DiskState`: its blocks are not there; `TooMany`;
+    /// `AlreadyExists`: the name is taken, or a new disk's; `StorageExceeded`.
     pub async fn instance_insert(
         &self,
         fence: Fence,
@@ -192,8 +192,9 @@ impl DataStore {
                 .select(sql::<Timestamptz>("clock_timestamp()"))
                 .for_share()
                 .first(conn)?;
-            let (row, attempt) =
+            let (mut row, attempt) =
                 requests::create(&new, id, project_id, attempt, now);
+            row.boot_disk_id = joins.boot;
             diesel::insert_into(instance::table).values(&row).execute(conn)?;
             if let Some(attempt) = &attempt {
                 diesel::insert_into(start_attempt::table)
@@ -208,15 +209,15 @@ impl DataStore {
             }
             ssh_key::link(conn, id, &joins.ssh_keys)?;
             let mut disks = joins.attached.clone();
-            for (made, new) in &joins.made {
-                disk::insert(conn, project_id, *made, new, now)?;
-                disks.push(*made);
-            }
             disks.sort_unstable();
             for disk in &disks {
                 disk::attach(conn, id, project_id, *disk)?;
             }
-            Ok(())
+            for (made, new) in &joins.made {
+                disk::insert(conn, project_id, *made, new, now)?;
+                disk::link(conn, id, *made)?;
+            }
+            disk::charge(conn, project_id, joins.made.iter().map(|(_, d)| d))
         })
         .await
     }
@@ -379,13 +380,26 @@ impl DataStore {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `Refused`: see [`requests::change`].
+    /// `NotFound`; `Refused`: see [`requests::change`]; `InUse`: the boot disk is
+    /// not attached to it.
     pub async fn instance_change(
         &self,
         id: InstanceId,
         change: InstanceChange,
     ) -> Result<(), Error> {
-        self.request(id, move |facts| requests::change(facts, &change)).await
+        self.lifecycle(None, id, move |conn, facts| {
+            match requests::change(facts, &change) {
+                Ok(changes) => {
+                    if let Some(boot) = change.boot_disk {
+                        disk::is_of(conn, boot, id)?;
+                    }
+                    Ok((changes, ()))
+                }
+                Err(Refusal::Deleted) => Err(Error::NotFound),
+                Err(refusal) => Err(Error::Refused(refusal)),
+            }
+        })
+        .await
     }
 
     /// Which VMM a reboot goes to. Writes nothing.

@@ -69,7 +69,10 @@ impl DataStore {
 }
 
 /// Locks the instance and reads its facts.
-fn lock(conn: &mut PgConnection, id: InstanceId) -> Result<Facts, Error> {
+pub(crate) fn lock(
+    conn: &mut PgConnection,
+    id: InstanceId,
+) -> Result<Facts, Error> {
     let locked: Locked = sql_query(
         "SELECT instance.*, clock_timestamp() AS now \
          FROM instance WHERE id = $1 FOR UPDATE",

@@ -14,9 +14,9 @@ use db_model::schema::{
     project, silo_quota, sled_reservation, vmm,
 };
 use db_model::{
-    AffinityGroupId, AffinityGroupKind, AffinityPolicy, ByteCount, DiskId,
-    HEARTBEAT_ALLOWANCE, Instance, InstanceCpuPlatform, InstanceId, Name,
-    NewDisk, ProjectId, ReservationRole, SiloQuota, SledCpu, SledId,
+    AffinityGroupId, AffinityGroupKind, AffinityPolicy, ByteCount, DiskBackend,
+    DiskId, HEARTBEAT_ALLOWANCE, Instance, InstanceCpuPlatform, InstanceId,
+    Name, NewDisk, ProjectId, ReservationRole, SiloQuota, SledCpu, SledId,
     SledPolicy, SledProvisionPolicy, StartFailure, VcpuCount, VmmState,
 };
 use diesel::dsl::{exists, select};
@@ -214,13 +214,15 @@ impl DataStore {
         self.snapshot(move |conn| {
             let nobody = InstanceId(Uuid::nil());
             let mut disks = disks_of(conn, Disks::These(&imagined.disks))?;
-            disks.extend(imagined.new_disks.iter().map(|(id, new)| {
-                AskedDisk {
-                    id: *id,
-                    name: new.name.clone(),
-                    size: new.size,
-                    sled: None,
-                }
+            let local = imagined
+                .new_disks
+                .iter()
+                .filter(|(_, new)| new.kind.backend() == DiskBackend::Local);
+            disks.extend(local.map(|(id, new)| AskedDisk {
+                id: *id,
+                name: new.name.clone(),
+                size: new.size,
+                sled: None,
             }));
             let ask = Ask {
                 vcpus: imagined.ncpus.to_i64(),
@@ -332,6 +334,7 @@ fn disks_of(
     which: Disks<'_>,
 ) -> Result<Vec<AskedDisk>, Error> {
     let query = disk::table
+        .filter(disk::backend.eq(DiskBackend::Local))
         .order(disk::id)
         .select((disk::id, disk::name, disk::size_bytes, disk::sled_id))
         .into_boxed();

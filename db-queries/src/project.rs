@@ -2,7 +2,9 @@
 
 use crate::{ByNameOrId, DataStore, Error, Page};
 use chrono::{DateTime, Utc};
-use db_model::schema::{affinity_group, disk, instance, project};
+use db_model::schema::{
+    affinity_group, disk, image, instance, project, snapshot,
+};
 use db_model::{
     AffinityGroupKind, Name, NameOrId, Project, ProjectChange, ProjectId,
     SiloId,
@@ -205,6 +207,24 @@ fn what_is_in(
     .get_result(conn)?;
     if has_disks {
         kept.push("disks");
+    }
+    let has_snapshots: bool = select(exists(
+        snapshot::table
+            .filter(snapshot::project_id.eq(id))
+            .filter(snapshot::time_deleted.is_null()),
+    ))
+    .get_result(conn)?;
+    if has_snapshots {
+        kept.push("snapshots");
+    }
+    let has_images: bool = select(exists(
+        image::table
+            .filter(image::project_id.eq(id))
+            .filter(image::time_deleted.is_null()),
+    ))
+    .get_result(conn)?;
+    if has_images {
+        kept.push("images");
     }
     for (kind, groups) in [
         (AffinityGroupKind::Affinity, "affinity groups"),

@@ -13,12 +13,12 @@ use db_model::schema::{
     affinity_claim, disk, project, silo_quota, sled, sled_reservation, vmm,
 };
 use db_model::{
-    AffinityGroupId, ByteCount, Instance, InstanceCpuPlatform, ReservationRole,
-    SiloId, SledCpu, SledId, SledPolicy, SledProvisionPolicy, SledReservation,
-    VmmEndReason, VmmId,
+    AffinityGroupId, BlocksId, ByteCount, DiskBackend, Instance,
+    InstanceCpuPlatform, ReservationRole, SiloId, SledCpu, SledId, SledPolicy,
+    SledProvisionPolicy, SledReservation, VmmEndReason, VmmId,
 };
-use diesel::dsl::{exists, select};
-use diesel::sql_types::{BigInt, Uuid as SqlUuid};
+use diesel::dsl::{exists, select, sql};
+use diesel::sql_types::{BigInt, Nullable, Uuid as SqlUuid};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
     OptionalExtension, PgConnection, QueryDsl, QueryResult, QueryableByName,
@@ -44,6 +44,8 @@ struct Disks {
     elsewhere: i64,
     #[diesel(sql_type = BigInt)]
     unallocated_bytes: i64,
+    #[diesel(sql_type = BigInt)]
+    unavailable: i64,
 }
 
 /// Takes what `held` says for `instance`, whose row is locked. The VMM's row
@@ -113,7 +115,8 @@ fn groups_allow(
     if against.n == 0 { Ok(()) } else { Err(Error::NoRoom) }
 }
 
-/// Its disks' blocks are on the sled, or will be. Says how much that takes.
+/// Its disks can be used, and the blocks of the local ones are on the sled, or
+/// will be. Says how much that takes.
 fn allocate_disks(
     conn: &mut PgConnection,
     held: &SledReservation,
@@ -121,23 +124,31 @@ fn allocate_disks(
     let disks: Disks = sql_query(
         "SELECT \
              count(CASE WHEN sled_id <> $2 THEN 1 END) AS elsewhere, \
-             COALESCE(sum(CASE WHEN sled_id IS NULL THEN size_bytes END), 0) \
-                 ::INT8 AS unallocated_bytes \
+             COALESCE(sum(CASE WHEN backend = 'local' AND sled_id IS NULL \
+                 THEN size_bytes END), 0)::INT8 AS unallocated_bytes, \
+             count(CASE WHEN state <> 'ready' OR EXISTS ( \
+                 SELECT 1 FROM snapshot s WHERE s.disk_id = disk.id \
+                     AND NOT s.made AND s.time_deleted IS NULL) \
+                 THEN 1 END) AS unavailable \
          FROM disk WHERE instance_id = $1",
     )
     .bind::<SqlUuid, _>(held.instance_id)
     .bind::<SqlUuid, _>(held.sled_id)
     .get_result(conn)?;
-    if disks.elsewhere > 0 {
+    if disks.elsewhere > 0 || disks.unavailable > 0 {
         return Err(Error::NoRoom);
     }
     if disks.unallocated_bytes > 0 {
         diesel::update(
             disk::table
                 .filter(disk::instance_id.eq(held.instance_id))
+                .filter(disk::backend.eq(DiskBackend::Local))
                 .filter(disk::sled_id.is_null()),
         )
         .set((
+            // Never the name of blocks that a sled may still have, of a VMM
+            // that did not run.
+            disk::blocks_id.eq(sql::<Nullable<SqlUuid>>("gen_random_uuid()")),
             disk::sled_id.eq(held.sled_id),
             disk::allocated_by.eq(held.vmm_id),
         ))
@@ -322,9 +333,14 @@ fn free_blocks(conn: &mut PgConnection, vmm_id: VmmId) -> QueryResult<i64> {
         return Ok(0);
     }
     let (no_sled, no_vmm): (Option<SledId>, Option<VmmId>) = (None, None);
+    let no_blocks: Option<BlocksId> = None;
     let freed: Vec<ByteCount> =
         diesel::update(disk::table.filter(disk::allocated_by.eq(vmm_id)))
-            .set((disk::sled_id.eq(no_sled), disk::allocated_by.eq(no_vmm)))
+            .set((
+                disk::sled_id.eq(no_sled),
+                disk::allocated_by.eq(no_vmm),
+                disk::blocks_id.eq(no_blocks),
+            ))
             .returning(disk::size_bytes)
             .load(conn)?;
     Ok(freed.into_iter().map(ByteCount::to_i64).sum())

@@ -44,6 +44,18 @@ pub(crate) fn unfinished(
     }))
 }
 
+/// Is a saga at work on any of these, whatever they are?
+pub(crate) fn may_work_on(
+    conn: &mut PgConnection,
+    ids: &[uuid::Uuid],
+) -> Result<bool, Error> {
+    let ids: Vec<_> = ids.iter().copied().map(InstanceId).collect();
+    let unfinished = saga::table
+        .filter(saga::instance_id.eq_any(ids))
+        .filter(saga::time_ended.is_null());
+    Ok(diesel::select(exists(unfinished)).get_result(conn)?)
+}
+
 fn database_time(conn: &mut PgConnection) -> Result<DateTime<Utc>, Error> {
     Ok(diesel::select(sql::<Timestamptz>("clock_timestamp()"))
         .get_result(conn)?)

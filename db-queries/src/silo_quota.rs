@@ -3,9 +3,14 @@
 use crate::waiting::wake_quota;
 use crate::{ById, ByNameOrId, DataStore, Error, Page};
 use db_model::schema::{silo, silo_quota};
-use db_model::{Name, NameOrId, SiloId, SiloQuota, SiloQuotaChange};
+use db_model::{
+    ByteCount, Name, NameOrId, SiloId, SiloQuota, SiloQuotaChange,
+    StorageExceeded,
+};
 use diesel::dsl::now;
-use diesel::{ExpressionMethods, QueryDsl, RunQueryDsl, SelectableHelper};
+use diesel::{
+    ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
+};
 
 impl DataStore {
     /// A live silo's quota and use, with its name.
@@ -135,4 +140,54 @@ impl DataStore {
         })
         .await
     }
+}
+
+/// Charges a silo's quota with storage, if there is as much left.
+///
+/// # Errors
+///
+/// `StorageExceeded`.
+pub(crate) fn charge_storage(
+    conn: &mut PgConnection,
+    silo: SiloId,
+    size: ByteCount,
+) -> Result<(), Error> {
+    let bytes = size.to_i64();
+    let charged = diesel::update(silo_quota::table.find(silo))
+        .filter(
+            (silo_quota::used_storage_bytes + bytes)
+                .le(silo_quota::storage_bytes),
+        )
+        .set(
+            silo_quota::used_storage_bytes
+                .eq(silo_quota::used_storage_bytes + bytes),
+        )
+        .execute(conn)?;
+    if charged == 1 {
+        return Ok(());
+    }
+    let (used, limit) = silo_quota::table
+        .find(silo)
+        .select((silo_quota::used_storage_bytes, silo_quota::storage_bytes))
+        .first(conn)?;
+    Err(Error::StorageExceeded(StorageExceeded {
+        used,
+        limit,
+        requested: size,
+    }))
+}
+
+/// Gives storage back to a silo's quota, and wakes who waited for it.
+pub(crate) fn refund_storage(
+    conn: &mut PgConnection,
+    silo: SiloId,
+    size: ByteCount,
+) -> Result<(), Error> {
+    diesel::update(silo_quota::table.find(silo))
+        .set(
+            silo_quota::used_storage_bytes
+                .eq(silo_quota::used_storage_bytes - size.to_i64()),
+        )
+        .execute(conn)?;
+    wake_quota(conn, silo)
 }

@@ -35,7 +35,8 @@ const WITHIN_QUOTA: &str = "i.ncpus <= q.vcpus - q.used_vcpus \
 /// The bytes of its disks that are nowhere yet.
 const UNALLOCATED: &str = "COALESCE(( \
          SELECT sum(d.size_bytes) FROM disk d \
-         WHERE d.instance_id = i.id AND d.sled_id IS NULL), 0)";
+         WHERE d.instance_id = i.id AND d.backend = 'local' \
+           AND d.sled_id IS NULL), 0)";
 
 /// Nothing speaks against sled `s`, as in `db_model::placement::Cause`, but
 /// perhaps its silence.

@@ -1,6 +1,7 @@
 //! A running Nexus, built in a straight line and closed in the reverse.
 
 use crate::app::App;
+use crate::background::reaper::Reaper;
 use crate::background::reconciler::{Looks, Reconciler, VISIBILITY};
 use crate::background::recovery::Recovery;
 use crate::background::retention::Retention;
@@ -170,6 +171,18 @@ impl Server {
                     log: log.clone(),
                 },
                 Arc::new(Notify::new()),
+                stopped.clone(),
+                log.clone(),
+            ),
+            background::spawn(
+                Reaper {
+                    datastore: datastore.clone(),
+                    sleds: sleds.clone(),
+                    lease: lease.clone(),
+                    activators: activators.clone(),
+                    log: log.new(o!("component" => "reaper")),
+                },
+                activators.blocks_gone_wake_up(),
                 stopped.clone(),
                 log.clone(),
             ),

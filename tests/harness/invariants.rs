@@ -1,11 +1,13 @@
 //! What must hold in any test once all is done: the record and the sleds agree,
 //! and nothing outlives its cause.
 
-use crate::{Agent, DEADLINE, Database, TestNexus, eventually};
+use crate::{
+    Agent, DEADLINE, Database, TestNexus, blocks_in_store, eventually,
+};
 use diesel::sql_types::Text;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// Between two looks at what is not settled yet.
@@ -90,7 +92,10 @@ const WRONG_ROWS: &[&str] = &[
     "SELECT 'sled ' || s.id || ' does not add up: ' \
          || s.reserved_storage_bytes || ' bytes of storage of ' \
          || COALESCE(sum(d.size_bytes), 0) \
-     FROM sled s LEFT JOIN disk d ON d.sled_id = s.id \
+     FROM sled s LEFT JOIN ( \
+         SELECT sled_id, size_bytes FROM disk \
+         UNION ALL SELECT sled_id, size_bytes FROM blocks_gone) d \
+         ON d.sled_id = s.id \
      GROUP BY s.id \
      HAVING s.reserved_storage_bytes <> COALESCE(sum(d.size_bytes), 0)",
     "SELECT 'the quota of silo ' || q.silo_id || ' does not add up: ' \
@@ -103,15 +108,42 @@ const WRONG_ROWS: &[&str] = &[
          || q.used_storage_bytes || ' bytes of storage of ' \
          || COALESCE(sum(d.size_bytes), 0) \
      FROM silo_quota q \
-     LEFT JOIN (project p JOIN disk d \
-         ON d.project_id = p.id AND d.sled_id IS NOT NULL) \
-         ON p.silo_id = q.silo_id \
+     LEFT JOIN ( \
+         SELECT p.silo_id, d.size_bytes \
+         FROM disk d JOIN project p ON p.id = d.project_id \
+         WHERE d.sled_id IS NOT NULL \
+             OR (d.backend = 'distributed' AND d.time_deleted IS NULL) \
+         UNION ALL SELECT p.silo_id, s.size_bytes \
+         FROM snapshot s JOIN project p ON p.id = s.project_id \
+         WHERE s.time_deleted IS NULL \
+         UNION ALL SELECT silo_id, size_bytes FROM image \
+         WHERE time_deleted IS NULL) d ON d.silo_id = q.silo_id \
      GROUP BY q.silo_id \
      HAVING q.used_storage_bytes <> COALESCE(sum(d.size_bytes), 0)",
     "SELECT 'VMM ' || v.id || ' may run, and is not where disk ' || d.id \
      FROM vmm v JOIN disk d ON d.instance_id = v.instance_id \
-     WHERE v.time_ended IS NULL AND v.may_run \
+     WHERE v.time_ended IS NULL AND v.may_run AND d.backend = 'local' \
        AND d.sled_id IS DISTINCT FROM v.sled_id",
+    "SELECT 'disk ' || d.id || ' is not there, and a VMM may run with it' \
+     FROM vmm v JOIN disk d ON d.instance_id = v.instance_id \
+     WHERE v.time_ended IS NULL AND v.may_run AND d.state <> 'ready'",
+    // Nothing is begun and left so, and what is deleted goes.
+    "SELECT 'disk ' || d.id || ' is ' || d.state || ', and nobody sees to it' \
+     FROM disk d WHERE d.state IN ('creating', 'finalizing') \
+       AND d.time_deleted IS NULL \
+       AND NOT EXISTS (SELECT 1 FROM saga s WHERE s.time_ended IS NULL \
+           AND s.instance_id IN (d.id, d.instance_id))",
+    "SELECT 'snapshot ' || n.id || ' is not made, and nobody sees to it' \
+     FROM snapshot n WHERE NOT n.made AND n.time_deleted IS NULL \
+       AND NOT EXISTS (SELECT 1 FROM saga s WHERE s.time_ended IS NULL \
+           AND s.instance_id IN (n.id, n.disk_id))",
+    "SELECT 'image ' || i.id || ' is not made, and nobody sees to it' \
+     FROM image i WHERE NOT i.made AND i.time_deleted IS NULL \
+       AND NOT EXISTS (SELECT 1 FROM saga s WHERE s.time_ended IS NULL \
+           AND s.instance_id = i.id)",
+    "SELECT 'blocks ' || g.id || ' are not gone yet' FROM blocks_gone g \
+     WHERE (g.sled_id IS NULL OR g.sled_id::TEXT NOT IN ({down})) \
+       AND EXISTS (SELECT 1 FROM sled s WHERE s.id::TEXT NOT IN ({down}))",
     "SELECT 'disk ' || d.id || ' is kept for a VMM that never ran' \
      FROM disk d JOIN vmm v ON v.id = d.allocated_by \
      WHERE v.time_ended IS NOT NULL AND NOT v.ever_ran \
@@ -182,10 +214,28 @@ impl TestNexus {
     ///
     /// An instance runs twice.
     pub async fn what_is_wrong(&self) -> Vec<String> {
-        let wrong = what_is_wrong(&self.database, &self.agents).await;
+        let mut wrong = what_is_wrong(&self.database, &self.agents).await;
+        if wrong.is_empty() && self.agents.iter().any(Agent::is_up) {
+            wrong = self.wrong_store();
+        }
         let twice = wrong.iter().find(|what| what.contains(RUNS_TWICE));
         assert!(twice.is_none(), "{twice:?}");
         wrong
+    }
+
+    /// What is in the store and of nothing, and what has nothing there.
+    fn wrong_store(&self) -> Vec<String> {
+        let live = self.database.texts(
+            "SELECT id::TEXT FROM disk \
+             WHERE backend = 'distributed' AND time_deleted IS NULL \
+             UNION SELECT id::TEXT FROM snapshot WHERE time_deleted IS NULL \
+             UNION SELECT id::TEXT FROM image WHERE time_deleted IS NULL",
+        );
+        let live: BTreeSet<String> = live.into_iter().collect();
+        let there = blocks_in_store(self.dir.path());
+        live.symmetric_difference(&there)
+            .map(|id| format!("{id} is in the store alone, or not there"))
+            .collect()
     }
 
     /// Waits until the instance rests in `failed`, with no retry planned, and

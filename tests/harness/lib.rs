@@ -31,6 +31,7 @@ mod nexus_process;
 mod ports;
 mod process;
 mod saga_bench;
+mod store;
 mod wait;
 
 pub use admin::{Said, nexus_admin};
@@ -47,6 +48,7 @@ pub use metrics::Metrics;
 pub use nexus_process::{NexusProcess, SLED_SECRET, Token, Tuning};
 pub use process::Child;
 pub use saga_bench::{Executor, SagaBench, name};
+pub use store::blocks_in_store;
 pub use wait::{DEADLINE, eventually};
 
 use serde_json::{Value, json};

@@ -13,7 +13,8 @@ use db_model::{
     VmmId,
 };
 use db_queries::{DataStore, SledFacts, Zombie};
-use nexus::background::Activators;
+use nexus::background::reaper::{Reaped, Reaper};
+use nexus::background::{Activators, Task};
 use nexus::config::Tuning;
 use nexus::lease::Lease;
 use nexus::saga::{NexusSaga, Saga, SagaExecutor, SagaFailure};
@@ -159,6 +160,33 @@ impl SagaBench {
     /// A Nexus after all. The sled does not register with it.
     pub async fn nexus(&self, tuning: &crate::Tuning) -> NexusProcess {
         NexusProcess::start(self.dir.path(), &self.database.url, tuning).await
+    }
+
+    /// Where all of it keeps its files.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// Has the sled be rid of all blocks that it is to be rid of now.
+    ///
+    /// # Panics
+    ///
+    /// It does not do it.
+    pub async fn reap(&self) {
+        let sec_id = SecId::new_v4();
+        let lease = Lease::without_end(sec_id);
+        let store = self.datastore.clone();
+        let sleds = Sleds::new(store, lease.clone(), secret(), &tuning());
+        let reaper = Reaper {
+            datastore: self.datastore.clone(),
+            sleds,
+            lease,
+            activators: Activators::default(),
+            log: self.log.clone(),
+        };
+        while reaper.activate().await != Reaped::default() {}
+        let left = self.database.count("SELECT count(*) FROM blocks_gone");
+        assert_eq!(left, 0, "blocks that the sled is not rid of");
     }
 
     /// Takes in what the sled says of a VMM, as a Nexus does that hears it.

@@ -141,6 +141,9 @@ struct Fixture {
     /// Of "rests", and of nobody.
     disk: String,
     free_disk: String,
+    import: String,
+    snapshot: String,
+    image: String,
     attempt: String,
     ssh_key: String,
     /// A group of each kind, as their operations call it.
@@ -169,6 +172,13 @@ async fn fixture() -> Fixture {
     let disk = nexus.create_disk("attached").await;
     nexus.ask_disk(&rests, "attach", &disk).await.expect(202);
     let free_disk = nexus.create_disk("free").await;
+    nexus.create_blank("shared").await;
+    let import = json!({ "type": "importing_blocks", "block_size": 512 });
+    let import = Client::distributed("import", import);
+    let import = made(&nexus, "disks", import).await;
+    let of = json!({ "name": "s", "description": "", "disk": "shared" });
+    let snapshot = made(&nexus, "snapshots", of).await;
+    let image = made(&nexus, "images", new_image("i", &snapshot)).await;
     let attempt = nexus.attempts(&runs).await[0]["id"].clone();
     let report = nexus.agents[0].vmms().await[0].clone();
     let key = nexus.post("/v1/me/ssh-keys", ssh_key("key")).await.expect(201);
@@ -186,6 +196,9 @@ async fn fixture() -> Fixture {
         groups,
         disk,
         free_disk,
+        import,
+        snapshot,
+        image,
     }
 }
 
@@ -196,6 +209,24 @@ fn ssh_key(name: &str) -> Value {
         "description": "",
         "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHZ8Z3dGm9lSxYV4mA0\
                        TQzJm5l9Z3kq1mQyqzqkz3m1v",
+    })
+}
+
+/// Makes something in the project "demo"; its id.
+async fn made(nexus: &Client, kind: &str, body: Value) -> String {
+    let path = format!("/v1/{kind}?project=demo");
+    let view = nexus.post(&path, body).await.expect(201);
+    view["id"].as_str().unwrap().to_string()
+}
+
+/// The body of an image to be made.
+fn new_image(name: &str, snapshot: &str) -> Value {
+    json!({
+        "name": name,
+        "description": "",
+        "os": "debian",
+        "version": "12",
+        "source": { "type": "snapshot", "id": snapshot },
     })
 }
 
@@ -249,6 +280,10 @@ impl Fixture {
         };
         let key = |id| Row::new(id, NotFound).at("ssh_key", &self.ssh_key);
         let disk = |id| Row::new(id, NotFound).at("disk", &self.free_disk);
+        let import = |id| Row::new(id, NotFound).at("disk", &self.import);
+        let snapshot =
+            |id| Row::new(id, NotFound).at("snapshot", &self.snapshot);
+        let image = |id| Row::new(id, NotFound).at("image", &self.image);
         let mut rows = vec![
             Row::new("ping", Served),
             Row::new("current_user_view", Own),
@@ -291,7 +326,26 @@ impl Fixture {
                 .within("?project=demo")
                 .body(Client::disk("new")),
             disk("disk_view"),
+            import("disk_bulk_write_import_start"),
+            import("disk_bulk_write_import")
+                .body(json!({ "offset": 0, "base64_encoded_data": format!("{}=", "A".repeat(683)) })),
+            import("disk_bulk_write_import_stop"),
+            import("disk_finalize_import").body(json!({})),
             disk("disk_delete"),
+            Row::new("snapshot_list", NotFound).within("?project=demo"),
+            Row::new("snapshot_create", NotFound).within("?project=demo").body(
+                json!({ "name": "n", "description": "", "disk": "shared" }),
+            ),
+            snapshot("snapshot_view"),
+            Row::new("image_list", NotFound).within("?project=demo"),
+            Row::new("image_create", NotFound)
+                .within("?project=demo")
+                .body(new_image("j", &self.snapshot)),
+            image("image_view"),
+            image("image_promote"),
+            image("image_demote").within("?project=demo"),
+            image("image_delete"),
+            snapshot("snapshot_delete"),
             instance("instance_start", &self.rests),
             instance("instance_reboot", &self.runs),
             instance("instance_stop", &self.runs),
@@ -363,6 +417,9 @@ impl Fixture {
                  (SELECT jsonb_agg(d ORDER BY d.id) FROM disk d) AS disks, \
                  (SELECT jsonb_agg(k ORDER BY k.id) FROM ssh_key k \
                      WHERE k.name = 'key') AS ssh_keys, \
+                 (SELECT jsonb_agg(n ORDER BY n.id) FROM snapshot n) \
+                     AS snapshots, \
+                 (SELECT jsonb_agg(m ORDER BY m.id) FROM image m) AS images, \
                  (SELECT jsonb_agg(v ORDER BY v.id) FROM vmm v) AS vmms, \
                  (SELECT jsonb_agg(a ORDER BY a.id) FROM start_attempt a) \
                      AS attempts, \

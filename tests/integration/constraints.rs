@@ -108,6 +108,35 @@ INSERT INTO ssh_key VALUES
 INSERT INTO instance_ssh_key VALUES
     ('00000000-0000-0000-0000-000000000010',
      '00000000-0000-0000-0000-000000000071');
+INSERT INTO disk VALUES
+    ('00000000-0000-0000-0000-000000000063',
+     '00000000-0000-0000-0000-000000000004', 'shared', '', 16, now(), now(),
+     NULL, '00000000-0000-0000-0000-000000000011', NULL, NULL, 'distributed');
+INSERT INTO snapshot VALUES
+    ('00000000-0000-0000-0000-000000000071',
+     '00000000-0000-0000-0000-000000000004', 'one', '', 16, 512,
+     '00000000-0000-0000-0000-000000000063', TRUE, now(), now(), NULL),
+    ('00000000-0000-0000-0000-000000000072',
+     '00000000-0000-0000-0000-000000000004', 'two', '', 16, 512,
+     '00000000-0000-0000-0000-000000000063', TRUE, now(), now(), NULL);
+INSERT INTO image VALUES
+    ('00000000-0000-0000-0000-000000000081',
+     '00000000-0000-0000-0000-000000000001',
+     '00000000-0000-0000-0000-000000000004', 'p1', '', 'debian', '12', 16,
+     512, TRUE, now(), now(), NULL),
+    ('00000000-0000-0000-0000-000000000082',
+     '00000000-0000-0000-0000-000000000001',
+     '00000000-0000-0000-0000-000000000004', 'p2', '', 'debian', '12', 16,
+     512, TRUE, now(), now(), NULL),
+    ('00000000-0000-0000-0000-000000000083',
+     '00000000-0000-0000-0000-000000000001', NULL, 's1', '', 'debian', '12',
+     16, 512, TRUE, now(), now(), NULL),
+    ('00000000-0000-0000-0000-000000000084',
+     '00000000-0000-0000-0000-000000000001', NULL, 's2', '', 'debian', '12',
+     16, 512, TRUE, now(), now(), NULL);
+INSERT INTO blocks_gone VALUES
+    ('00000000-0000-0000-0000-000000000091', 'local',
+     '00000000-0000-0000-0000-000000000005', 16, now(), 0, now(), NULL);
 INSERT INTO saga VALUES
     ('00000000-0000-0000-0000-000000000041', 'instance-start',
      '00000000-0000-0000-0000-000000000012', 'running', '{}',
@@ -438,6 +467,62 @@ const ATTEMPTS: &[(&str, &str)] = &[
         "UPDATE disk SET sled_id = gen_random_uuid() WHERE name = 'placed'",
     ),
     ("disk_has_a_size", "UPDATE disk SET size_bytes = 0"),
+    ("disk_block_size", "UPDATE disk SET block_size = 1000"),
+    (
+        "disk_distributed_is_nowhere",
+        "UPDATE disk SET blocks_id = gen_random_uuid() WHERE name = 'shared'",
+    ),
+    (
+        "disk_local_is_blank",
+        "UPDATE disk SET read_only = TRUE WHERE name = 'loose'",
+    ),
+    (
+        "disk_local_is_blank",
+        "UPDATE disk SET state = 'import_ready' WHERE name = 'loose'",
+    ),
+    (
+        "disk_importing_is_detached",
+        "UPDATE disk SET state = 'finalizing' WHERE name = 'shared'",
+    ),
+    // Snapshots and images.
+    (
+        "snapshot_project_id_fkey",
+        "UPDATE snapshot SET project_id = gen_random_uuid()",
+    ),
+    (
+        "snapshot_disk_id_fkey",
+        "UPDATE snapshot SET disk_id = gen_random_uuid()",
+    ),
+    (
+        "snapshot_live_name",
+        "UPDATE snapshot SET name = 'one' WHERE name = 'two'",
+    ),
+    ("snapshot_has_a_size", "UPDATE snapshot SET size_bytes = 0"),
+    ("snapshot_block_size", "UPDATE snapshot SET block_size = 0"),
+    ("image_silo_id_fkey", "UPDATE image SET silo_id = gen_random_uuid()"),
+    (
+        "image_project_id_fkey",
+        "UPDATE image SET project_id = gen_random_uuid() WHERE name = 'p1'",
+    ),
+    (
+        "image_live_name_in_project",
+        "UPDATE image SET name = 'p1' WHERE name = 'p2'",
+    ),
+    (
+        "image_live_name_in_silo",
+        "UPDATE image SET name = 's1' WHERE name = 's2'",
+    ),
+    ("image_has_a_size", "UPDATE image SET size_bytes = 0"),
+    ("image_block_size", "UPDATE image SET block_size = 0"),
+    // Blocks that are to be gone.
+    (
+        "blocks_gone_sled_id_fkey",
+        "UPDATE blocks_gone SET sled_id = gen_random_uuid()",
+    ),
+    (
+        "blocks_gone_local_iff_somewhere",
+        "UPDATE blocks_gone SET place = 'store'",
+    ),
     (
         "disk_deleted_holds_nothing",
         "UPDATE disk SET time_deleted = now(), sled_id = NULL, \

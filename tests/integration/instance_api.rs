@@ -80,7 +80,7 @@ async fn a_new_instance_with_a_wrong_value_is_refused_by_the_field_s_name() {
         ("start", json!("yes")),
         ("disks", json!([{ "type": "attach", "name": "D" }])),
         ("disks", json!([{ "type": "detach", "name": "d" }])),
-        ("boot_disk", json!({ "type": "attach", "name": "d" })),
+        ("boot_disk", json!({ "type": "attach", "name": "D" })),
         ("external_ips", json!([{ "type": "ephemeral" }])),
     ] {
         let answer = create(&nexus, json!({ field: value })).await;

@@ -253,7 +253,7 @@ async fn a_wrong_or_missing_value_is_refused_by_name_and_nothing_changes() {
         ("hostname", json!("x".repeat(254))),
         ("hostname", json!(1)),
         ("auto_restart_policy", json!("sometimes")),
-        ("boot_disk", json!("a-disk")),
+        ("boot_disk", json!("A-disk")),
         ("cpu_platform", json!("amd_rome")),
         ("multicast_groups", json!([{ "group": "g" }])),
         ("enable_jumbo_frames", json!(true)),

@@ -19,12 +19,14 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// What grows with use. A sled, a silo and a Nexus are few, and are scanned.
-const GROWING: [&str; 15] = [
+const GROWING: [&str; 18] = [
     "affinity_claim",
     "affinity_group",
     "affinity_group_member",
     "api_token",
+    "blocks_gone",
     "disk",
+    "image",
     "instance",
     "instance_ssh_key",
     "project",
@@ -33,6 +35,7 @@ const GROWING: [&str; 15] = [
     "silo_user",
     "sled_reservation",
     "ssh_key",
+    "snapshot",
     "start_attempt",
     "vmm",
 ];
@@ -170,6 +173,27 @@ SELECT md5('disk-' || n)::UUID, md5('project-' || n % 10000 / 200)::UUID,
 FROM generate_series(0, 19999) n;
 
 UPDATE sled SET reserved_storage_bytes = 100 * (1 << 30);
+
+-- Every hundredth is being made.
+INSERT INTO snapshot
+SELECT md5('snapshot-' || n)::UUID, md5('project-' || n % 10000 / 200)::UUID,
+    'snapshot-' || n, '', 1 << 30, 512, md5('disk-' || n)::UUID, n % 100 > 0,
+    now(), now(), CASE WHEN n >= 10000 THEN now() END
+FROM generate_series(0, 19999) n;
+
+INSERT INTO image
+SELECT md5('image-' || n)::UUID, md5('silo-' || n % 10)::UUID,
+    CASE WHEN n % 20 < 10 THEN md5('project-' || n % 10000 / 200)::UUID END,
+    'image-' || n, '', 'debian', '12', 1 << 30, 512, TRUE,
+    now(), now(), CASE WHEN n >= 10000 THEN now() END
+FROM generate_series(0, 19999) n;
+
+-- Few are due.
+INSERT INTO blocks_gone
+SELECT md5('gone-' || n)::UUID, 'store', NULL, 1 << 30, now(), 1,
+    CASE WHEN n % 100 = 0 THEN now() ELSE now() + INTERVAL '1 hour' END, NULL
+FROM generate_series(0, 9999) n;
+
 
 INSERT INTO sled_reservation
 SELECT id, instance_id, sled_id, 'active', 2, 1 << 30, now()
@@ -450,6 +474,43 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     probe!("disk_view by id", |db, n| {
         let which = db_model::NameOrId::Id(disks[n].0);
         db.disk_view(silo, None, which).await.unwrap();
+    });
+    probe!("disks_to_boot", |db, n| {
+        assert_eq!(db.disks_to_boot(instances[n]).await.unwrap().len(), 1);
+    });
+    probe!("disk_unavailable", |db, n| {
+        assert!(db.disk_unavailable(instances[n]).await.unwrap().is_none());
+    });
+    probe!("snapshot_list by name", |db, _n| {
+        let page = by_name(None, false);
+        assert_eq!(db.snapshot_list(project, page).await.unwrap().len(), 25);
+    });
+    probe!("snapshot_list by id", |db, _n| {
+        let page = by_id(None);
+        assert_eq!(db.snapshot_list(project, page).await.unwrap().len(), 25);
+    });
+    probe!("snapshot_view by name", |db, _n| {
+        let which = db_model::NameOrId::Name(name("snapshot-10"));
+        db.snapshot_view(silo, Some(project), which).await.unwrap();
+    });
+    probe!("image_list by name", |db, _n| {
+        let page = by_name(None, false);
+        let list = db.image_list(silo, Some(project), page).await;
+        assert_eq!(list.unwrap().len(), 25);
+    });
+    probe!("image_list of the silo", |db, _n| {
+        let page = by_id(None);
+        db.image_list(silo, None, page).await.unwrap();
+    });
+    probe!("image_view by name", |db, _n| {
+        let which = db_model::NameOrId::Name(name("image-0"));
+        db.image_view(silo, Some(project), which).await.unwrap();
+    });
+    probe!("blocks_gone_claim", |db, _n| {
+        assert_eq!(db.blocks_gone_claim(5).await.unwrap().len(), 5);
+    });
+    probe!("sleds_to_ask", |db, _n| {
+        db.sleds_to_ask(3).await.unwrap();
     });
     probe!("disk_holder", |db, n| {
         assert!(db.disk_holder(held[n]).await.unwrap().is_some());

@@ -19,7 +19,9 @@
 
 mod create;
 mod delete;
+mod finish;
 pub(crate) mod fixture;
+mod make;
 mod slate;
 mod start;
 mod update;
@@ -27,6 +29,8 @@ mod update;
 use db_model::{SagaId, SagaState};
 use fixture::GUEST;
 use harness::{DEADLINE, Died, SagaBench};
+use nexus::saga::blocks_make::BlocksMake;
+use nexus::saga::import_finish::ImportFinish;
 use nexus::saga::instance_create::InstanceCreate;
 use nexus::saga::instance_delete::InstanceDelete;
 use nexus::saga::instance_start::InstanceStart;
@@ -332,12 +336,14 @@ macro_rules! prove {
 }
 
 prove! {
-    instance_create: InstanceCreate { will_insert, insert, finish },
+    instance_create: InstanceCreate { will_insert, insert, make_blocks, finish },
     instance_start: InstanceStart {
         claim, place, will_register, register, run
     },
     instance_update: InstanceUpdate { unlink, unregister },
     instance_delete: InstanceDelete { destroy },
+    blocks_make: BlocksMake { will_insert, insert, ensure, finish },
+    import_finish: ImportFinish { will_begin, begin, finish, copy, end },
 }
 
 #[test]

@@ -60,6 +60,7 @@ pub fn create(
             IntendedState::Stopped
         },
         cpu_platform: new.cpu_platform,
+        boot_disk_id: None,
     };
     (instance, attempt)
 }
@@ -306,13 +307,14 @@ pub fn reboot(facts: &Facts) -> Result<crate::Vmm, Refusal> {
         .ok_or(Refusal::NotRunning)
 }
 
-/// A user changes it. The size and the CPU only at rest, the hostname and the policy at
-/// any time; a guest that runs keeps its hostname until the next start. What it
+/// A user changes it. The size, the CPU and the boot disk only at rest, the
+/// hostname and the policy at any time; a guest that runs keeps its hostname until the next start. What it
 /// changes may let a failed start succeed, so it is tried again.
 ///
 /// # Errors
 ///
-/// `Deleted`; `NotStopped` when the size would change and it is not at rest.
+/// `Deleted`; `NotStopped` when the size, the CPU or the boot disk would change
+/// and it is not at rest.
 pub fn change(
     facts: &Facts,
     change: &InstanceChange,
@@ -322,7 +324,8 @@ pub fn change(
         return Err(Refusal::Deleted);
     }
     let resized = (old.ncpus, old.memory_bytes, old.cpu_platform)
-        != (change.ncpus, change.memory, change.cpu_platform);
+        != (change.ncpus, change.memory, change.cpu_platform)
+        || old.boot_disk_id != change.boot_disk;
     let at_rest = old.active_vmm_id.is_none()
         && facts.attempt.is_none()
         && old.state != InstanceState::Creating;
@@ -337,6 +340,7 @@ pub fn change(
     new.ncpus = change.ncpus;
     new.memory_bytes = change.memory;
     new.cpu_platform = change.cpu_platform;
+    new.boot_disk_id = change.boot_disk;
     new.auto_restart_policy = change.auto_restart_policy;
     if new == old {
         return Ok(Changes::default());

@@ -1,11 +1,14 @@
-//! Local disks.
+//! Disks.
 
+use super::blocks::Named;
 use super::{App, InstanceSelector, about};
 use crate::context::OpContext;
 use crate::error::Error;
+use crate::saga::blocks_make::{Made, Params};
 use db_model::lifecycle::Refusal;
 use db_model::{
-    Disk, DiskId, InstanceView, NameOrId, NewDisk, NewInstanceDisk, ProjectId,
+    Disk, DiskBackend, DiskId, DiskState, InstanceView, NameOrId, NewDisk,
+    NewDiskKind, NewInstanceDisk, ProjectId,
 };
 use db_queries::{ByNameOrId, Page};
 
@@ -37,18 +40,28 @@ impl App {
         Ok(self.datastore.disk_list(project.id, page).await?)
     }
 
-    /// Makes a disk. Its blocks are nowhere before it is needed.
+    /// Makes a disk. A local one's blocks are nowhere before it is needed. A
+    /// distributed one's are there at the return, or are still being made if
+    /// that takes long.
     ///
     /// # Errors
     ///
-    /// `NotFound`: no such project; `AlreadyExists`.
+    /// `NotFound`: no such project, or snapshot or image; `InvalidValue`: the
+    /// disk is smaller than that; `AlreadyExists`; `InvalidRequest`: the quota
+    /// is exceeded; `Conflict`: something came in between; `Unavailable`.
     pub async fn disk_create(
         &self,
         opctx: &OpContext,
         project: &NameOrId,
         new: NewDisk,
+        aside: impl FnOnce() -> Result<(), Error>,
     ) -> Result<Disk, Error> {
         let found = self.project_view(opctx, project).await?;
+        if new.kind.backend() == DiskBackend::Distributed {
+            self.check_source(opctx, found.id, &new).await?;
+            aside()?;
+            return self.disk_create_distributed(opctx, found.id, new).await;
+        }
         let name = new.name.clone();
         let created = self.datastore.disk_create(found.id, new).await;
         created.map_err(|error| {
@@ -58,6 +71,77 @@ impl App {
                 about("project", project)(error)
             }
         })
+    }
+
+    async fn disk_create_distributed(
+        &self,
+        opctx: &OpContext,
+        project: ProjectId,
+        new: NewDisk,
+    ) -> Result<Disk, Error> {
+        let id = DiskId::new_v4();
+        let (name, size) = (new.name.to_string(), new.size);
+        let params = Params { what: Made::Disk { id, project, new }, size };
+        let named = Named { kind: "disk", name: &name, verb: "created" };
+        self.make_blocks(&params, named).await?;
+        let which = NameOrId::Id(id.0);
+        self.datastore
+            .disk_view(opctx.silo_id, None, which.clone())
+            .await
+            .map_err(about("disk", &which))
+    }
+
+    /// What a new disk is to begin with is there, and no larger than it.
+    async fn check_source(
+        &self,
+        opctx: &OpContext,
+        project: ProjectId,
+        new: &NewDisk,
+    ) -> Result<(), Error> {
+        let (kind, name, size) = match new.kind {
+            NewDiskKind::Local
+            | NewDiskKind::Blank { .. }
+            | NewDiskKind::Import { .. } => return Ok(()),
+            NewDiskKind::Snapshot { id, .. } => {
+                let which = NameOrId::Id(id.0);
+                let there = self
+                    .datastore
+                    .snapshot_view(opctx.silo_id, None, which.clone())
+                    .await
+                    .map_err(about("snapshot", &which))?;
+                if !there.made {
+                    return Err(Error::invalid_value(
+                        "snapshot_id",
+                        format!(
+                            "snapshot \"{}\" is still being created: wait \
+                             until its state is \"ready\"",
+                            there.name,
+                        ),
+                    ));
+                }
+                ("snapshot", there.name, there.size_bytes)
+            }
+            NewDiskKind::Image { id, .. } => {
+                let which = NameOrId::Id(id.0);
+                let there = self
+                    .datastore
+                    .image_view(opctx.silo_id, Some(project), which.clone())
+                    .await
+                    .map_err(about("image", &which))?;
+                ("image", there.name, there.size_bytes)
+            }
+        };
+        if new.size >= size {
+            return Ok(());
+        }
+        Err(Error::invalid_value(
+            "size",
+            format!(
+                "{} is less than the {size} of {kind} \"{name}\": it must be \
+                 at least as large",
+                new.size,
+            ),
+        ))
     }
 
     /// A disk.
@@ -94,7 +178,8 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `InvalidRequest`: it must be detached first.
+    /// `NotFound`; `InvalidRequest`: it must be detached first, or is being made
+    /// or copied.
     pub async fn disk_delete(
         &self,
         opctx: &OpContext,
@@ -103,12 +188,23 @@ impl App {
         let disk = self.disk_view(opctx, which).await?;
         match self.datastore.disk_delete(disk.id).await {
             Ok(()) => {
+                self.activators.blocks_gone();
                 self.activators.reconcile();
                 Ok(())
             }
             Err(db_queries::Error::InUse) => {
                 Err(self.in_use(&disk, "deleted").await)
             }
+            Err(db_queries::Error::DiskState(state)) => {
+                Err(not_ready(&disk, "deleted", state))
+            }
+            Err(db_queries::Error::BeingCopied) => Err(Error::InvalidRequest {
+                message: format!(
+                    "disk \"{}\" cannot be deleted: a snapshot of it is being \
+                     made. Ask again when that is ready.",
+                    disk.name,
+                ),
+            }),
             Err(error) => Err(about("disk", &which.disk)(error)),
         }
     }
@@ -156,8 +252,8 @@ impl App {
     /// # Errors
     ///
     /// `NotFound`; `InvalidRequest`: the instance must be stopped first, or the
-    /// disk is attached to another; `Conflict`: an earlier run may still be
-    /// going on.
+    /// disk is attached to another; `Conflict`: the instance boots from it, or an
+    /// earlier run may still be going on.
     pub async fn instance_disk_detach(
         &self,
         opctx: &OpContext,
@@ -180,6 +276,7 @@ impl App {
     /// another instance; `AlreadyExists`: a new one's name is taken.
     pub(super) async fn disks_of_new(
         &self,
+        opctx: &OpContext,
         project: ProjectId,
         disks: &[NewInstanceDisk],
     ) -> Result<DisksOfNew, Error> {
@@ -193,6 +290,7 @@ impl App {
             let found = there.iter().find(|disk| disk.name == *wanted.name());
             match (wanted, found) {
                 (NewInstanceDisk::Create(new), None) => {
+                    self.check_source(opctx, project, new).await?;
                     made.push((DiskId::new_v4(), new.clone()));
                 }
                 (NewInstanceDisk::Create(new), Some(_)) => {
@@ -205,6 +303,9 @@ impl App {
                 (NewInstanceDisk::Attach(_), Some(disk)) => {
                     if disk.instance_id.is_some() {
                         return Err(self.in_use(disk, "attached").await);
+                    }
+                    if disk.state != DiskState::Ready {
+                        return Err(not_ready(disk, "attached", disk.state));
                     }
                     attached.push(disk.id);
                 }
@@ -261,6 +362,17 @@ impl App {
         if let db_queries::Error::InUse = error {
             return self.in_use(disk, &verb).await;
         }
+        if let db_queries::Error::DiskState(state) = error {
+            return not_ready(disk, &verb, state);
+        }
+        if let db_queries::Error::BootDisk = error {
+            return Error::Conflict {
+                message: cannot(
+                    "the instance boots from it: set the instance's boot_disk \
+                     to another, or to null, first",
+                ),
+            };
+        }
         if let db_queries::Error::TooMany(limit) = error {
             return Error::InvalidRequest {
                 message: cannot(&limit.to_string()),
@@ -314,5 +426,23 @@ impl App {
         Error::InvalidRequest {
             message: format!("disk \"{}\" cannot be {verb}: {why}", disk.name),
         }
+    }
+}
+
+/// Why a disk cannot be `verb`: its blocks are not there.
+fn not_ready(disk: &Disk, verb: &str, state: DiskState) -> Error {
+    let why = match state {
+        DiskState::Creating => "wait until it is created",
+        DiskState::ImportReady
+        | DiskState::ImportingFromBulkWrites
+        | DiskState::Finalizing => "finalize its import first",
+        DiskState::Faulted => "its contents are lost",
+        DiskState::Ready => "ask again",
+    };
+    Error::InvalidRequest {
+        message: format!(
+            "disk \"{}\" cannot be {verb}: its state is \"{state}\": {why}",
+            disk.name,
+        ),
     }
 }

@@ -10,8 +10,8 @@ use crate::sleds::{Reach, ReachError, reported};
 use db_model::lifecycle::Refusal;
 use db_model::lifecycle::reports::Observation;
 use db_model::{
-    InstanceChange, InstanceId, InstanceView, Joins, NameOrId, NewInstance,
-    ProjectId, SagaId, StartAttemptId, Vmm,
+    DiskId, Instance, InstanceChange, InstanceId, InstanceView, Joins, Name,
+    NameOrId, NewDisk, NewInstance, ProjectId, SagaId, StartAttemptId, Vmm,
 };
 use db_queries::{ByNameOrId, DataStore, Limit, Page};
 use sled_agent_client::{Error as SledError, RequestedState};
@@ -126,10 +126,31 @@ impl App {
     ) -> Result<Joins, Error> {
         let groups = &new.anti_affinity_groups;
         let groups = self.groups_to_join(opctx, project, groups).await?;
-        let (made, attached) = self.disks_of_new(project, &new.disks).await?;
+        let (made, attached) =
+            self.disks_of_new(opctx, project, &new.disks).await?;
+        let boot = match &new.boot_disk {
+            Some(name) => self.boot_of_new(project, name, &made).await?,
+            None => None,
+        };
         let chosen = new.ssh_public_keys.as_deref();
         let ssh_keys = self.keys_of_new(opctx, chosen).await?;
-        Ok(Joins { groups, made, attached, ssh_keys })
+        Ok(Joins { groups, made, attached, boot, ssh_keys })
+    }
+
+    /// Which disk a new instance boots from: one of those that are made with it,
+    /// or that are there.
+    async fn boot_of_new(
+        &self,
+        project: ProjectId,
+        name: &Name,
+        made: &[(DiskId, NewDisk)],
+    ) -> Result<Option<DiskId>, Error> {
+        if let Some((id, _)) = made.iter().find(|(_, new)| new.name == *name) {
+            return Ok(Some(*id));
+        }
+        let there =
+            self.datastore.disk_list_named(project, vec![name.clone()]).await?;
+        Ok(there.first().map(|disk| disk.id))
     }
 
     /// Looks again for what was found before a create saga began: something
@@ -143,6 +164,7 @@ impl App {
         match failure {
             SagaFailure::AlreadyExists
             | SagaFailure::NotFound
+            | SagaFailure::DiskState { .. }
             | SagaFailure::InUse => {
                 let project = NameOrId::Id(params.project_id.0);
                 let project = self.project_view(opctx, &project).await?;
@@ -150,6 +172,10 @@ impl App {
                 Ok(())
             }
             SagaFailure::TooMany { .. }
+            | SagaFailure::BeingCopied
+            | SagaFailure::StorageExceeded { .. }
+            | SagaFailure::BlocksFailed { .. }
+            | SagaFailure::NoAnswer { .. }
             | SagaFailure::Overtaken
             | SagaFailure::Start(_)
             | SagaFailure::Internal { .. } => Ok(()),
@@ -213,34 +239,63 @@ impl App {
         look.await
     }
 
-    /// Changes an instance: its size and its CPU only at rest, its hostname and
-    /// its policy at any time.
+    /// Changes an instance: its size, its CPU and its boot disk only at rest, its
+    /// hostname and its policy at any time.
     ///
     /// # Errors
     ///
-    /// `NotFound`; `Conflict`: the size or the CPU, while it is not at
-    /// rest.
+    /// `NotFound`, the disk too; `InvalidValue`: the disk is not attached to it;
+    /// `Conflict`: the size, the CPU or the boot disk, while it is not at rest.
     pub async fn instance_update(
         &self,
         opctx: &OpContext,
         which: &InstanceSelector,
         change: InstanceChange,
+        boot_disk: Option<&NameOrId>,
     ) -> Result<InstanceView, Error> {
-        let id = self.live(opctx, which).await?.instance.id;
+        let instance = self.live(opctx, which).await?.instance;
+        let id = instance.id;
+        let boot_disk = match boot_disk {
+            Some(disk) => Some(self.disk_of(opctx, &instance, disk).await?),
+            None => None,
+        };
+        let change = InstanceChange { boot_disk, ..change };
         let changed = self.datastore.instance_change(id, change).await;
         changed.map_err(|error| {
+            if let db_queries::Error::InUse = error {
+                return not_of(&instance.name, "it was detached just now");
+            }
             let db_queries::Error::Refused(_) = error else {
                 return about("instance", &which.instance)(error);
             };
             Error::Conflict {
-                message: "ncpus, memory and cpu_platform can be changed only \
-                          while the instance is stopped or failed: stop it \
+                message: "ncpus, memory, cpu_platform and boot_disk can be \
+                          changed only while the instance is stopped or failed: stop it \
                           first"
                     .to_string(),
             }
         })?;
         self.activators.changed();
         self.view(id).await
+    }
+
+    /// A disk that is attached to the instance.
+    async fn disk_of(
+        &self,
+        opctx: &OpContext,
+        instance: &Instance,
+        disk: &NameOrId,
+    ) -> Result<DiskId, Error> {
+        let found = self
+            .datastore
+            .disk_view(opctx.silo_id, Some(instance.project_id), disk.clone())
+            .await
+            .map_err(about("disk", disk))?;
+        if found.instance_id == Some(instance.id) {
+            return Ok(found.id);
+        }
+        let why = format!("disk \"{}\" is not attached", found.name);
+        Err(not_of(&instance.name, &why))
     }
 
     /// Deletes an instance that does not run. From the return on it is not
@@ -486,6 +541,13 @@ fn too_many(limit: Limit) -> Error {
     }
 }
 
+fn not_of(instance: &Name, why: &str) -> Error {
+    Error::invalid_value(
+        "boot_disk",
+        format!("{why}: attach it to instance \"{instance}\" first"),
+    )
+}
+
 fn missing(
     which: &InstanceSelector,
 ) -> impl FnOnce(db_queries::Error) -> Error + use<> {
@@ -512,13 +574,35 @@ fn not_created(
         SagaFailure::AlreadyExists => {
             Error::AlreadyExists { kind: "instance", name: name.to_string() }
         }
-        SagaFailure::NotFound | SagaFailure::InUse => Error::Conflict {
+        SagaFailure::NotFound
+        | SagaFailure::InUse
+        | SagaFailure::DiskState { .. }
+        | SagaFailure::BeingCopied => Error::Conflict {
             message: format!(
                 "instance \"{name}\" was not created: something that it was \
                  to have was changed at the same time. Create it again.",
             ),
         },
         SagaFailure::TooMany { limit } => too_many(*limit),
+        SagaFailure::StorageExceeded { exceeded } => Error::InvalidRequest {
+            message: format!("instance \"{name}\" was not created: {exceeded}"),
+        },
+        SagaFailure::BlocksFailed { message } => Error::Unavailable {
+            message: format!(
+                "Instance \"{name}\" was not created: the contents of its \
+                 disks could not be made: {message}",
+            ),
+            retry_after_secs: super::RETRY_AFTER_SECS,
+            source: None,
+        },
+        SagaFailure::NoAnswer { chain } => Error::Unavailable {
+            message: format!(
+                "Instance \"{name}\" was not created: no host answers that \
+                 could make the contents of its disks. Ask again.",
+            ),
+            retry_after_secs: super::RETRY_AFTER_SECS,
+            source: Some(chain.clone().into()),
+        },
         SagaFailure::Overtaken
         | SagaFailure::Start(_)
         | SagaFailure::Internal { .. } => Error::internal(format!(

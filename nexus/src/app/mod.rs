@@ -2,13 +2,17 @@
 //! authorizes, validates, and then makes one query or starts one saga.
 
 mod affinity_group;
+mod blocks;
 mod disk;
+mod disk_import;
+mod image;
 mod instance;
 mod placement;
 mod project;
 mod serial_console;
 mod silo_quota;
 mod sled;
+mod snapshot;
 mod ssh_key;
 mod start_attempt;
 mod token;
@@ -16,8 +20,10 @@ mod user;
 
 pub use affinity_group::AffinityGroupSelector;
 pub use disk::DiskSelector;
+pub use image::ImageSelector;
 pub use instance::InstanceSelector;
 pub use serial_console::ConsoleBytes;
+pub use snapshot::{SnapshotSelector, SnapshotWish};
 pub use token::Token;
 
 use crate::background::Activators;

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 pub struct Activators {
     reconcile: Arc<Notify>,
     watch: Arc<Notify>,
+    blocks_gone: Arc<Notify>,
     views: Arc<watch::Sender<()>>,
 }
 
@@ -17,6 +18,7 @@ impl Default for Activators {
         Activators {
             reconcile: Arc::default(),
             watch: Arc::default(),
+            blocks_gone: Arc::default(),
             views: Arc::new(watch::Sender::new(())),
         }
     }
@@ -31,6 +33,11 @@ impl Activators {
     /// A sled may have something to say.
     pub fn watch(&self) {
         self.watch.notify_one();
+    }
+
+    /// There may be blocks to be rid of.
+    pub fn blocks_gone(&self) {
+        self.blocks_gone.notify_one();
     }
 
     /// Something that users see may have changed, and an instance may be
@@ -49,6 +56,11 @@ impl Activators {
     /// What wakes the reconciler.
     pub fn reconcile_wake_up(&self) -> Arc<Notify> {
         Arc::clone(&self.reconcile)
+    }
+
+    /// What wakes the reaper of blocks.
+    pub fn blocks_gone_wake_up(&self) -> Arc<Notify> {
+        Arc::clone(&self.blocks_gone)
     }
 
     /// What wakes the watcher.

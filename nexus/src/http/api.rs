@@ -6,7 +6,8 @@
 
 use dropshot::{
     HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
-    HttpResponseOk, RequestContext, ResultsPage, WebsocketEndpointResult,
+    HttpResponseOk, HttpResponseUpdatedNoContent, RequestContext, ResultsPage,
+    WebsocketEndpointResult,
 };
 
 use super::extract::{Path, Query, TypedBody, Websocket};
@@ -27,9 +28,11 @@ use super::types::*;
             },
             "current-user" = { description = "Who is asking" },
             "disks" = { description = "What instances keep their data on" },
+            "images" = { description = "What disks may begin with" },
             "instances" = { description = "Virtual machines" },
             "projects" = { description = "What instances are kept in" },
             "silos" = { description = "Tenants, as their users see them" },
+            "snapshots" = { description = "What disks held" },
             "system/hardware" = { description = "The fleet's hosts" },
             "system/silos" = { description = "Tenants, as operators see them" },
             "system/status" = { description = "Whether the API is there" },
@@ -662,8 +665,9 @@ pub trait ExternalApi {
 
     /// Create a disk
     ///
-    /// It takes no room yet: that is found when an instance with it is first
-    /// started.
+    /// A local one takes no room yet: that is found when an instance with it is
+    /// first started. If making the contents of a distributed one takes long, the
+    /// answer is a disk that is `creating` still.
     #[endpoint {
         method = POST,
         path = "/v1/disks",
@@ -700,6 +704,195 @@ pub trait ExternalApi {
         path: Path<DiskPath>,
         query: Query<OptionalProjectSelector>,
     ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// Let a disk's contents be sent
+    ///
+    /// The disk must be `import_ready`.
+    #[endpoint {
+        method = POST,
+        path = "/v1/disks/{disk}/bulk-write-start",
+        tags = ["disks"],
+    }]
+    async fn disk_bulk_write_import_start(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<DiskPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseUpdatedNoContent, HttpError>;
+
+    /// Send a part of a disk's contents
+    ///
+    /// In any order, any number of times, several at once. What is not sent
+    /// reads as zeroes. It is durable when this answers.
+    #[endpoint {
+        method = POST,
+        path = "/v1/disks/{disk}/bulk-write",
+        tags = ["disks"],
+        request_body_max_bytes = CHUNK_BODY_MAX_BYTES,
+    }]
+    async fn disk_bulk_write_import(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<DiskPath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<ImportBlocksBulkWrite>,
+    ) -> Result<HttpResponseUpdatedNoContent, HttpError>;
+
+    /// Let no more of a disk's contents be sent
+    #[endpoint {
+        method = POST,
+        path = "/v1/disks/{disk}/bulk-write-stop",
+        tags = ["disks"],
+    }]
+    async fn disk_bulk_write_import_stop(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<DiskPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseUpdatedNoContent, HttpError>;
+
+    /// Take what was sent for all of a disk's contents
+    ///
+    /// From then on it can be attached. If that takes long, it is `finalizing`
+    /// for a while.
+    #[endpoint {
+        method = POST,
+        path = "/v1/disks/{disk}/finalize",
+        tags = ["disks"],
+    }]
+    async fn disk_finalize_import(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<DiskPath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<FinalizeDisk>,
+    ) -> Result<HttpResponseUpdatedNoContent, HttpError>;
+
+    /// List snapshots
+    #[endpoint {
+        method = GET,
+        path = "/v1/snapshots",
+        tags = ["snapshots"],
+    }]
+    async fn snapshot_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<Snapshot>>, HttpError>;
+
+    /// Create a snapshot
+    ///
+    /// Of a disk that nobody writes to. If copying it takes long, the answer is
+    /// a snapshot that is `creating` still.
+    #[endpoint {
+        method = POST,
+        path = "/v1/snapshots",
+        tags = ["snapshots"],
+    }]
+    async fn snapshot_create(
+        rqctx: RequestContext<Self::Context>,
+        query: Query<ProjectSelector>,
+        body: TypedBody<SnapshotCreate>,
+    ) -> Result<HttpResponseCreated<Snapshot>, HttpError>;
+
+    /// Fetch a snapshot
+    #[endpoint {
+        method = GET,
+        path = "/v1/snapshots/{snapshot}",
+        tags = ["snapshots"],
+    }]
+    async fn snapshot_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SnapshotPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<Snapshot>, HttpError>;
+
+    /// Delete a snapshot
+    ///
+    /// Disks and images that were made from it stay.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/snapshots/{snapshot}",
+        tags = ["snapshots"],
+    }]
+    async fn snapshot_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SnapshotPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// List images
+    ///
+    /// Those of a project; with none named, the silo's own, which all its
+    /// projects see.
+    #[endpoint {
+        method = GET,
+        path = "/v1/images",
+        tags = ["images"],
+    }]
+    async fn image_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<Image>>, HttpError>;
+
+    /// Create an image
+    ///
+    /// In a project; with none named, as the silo's own.
+    #[endpoint {
+        method = POST,
+        path = "/v1/images",
+        tags = ["images"],
+    }]
+    async fn image_create(
+        rqctx: RequestContext<Self::Context>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<ImageCreate>,
+    ) -> Result<HttpResponseCreated<Image>, HttpError>;
+
+    /// Fetch an image
+    #[endpoint {
+        method = GET,
+        path = "/v1/images/{image}",
+        tags = ["images"],
+    }]
+    async fn image_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<ImagePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseOk<Image>, HttpError>;
+
+    /// Delete an image
+    ///
+    /// Disks that were made from it stay.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/images/{image}",
+        tags = ["images"],
+    }]
+    async fn image_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<ImagePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// Make a project's image the silo's own
+    #[endpoint {
+        method = POST,
+        path = "/v1/images/{image}/promote",
+        tags = ["images"],
+    }]
+    async fn image_promote(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<ImagePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Result<HttpResponseAccepted<Image>, HttpError>;
+
+    /// Make the silo's image a project's own
+    #[endpoint {
+        method = POST,
+        path = "/v1/images/{image}/demote",
+        tags = ["images"],
+    }]
+    async fn image_demote(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<ImagePath>,
+        query: Query<ProjectSelector>,
+    ) -> Result<HttpResponseAccepted<Image>, HttpError>;
 
     /// List the disks of an instance
     #[endpoint {

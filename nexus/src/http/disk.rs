@@ -1,6 +1,6 @@
 //! Disks, and those of an instance: handlers and views.
 
-use db_model::NameOrId;
+use db_model::{DiskBackend, InstanceId, NameOrId};
 use dropshot::{
     HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
     HttpResponseOk, ResultsPage,
@@ -10,7 +10,7 @@ use super::extract::{Path, Query, TypedBody};
 use super::handler::{Admitted, of_user};
 use super::pagination::{Listing, PagesByNameOrId};
 use super::types::{
-    BlockSize, Disk, DiskCreate, DiskPath, DiskState, DiskType, InstancePath,
+    Disk, DiskCreate, DiskPath, DiskState, DiskType, InstancePath,
     OptionalProjectSelector, ProjectSelector,
 };
 use crate::app::{DiskSelector, InstanceSelector};
@@ -34,7 +34,8 @@ pub(super) async fn create(
     let (app, opctx) = of_user(&rqctx).await?;
     let project = query.into_inner().project;
     let new = body.into_inner().try_into()?;
-    let disk = app.disk_create(&opctx, &project, new).await?;
+    let aside = || rqctx.step_aside();
+    let disk = app.disk_create(&opctx, &project, new, aside).await?;
     Ok(HttpResponseCreated(disk.into()))
 }
 
@@ -96,7 +97,7 @@ pub(super) async fn detach(
     Ok(HttpResponseAccepted(disk.into()))
 }
 
-fn select(
+pub(super) fn select(
     path: Path<DiskPath>,
     query: Query<OptionalProjectSelector>,
 ) -> DiskSelector {
@@ -122,17 +123,36 @@ impl From<db_model::Disk> for Disk {
             description: row.description,
             project_id: row.project_id,
             size: row.size_bytes,
-            block_size: BlockSize::LOCAL,
-            disk_type: DiskType::Local,
-            state: match row.instance_id {
-                None => DiskState::Detached,
-                Some(instance) => DiskState::Attached { instance },
+            block_size: row.block_size,
+            disk_type: match row.backend {
+                DiskBackend::Local => DiskType::Local,
+                DiskBackend::Distributed => DiskType::Distributed,
             },
-            read_only: false,
-            image_id: None,
-            snapshot_id: None,
+            state: state(row.state, row.instance_id),
+            read_only: row.read_only,
+            image_id: row.image_id,
+            snapshot_id: row.snapshot_id,
             time_created: row.time_created,
             time_modified: row.time_modified,
         }
+    }
+}
+
+/// What is done with a disk: whether its contents are there comes first.
+fn state(
+    blocks: db_model::DiskState,
+    instance: Option<InstanceId>,
+) -> DiskState {
+    use db_model::DiskState as Blocks;
+    match (blocks, instance) {
+        (Blocks::Creating, _) => DiskState::Creating,
+        (Blocks::ImportReady, _) => DiskState::ImportReady,
+        (Blocks::ImportingFromBulkWrites, _) => {
+            DiskState::ImportingFromBulkWrites
+        }
+        (Blocks::Finalizing, _) => DiskState::Finalizing,
+        (Blocks::Faulted, _) => DiskState::Faulted,
+        (Blocks::Ready, None) => DiskState::Detached,
+        (Blocks::Ready, Some(instance)) => DiskState::Attached { instance },
     }
 }

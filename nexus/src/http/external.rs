@@ -3,7 +3,8 @@
 use db_model::AffinityGroupKind;
 use dropshot::{
     HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
-    HttpResponseOk, ResultsPage, WebsocketEndpointResult,
+    HttpResponseOk, HttpResponseUpdatedNoContent, ResultsPage,
+    WebsocketEndpointResult,
 };
 
 use super::api::ExternalApi;
@@ -12,13 +13,15 @@ use super::handler::{ApiContext, Request, admitted, timed};
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 use super::{
-    affinity_group, disk, instance, ping, placement, project, serial_console,
-    silo_quota, sled, ssh_key, start_attempt, user,
+    affinity_group, disk, disk_import, image, instance, ping, placement,
+    project, serial_console, silo_quota, sled, snapshot, ssh_key,
+    start_attempt, user,
 };
 
 type Answer<T> = Result<HttpResponseOk<T>, HttpError>;
 type Accepted<T> = Result<HttpResponseAccepted<T>, HttpError>;
 type Created<T> = Result<HttpResponseCreated<T>, HttpError>;
+type Done = Result<HttpResponseUpdatedNoContent, HttpError>;
 type Deleted = Result<HttpResponseDeleted, HttpError>;
 
 /// The external API over an [`App`](crate::app::App).
@@ -480,6 +483,120 @@ impl ExternalApi for ExternalApiImpl {
         query: Query<OptionalProjectSelector>,
     ) -> Deleted {
         admitted(rqctx, |rqctx| disk::delete(rqctx, path, query)).await
+    }
+
+    async fn disk_bulk_write_import_start(
+        rqctx: Request,
+        path: Path<DiskPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Done {
+        admitted(rqctx, |rqctx| disk_import::start(rqctx, path, query)).await
+    }
+
+    async fn disk_bulk_write_import(
+        rqctx: Request,
+        path: Path<DiskPath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<ImportBlocksBulkWrite>,
+    ) -> Done {
+        admitted(rqctx, |rqctx| disk_import::write(rqctx, path, query, body))
+            .await
+    }
+
+    async fn disk_bulk_write_import_stop(
+        rqctx: Request,
+        path: Path<DiskPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Done {
+        admitted(rqctx, |rqctx| disk_import::stop(rqctx, path, query)).await
+    }
+
+    async fn disk_finalize_import(
+        rqctx: Request,
+        path: Path<DiskPath>,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<FinalizeDisk>,
+    ) -> Done {
+        admitted(rqctx, |rqctx| disk_import::finalize(rqctx, path, query, body))
+            .await
+    }
+
+    async fn snapshot_list(
+        rqctx: Request,
+        query: PagesByNameOrId<ProjectSelector>,
+    ) -> Answer<ResultsPage<Snapshot>> {
+        admitted(rqctx, |rqctx| snapshot::list(rqctx, query)).await
+    }
+
+    async fn snapshot_create(
+        rqctx: Request,
+        query: Query<ProjectSelector>,
+        body: TypedBody<SnapshotCreate>,
+    ) -> Created<Snapshot> {
+        admitted(rqctx, |rqctx| snapshot::create(rqctx, query, body)).await
+    }
+
+    async fn snapshot_view(
+        rqctx: Request,
+        path: Path<SnapshotPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Answer<Snapshot> {
+        admitted(rqctx, |rqctx| snapshot::view(rqctx, path, query)).await
+    }
+
+    async fn snapshot_delete(
+        rqctx: Request,
+        path: Path<SnapshotPath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Deleted {
+        admitted(rqctx, |rqctx| snapshot::delete(rqctx, path, query)).await
+    }
+
+    async fn image_list(
+        rqctx: Request,
+        query: PagesByNameOrId<OptionalProjectSelector>,
+    ) -> Answer<ResultsPage<Image>> {
+        admitted(rqctx, |rqctx| image::list(rqctx, query)).await
+    }
+
+    async fn image_create(
+        rqctx: Request,
+        query: Query<OptionalProjectSelector>,
+        body: TypedBody<ImageCreate>,
+    ) -> Created<Image> {
+        admitted(rqctx, |rqctx| image::create(rqctx, query, body)).await
+    }
+
+    async fn image_view(
+        rqctx: Request,
+        path: Path<ImagePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Answer<Image> {
+        admitted(rqctx, |rqctx| image::view(rqctx, path, query)).await
+    }
+
+    async fn image_delete(
+        rqctx: Request,
+        path: Path<ImagePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Deleted {
+        admitted(rqctx, |rqctx| image::delete(rqctx, path, query)).await
+    }
+
+    async fn image_promote(
+        rqctx: Request,
+        path: Path<ImagePath>,
+        query: Query<OptionalProjectSelector>,
+    ) -> Accepted<Image> {
+        admitted(rqctx, |rqctx| image::promote(rqctx, path, query)).await
+    }
+
+    async fn image_demote(
+        rqctx: Request,
+        path: Path<ImagePath>,
+        query: Query<ProjectSelector>,
+    ) -> Accepted<Image> {
+        admitted(rqctx, |rqctx| image::demote(rqctx, path, query)).await
     }
 
     async fn instance_disk_list(

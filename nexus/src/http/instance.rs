@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use db_model::{InstanceView, NameOrId};
+use db_model::{InstanceView, NameOrId, NewInstance, NewInstanceDisk};
 use dropshot::{
     HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
     HttpResponseOk, ResultsPage,
@@ -44,9 +44,21 @@ pub(super) async fn create(
 ) -> Result<HttpResponseCreated<Instance>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
     let project = query.into_inner().project;
-    let new = body.into_inner().try_into()?;
+    let new: NewInstance = body.into_inner().try_into()?;
+    // Copies take their time.
+    if new.disks.iter().any(has_blocks) {
+        rqctx.step_aside()?;
+    }
     let instance = app.instance_create(&opctx, &project, new).await?;
     Ok(HttpResponseCreated(instance.into()))
+}
+
+/// Are blocks made for the disk as its instance is made?
+fn has_blocks(disk: &NewInstanceDisk) -> bool {
+    match disk {
+        NewInstanceDisk::Create(new) => new.kind.blocks_source().is_some(),
+        NewInstanceDisk::Attach(_) => false,
+    }
 }
 
 pub(super) async fn view(
@@ -76,8 +88,11 @@ pub(super) async fn update(
 ) -> Result<HttpResponseOk<Instance>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
     let which = select(path, query.into_inner().project);
-    let change = body.into_inner().try_into()?;
-    let instance = app.instance_update(&opctx, &which, change).await?;
+    let body = body.into_inner();
+    let boot = body.boot_disk.0.clone();
+    let change = body.try_into()?;
+    let instance =
+        app.instance_update(&opctx, &which, change, boot.as_ref()).await?;
     Ok(HttpResponseOk(instance.into()))
 }
 
@@ -183,7 +198,7 @@ impl From<InstanceView> for Instance {
             hostname: row.hostname,
             ncpus: row.ncpus,
             memory: row.memory_bytes,
-            boot_disk_id: None,
+            boot_disk_id: row.boot_disk_id,
             cpu_platform: row.cpu_platform,
             enable_jumbo_frames: false,
             intended_state: row.intended_state,
@@ -269,6 +284,7 @@ mod tests {
             cpu_platform: None,
             anti_affinity_groups: Vec::new(),
             disks: Vec::new(),
+            boot_disk: None,
             name: "db".parse().expect("a name"),
             description: String::new(),
             hostname: "db".parse().expect("a hostname"),

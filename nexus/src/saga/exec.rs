@@ -452,6 +452,11 @@ fn label(outcome: &Result<(), SagaFailure>) -> &'static str {
             | SagaFailure::NotFound
             | SagaFailure::InUse
             | SagaFailure::TooMany { .. }
+            | SagaFailure::DiskState { .. }
+            | SagaFailure::BeingCopied
+            | SagaFailure::StorageExceeded { .. }
+            | SagaFailure::BlocksFailed { .. }
+            | SagaFailure::NoAnswer { .. }
             | SagaFailure::Overtaken
             | SagaFailure::Start(_),
         ) => undone,

@@ -6,11 +6,13 @@
 //! 2. `insert`: the row, `creating`, and with `start` the pending attempt with
 //!    it, so that the wish to start cannot be lost between two sagas; its groups
 //!    and its disks, too.
-//! 3. `finish`: `creating` becomes `no_vmm`. The reconciler does the rest.
+//! 3. `make_blocks`: those of the distributed disks that are made with it.
+//! 4. `finish`: `creating` becomes `no_vmm`. The reconciler does the rest.
 
-use super::{Node, NodeError, Saga, SagaContext};
+use super::{Node, NodeError, Saga, SagaContext, store};
 use db_model::{
-    InstanceId, Joins, NewInstance, ProjectId, SiloUserId, StartAttemptId,
+    BlocksOf, DiskState, InstanceId, Joins, NewInstance, ProjectId, SiloUserId,
+    StartAttemptId,
 };
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,11 @@ impl Saga for InstanceCreate {
                 undo: None,
             },
             Node {
+                name: "make_blocks",
+                action: |cx, p| make_blocks(cx, p).boxed(),
+                undo: None,
+            },
+            Node {
                 name: "finish",
                 action: |cx, p| finish(cx, p).boxed(),
                 undo: None,
@@ -63,6 +70,7 @@ impl Saga for InstanceCreate {
 async fn will_insert_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
     cx.datastore.instance_create_undone(cx.fence, p.instance_id).await?;
     cx.activators.changed();
+    cx.activators.blocks_gone();
     Ok(())
 }
 
@@ -79,6 +87,17 @@ async fn insert(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         )
         .await;
     Ok(inserted?)
+}
+
+async fn make_blocks(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    for (id, new) in &p.joins.made {
+        let Some(source) = new.kind.blocks_source() else { continue };
+        let of = BlocksOf::Disk(*id);
+        let read_only = new.kind.read_only();
+        store::ensure(&cx, of, new.size, read_only, source).await?;
+        cx.datastore.blocks_made(cx.fence, of, DiskState::Ready).await?;
+    }
+    Ok(())
 }
 
 async fn finish(cx: SagaContext, p: Params) -> Result<(), NodeError> {

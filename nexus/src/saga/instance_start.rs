@@ -18,23 +18,24 @@
 //! No undo waits for a sled without a bound: a VMM about which nothing definite
 //! is heard is abandoned, and the reconciler goes on asking.
 
+use super::asking::{pause_between, reach};
 use super::{Node, NodeError, Saga, SagaContext, SagaFailure};
 use crate::error::chain;
 use crate::placement::explained;
-use crate::sleds::{Reach, ReachError, reported, sentence, unregistered};
+use crate::sleds::{Reach, reported, sentence, unregistered};
 use db_model::lifecycle::reports::Observation;
 use db_model::placement::{Nowhere, choose};
 use db_model::{
-    ByteCount, Hostname, InstanceId, SledId, StagedFailure, StartAttemptId,
-    StartFailure, VcpuCount, VmmId,
+    BlocksPlace, ByteCount, Disk, Hostname, InstanceId, SledId, StagedFailure,
+    StartAttemptId, StartFailure, VcpuCount, VmmId,
 };
 use db_queries::Error;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use sled_agent_client::{
-    Client, Error as SledError, RefusalCode, RequestedState, VmmNetwork,
-    VmmRegister,
+    Client, Error as SledError, RefusalCode, RequestedState, VmmDisk,
+    VmmNetwork, VmmRegister,
 };
 use slog::info;
 
@@ -120,7 +121,12 @@ impl Saga for InstanceStart {
                 other @ (SagaFailure::AlreadyExists
                 | SagaFailure::NotFound
                 | SagaFailure::InUse
-                | SagaFailure::TooMany { .. }) => StagedFailure {
+                | SagaFailure::TooMany { .. }
+                | SagaFailure::DiskState { .. }
+                | SagaFailure::BeingCopied
+                | SagaFailure::StorageExceeded { .. }
+                | SagaFailure::BlocksFailed { .. }
+                | SagaFailure::NoAnswer { .. }) => StagedFailure {
                     failure: StartFailure::internal(cx.fence.saga_id),
                     internal_error: format!("{other:?}"),
                 },
@@ -163,6 +169,7 @@ pub async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         Err(error) => return Err(error.into()),
     }
     for round in 0..MAX_PLACEMENTS {
+        disks_are_there(&cx, &p).await?;
         let ask = cx.datastore.placement_ask(p.instance_id).await?;
         let sleds = cx.datastore.placement_candidates(&ask).await?;
         // Those who lost a race scatter, the more the oftener they did.
@@ -184,6 +191,19 @@ pub async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         StartFailure::internal(cx.fence.saga_id),
         format!("lost {MAX_PLACEMENTS} races for a place"),
     ))
+}
+
+/// Each disk can be used. The reservation looks again, so that none is copied
+/// from here on.
+async fn disks_are_there(
+    cx: &SagaContext,
+    p: &Params,
+) -> Result<(), NodeError> {
+    let unavailable = cx.datastore.disk_unavailable(p.instance_id).await?;
+    let Some(disk) = unavailable else { return Ok(()) };
+    let failure = StartFailure::disk_unavailable(&disk.name, disk.state);
+    let cause = format!("disk {} is {}", disk.id, disk.state);
+    Err(NodeError::start(failure, cause))
 }
 
 /// Says why there is no place; or says nothing, when there is one after all.
@@ -236,13 +256,16 @@ async fn will_register_undo(
 async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
     let vmm = cx.datastore.vmm_view(p.vmm_id).await?;
     let boot = cx.datastore.first_boot(p.instance_id).await?;
+    // Neither changes while it holds its place.
+    let disks = cx.datastore.disks_to_boot(p.instance_id).await?;
+    let instance = cx.datastore.instance_view(p.instance_id).await?.instance;
     let body = VmmRegister {
         instance_id: p.instance_id.0,
         hostname: p.hostname.to_string(),
         vcpus: u32::from(p.ncpus.to_u16()),
         memory_bytes: p.memory.to_u64(),
-        disks: Vec::new(),
-        network: VmmNetwork::None,
+        disks: disks.iter().map(|disk| on_the_wire(disk, &p)).collect(),
+        network: network(&instance.network_interfaces),
         user_data: boot.user_data,
         ssh_public_keys: boot.ssh_public_keys,
     };
@@ -266,10 +289,16 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
                     format!("sled {}: {message}", vmm.sled_id),
                 ));
             }
+            Err(SledError::NoSuchBlocks) => {
+                let names = disks.iter().map(|disk| &disk.name);
+                return Err(NodeError::start(
+                    StartFailure::blocks_not_found(names),
+                    format!("sled {} has not all the blocks", vmm.sled_id),
+                ));
+            }
             Err(
                 error @ (SledError::Refused { .. }
                 | SledError::NoSuchVmm
-                | SledError::NoSuchBlocks
                 | SledError::NoSuchConsole
                 | SledError::Bug { .. }),
             ) => return Err(internal(&cx, vmm.sled_id, &error)),
@@ -280,6 +309,33 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         StartFailure::host_unreachable(),
         format!("sled {}: {silence}", vmm.sled_id),
     ))
+}
+
+/// A disk, as the sled is told of it. A local one's blocks come about with the VMM
+/// that allocated it.
+fn on_the_wire(disk: &Disk, p: &Params) -> VmmDisk {
+    let (blocks, place) = disk.blocks();
+    VmmDisk {
+        blocks_id: blocks.0,
+        place: match place {
+            BlocksPlace::Store => sled_agent_client::BlocksPlace::Store,
+            BlocksPlace::Local => sled_agent_client::BlocksPlace::Local,
+        },
+        size_bytes: disk.size_bytes.to_u64(),
+        read_only: disk.read_only,
+        allocate: disk.allocated_by == Some(p.vmm_id),
+    }
+}
+
+/// What a guest is connected to, by the interfaces that were asked for: `none`,
+/// or one of the defaults.
+fn network(interfaces: &serde_json::Value) -> VmmNetwork {
+    match interfaces.get("type").and_then(serde_json::Value::as_str) {
+        Some(
+            "default" | "default_ipv4" | "default_ipv6" | "default_dual_stack",
+        ) => VmmNetwork::User,
+        Some(_) | None => VmmNetwork::None,
+    }
 }
 
 async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
@@ -362,24 +418,9 @@ async fn in_service(
     }
 }
 
-async fn reach(cx: &SagaContext, sled: SledId) -> Result<Reach, NodeError> {
-    cx.sleds.reach(sled).await.map_err(|error| match error {
-        ReachError::Database(error) => NodeError::Database(error),
-        error @ ReachError::Address(_) => {
-            NodeError::Failed(SagaFailure::Internal { chain: chain(&error) })
-        }
-    })
-}
-
 fn internal(cx: &SagaContext, sled: SledId, error: &SledError) -> NodeError {
     NodeError::start(
         StartFailure::internal(cx.fence.saga_id),
         format!("sled {sled}: {}", chain(error)),
     )
-}
-
-async fn pause_between(cx: &SagaContext, round: u32) {
-    if round > 0 {
-        tokio::time::sleep(cx.tuning.sled_retry()).await;
-    }
 }

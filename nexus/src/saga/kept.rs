@@ -50,6 +50,15 @@ pub fn kept_failure(data: &Value) -> String {
             "a disk was attached to another instance".to_string()
         }
         Some(SagaFailure::TooMany { limit }) => limit.to_string(),
+        Some(SagaFailure::DiskState { state }) => {
+            format!("the disk's state was {state}")
+        }
+        Some(SagaFailure::BeingCopied) => "it was being copied".to_string(),
+        Some(SagaFailure::StorageExceeded { exceeded }) => exceeded.to_string(),
+        Some(SagaFailure::BlocksFailed { message }) => message,
+        Some(SagaFailure::NoAnswer { chain }) => {
+            format!("no sled answered: {chain}")
+        }
         Some(SagaFailure::Overtaken) => {
             "a later request has overtaken it".to_string()
         }

@@ -10,7 +10,10 @@
 //! does not fail: what it cannot undo in a bounded time it leaves to the
 //! reconciler.
 
+mod asking;
+pub mod blocks_make;
 mod exec;
+pub mod import_finish;
 pub mod instance_create;
 pub mod instance_delete;
 pub mod instance_start;
@@ -18,6 +21,7 @@ pub mod instance_update;
 mod kept;
 mod node;
 mod registry;
+mod store;
 
 pub use exec::{
     ExecError, OUTCOMES, Recovered, SagaEnded, SagaExecutor, SagaHandle,
@@ -73,7 +77,8 @@ pub trait Saga: Send + Sync + 'static {
         + Sync
         + 'static;
 
-    /// The instance that it works on.
+    /// The instance that it works on, on which no other saga does meanwhile; or
+    /// the disk, snapshot or image, which has no id of an instance.
     fn instance_id(params: &Self::Params) -> InstanceId;
 
     /// Its nodes, in order.

@@ -2,7 +2,9 @@
 
 use super::SagaContext;
 use crate::error::chain;
-use db_model::{StagedFailure, StartFailure, kept_error};
+use db_model::{
+    DiskState, StagedFailure, StartFailure, StorageExceeded, kept_error,
+};
 use db_queries::{Error, FenceError, Limit};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -58,6 +60,28 @@ pub enum SagaFailure {
         /// Of what.
         limit: Limit,
     },
+    /// A disk's blocks are not as far as they must be, or farther.
+    DiskState {
+        /// How far they are.
+        state: DiskState,
+    },
+    /// A disk is being copied.
+    BeingCopied,
+    /// The silo's quota has too little storage left.
+    StorageExceeded {
+        /// How little.
+        exceeded: StorageExceeded,
+    },
+    /// The blocks cannot be made.
+    BlocksFailed {
+        /// Why, in a sentence that a user may read.
+        message: String,
+    },
+    /// No sled answers that could make the blocks.
+    NoAnswer {
+        /// What came instead, for operators.
+        chain: String,
+    },
     /// A later request has overtaken it: there is nothing to say.
     Overtaken,
     /// The instance cannot start, for this reason.
@@ -81,10 +105,17 @@ impl SagaFailure {
             SagaFailure::Internal { chain } => {
                 SagaFailure::Internal { chain: kept_error(&chain) }
             }
+            SagaFailure::NoAnswer { chain } => {
+                SagaFailure::NoAnswer { chain: kept_error(&chain) }
+            }
             other @ (SagaFailure::AlreadyExists
             | SagaFailure::NotFound
             | SagaFailure::InUse
             | SagaFailure::TooMany { .. }
+            | SagaFailure::DiskState { .. }
+            | SagaFailure::BeingCopied
+            | SagaFailure::StorageExceeded { .. }
+            | SagaFailure::BlocksFailed { .. }
             | SagaFailure::Overtaken) => other,
         }
     }
@@ -130,12 +161,20 @@ pub(super) fn judge(context: &SagaContext, error: NodeError) -> Verdict {
         Error::InUse => Verdict::Fail(SagaFailure::InUse),
         Error::TooMany(limit) => Verdict::Fail(SagaFailure::TooMany { limit }),
         Error::NotFound => Verdict::Fail(SagaFailure::NotFound),
+        Error::DiskState(state) => {
+            Verdict::Fail(SagaFailure::DiskState { state })
+        }
+        Error::BeingCopied => Verdict::Fail(SagaFailure::BeingCopied),
+        Error::StorageExceeded(exceeded) => {
+            Verdict::Fail(SagaFailure::StorageExceeded { exceeded })
+        }
         Error::Refused(refusal) => {
             info!(context.log, "the saga was overtaken"; "by" => %refusal);
             Verdict::Fail(SagaFailure::Overtaken)
         }
         error @ (Error::Internal(_)
         | Error::NoRoom
+        | Error::BootDisk
         | Error::NotEmpty(_)
         | Error::SagaUnfinished) => {
             Verdict::Fail(SagaFailure::Internal { chain: chain(&error) })

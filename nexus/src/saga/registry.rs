@@ -3,7 +3,8 @@
 use super::node::{Node, run_action, run_stage, run_undo};
 use super::{Saga, SagaContext, SagaFailure};
 use super::{
-    instance_create, instance_delete, instance_start, instance_update,
+    blocks_make, import_finish, instance_create, instance_delete,
+    instance_start, instance_update,
 };
 use crate::error::chain;
 use futures::FutureExt;
@@ -30,6 +31,8 @@ pub const SAGAS: &[&str] = &[
     instance_start::InstanceStart::NAME,
     instance_update::InstanceUpdate::NAME,
     instance_delete::InstanceDelete::NAME,
+    blocks_make::BlocksMake::NAME,
+    import_finish::ImportFinish::NAME,
 ];
 
 /// The actions of all sagas.
@@ -48,6 +51,8 @@ pub fn registry() -> ActionRegistry<NexusSaga> {
         &mut registry,
         &Wrap::default(),
     );
+    register::<blocks_make::BlocksMake>(&mut registry, &Wrap::default());
+    register::<import_finish::ImportFinish>(&mut registry, &Wrap::default());
     registry
 }
 

@@ -2,8 +2,9 @@
 
 use db_model::{
     AffinityGroup, AffinityGroupKind, AffinityPolicy, AutoRestartPolicy,
-    ByteCount, Disk, DiskId, InstanceId, InstanceView, Joins, NewAffinityGroup,
-    NewDisk, NewInstance, NewInstanceDisk, StartAttemptId, VcpuCount, VmmId,
+    BlockSize, ByteCount, Disk, DiskId, InstanceId, InstanceView, Joins,
+    NewAffinityGroup, NewDisk, NewDiskKind, NewInstance, NewInstanceDisk,
+    Snapshot, StartAttemptId, VcpuCount, VmmId,
 };
 use db_queries::{ByNameOrId, Page};
 use harness::{AgentSettings, SagaBench, eventually, name};
@@ -28,10 +29,10 @@ pub(crate) async fn saga<S: Saga>(bench: &SagaBench, params: &S::Params) {
     bench.executor(registry()).run::<S>(params).await.1.unwrap();
 }
 
-/// What makes an instance that is to run, with the disk "made", which is made
-/// with it, and the disk "there", which is there.
+/// What makes an instance that is to run, with the disk "made", a distributed
+/// one, which is made with it, and the local disk "there", which is there.
 pub(crate) async fn to_create(bench: &SagaBench) -> instance_create::Params {
-    let (made, there) = (new_disk("made"), disk_there(bench).await);
+    let (made, there) = (new_disk("made", BLANK), disk_there(bench).await);
     let joins = Joins {
         made: vec![(DiskId::new_v4(), made.clone())],
         attached: vec![there.id],
@@ -45,6 +46,7 @@ pub(crate) async fn to_create(bench: &SagaBench) -> instance_create::Params {
         instance_id: InstanceId::new_v4(),
         project_id: bench.project,
         new: NewInstance {
+            boot_disk: None,
             cpu_platform: None,
             anti_affinity_groups: Vec::new(),
             disks,
@@ -76,11 +78,16 @@ pub(crate) async fn group(bench: &SagaBench) -> AffinityGroup {
     made.await.unwrap()
 }
 
-fn new_disk(called: &str) -> NewDisk {
+/// A distributed disk.
+pub(crate) const BLANK: NewDiskKind =
+    NewDiskKind::Blank { block_size: BlockSize::LOCAL };
+
+fn new_disk(called: &str, kind: NewDiskKind) -> NewDisk {
     NewDisk {
         name: name(called),
         description: String::new(),
         size: ByteCount::GIB,
+        kind,
     }
 }
 
@@ -91,7 +98,7 @@ async fn disk_there(bench: &SagaBench) -> Disk {
     match there {
         Some(there) => there,
         None => {
-            let new = new_disk("there");
+            let new = new_disk("there", NewDiskKind::Local);
             bench.datastore.disk_create(bench.project, new).await.unwrap()
         }
     }
@@ -102,6 +109,20 @@ pub(crate) async fn disks(bench: &SagaBench) -> Vec<Disk> {
     let by = ByNameOrId::Name { after: None, descending: false };
     let page = Page { by, limit: 100 };
     bench.datastore.disk_list(bench.project, page).await.unwrap()
+}
+
+/// All snapshots that are not deleted.
+pub(crate) async fn snapshots(bench: &SagaBench) -> Vec<Snapshot> {
+    let by = ByNameOrId::Name { after: None, descending: false };
+    let page = Page { by, limit: 100 };
+    bench.datastore.snapshot_list(bench.project, page).await.unwrap()
+}
+
+/// Deletes all snapshots.
+pub(crate) async fn snapshots_deleted(bench: &SagaBench) {
+    for snapshot in snapshots(bench).await {
+        bench.datastore.snapshot_delete(snapshot.id).await.unwrap();
+    }
 }
 
 /// Makes an instance that is to run, and has not been started.

@@ -2,7 +2,7 @@
 
 use super::fixture::disks;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
-use harness::SagaBench;
+use harness::{SagaBench, blocks_in_store};
 
 /// Counts of what a saga may leave behind.
 #[derive(Debug, Default, PartialEq, Eq, QueryableByName)]
@@ -39,6 +39,8 @@ struct Slate {
     disks_of_the_deleted: i64,
     #[diesel(sql_type = diesel::sql_types::BigInt)]
     disks: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    blocks_to_be_rid_of: i64,
 }
 
 /// At rest is an instance that nothing is linked to, and that is where its
@@ -54,10 +56,19 @@ const COUNTS: &str = "SELECT \
     (SELECT COUNT(*) FROM disk d JOIN vmm v ON v.id = d.allocated_by \
         WHERE NOT v.ever_ran) AS disks_kept_for_no_run, \
     (SELECT COUNT(*) FROM sled s, silo_quota q, ( \
-        SELECT COALESCE(SUM(size_bytes), 0) AS bytes FROM disk \
-        WHERE sled_id IS NOT NULL) d \
-        WHERE s.reserved_storage_bytes <> d.bytes \
-            OR q.used_storage_bytes <> d.bytes) AS storage_miscounted, \
+        SELECT COALESCE(SUM(size_bytes), 0) AS bytes FROM ( \
+            SELECT size_bytes FROM disk WHERE sled_id IS NOT NULL \
+            UNION ALL SELECT size_bytes FROM blocks_gone \
+            WHERE sled_id IS NOT NULL) l) l, ( \
+        SELECT COALESCE(SUM(size_bytes), 0) AS bytes FROM ( \
+            SELECT size_bytes FROM disk WHERE sled_id IS NOT NULL OR ( \
+                backend = 'distributed' AND time_deleted IS NULL) \
+            UNION ALL SELECT size_bytes FROM snapshot \
+            WHERE time_deleted IS NULL \
+            UNION ALL SELECT size_bytes FROM image \
+            WHERE time_deleted IS NULL) c) c \
+        WHERE s.reserved_storage_bytes <> l.bytes \
+            OR q.used_storage_bytes <> c.bytes) AS storage_miscounted, \
     (SELECT COUNT(*) FROM start_attempt WHERE outcome = 'pending') \
         AS pending_attempts, \
     (SELECT COUNT(*) FROM saga WHERE time_ended IS NULL) AS unfinished_sagas, \
@@ -73,7 +84,8 @@ const COUNTS: &str = "SELECT \
     (SELECT COUNT(*) FROM instance WHERE time_deleted IS NULL) AS instances, \
     (SELECT COUNT(*) FROM disk d JOIN instance i ON i.id = d.instance_id \
         WHERE i.time_deleted IS NOT NULL) AS disks_of_the_deleted, \
-    (SELECT COUNT(*) FROM disk WHERE time_deleted IS NULL) AS disks";
+    (SELECT COUNT(*) FROM disk WHERE time_deleted IS NULL) AS disks, \
+    (SELECT COUNT(*) FROM blocks_gone) AS blocks_to_be_rid_of";
 
 fn read(bench: &SagaBench) -> Slate {
     sql_query(COUNTS).get_result(&mut bench.database.connect()).unwrap()
@@ -82,6 +94,7 @@ fn read(bench: &SagaBench) -> Slate {
 /// Nothing holds anything of the sled, nothing is under way, and every instance
 /// is at rest.
 pub(super) async fn is_clean(bench: &SagaBench) {
+    bench.reap().await;
     let slate = Slate { instances: 0, disks: 0, ..read(bench) };
     assert_eq!(slate, Slate::default());
     let alive = |v: &serde_json::Value| {
@@ -103,6 +116,9 @@ pub(super) async fn no_disk_was_made_or_is_attached(bench: &SagaBench) {
 
 /// As clean as it was before anything was there.
 pub(super) async fn nothing_is_left(bench: &SagaBench) {
+    bench.reap().await;
+    let blocks = blocks_in_store(bench.dir());
+    assert!(blocks.is_empty(), "left in the store: {blocks:?}");
     assert_eq!(read(bench), Slate::default());
     let vmms = bench.agent.vmms().await;
     assert!(vmms.is_empty(), "left on the sled: {vmms:?}");

@@ -3,8 +3,8 @@
 use super::fixture::{booted, created, deleted, disks, group, to_start, view};
 use super::{Proved, slate};
 use db_model::{
-    InstanceState, IntendedState, RunState, StartAttemptId, StartFailureKind,
-    StartOutcome,
+    DiskBackend, InstanceState, IntendedState, RunState, StartAttemptId,
+    StartFailureKind, StartOutcome,
 };
 use harness::SagaBench;
 use nexus::saga::Fault;
@@ -37,7 +37,10 @@ impl Proved for InstanceStart {
         assert_eq!(sled.reserved_memory_bytes, params.memory);
         let disks = disks(bench).await;
         assert_eq!(disks.len(), 2);
-        assert!(disks.iter().all(|d| d.sled_id == Some(sled.id)));
+        let local = |d: &&db_model::Disk| d.backend == DiskBackend::Local;
+        let local: Vec<_> = disks.iter().filter(local).collect();
+        assert_eq!(local.len(), 1);
+        assert_eq!(local[0].sled_id, Some(sled.id));
 
         let there = bench.agent.vmms().await;
         assert_eq!(there.len(), 1, "{there:?}");

@@ -266,6 +266,7 @@ fn room_that_is_freed_while_the_placement_is_asked_is_not_forgotten() {
 
 fn as_it_is(world: &World) -> InstanceChange {
     InstanceChange {
+        boot_disk: None,
         hostname: None,
         ncpus: world.instance.ncpus,
         memory: world.instance.memory_bytes,

@@ -266,6 +266,7 @@ impl World {
 
     fn never_restart(self) -> World {
         let change = InstanceChange {
+            boot_disk: None,
             hostname: None,
             ncpus: self.instance.ncpus,
             memory: self.instance.memory_bytes,

@@ -223,6 +223,7 @@ impl Walk {
         let facts = world.facts();
         let attempt = world.attempt_id();
         let change = InstanceChange {
+            boot_disk: None,
             hostname: None,
             ncpus: world.instance.ncpus,
             memory: world.instance.memory_bytes,
@@ -426,6 +427,15 @@ fn every_constraint_of_the_schema_is_one_that_the_walk_checks() {
         "disk_has_a_size",
         "disk_deleted_holds_nothing",
         "disk_allocated_whole",
+        "disk_block_size",
+        "disk_distributed_is_nowhere",
+        "disk_local_is_blank",
+        "disk_importing_is_detached",
+        "snapshot_has_a_size",
+        "snapshot_block_size",
+        "image_has_a_size",
+        "image_block_size",
+        "blocks_gone_local_iff_somewhere",
         "saga_ended_iff_over",
         "nexus_lease_taken_whole",
         // Unique among all silos, users, tokens, projects and instances.
@@ -439,6 +449,9 @@ fn every_constraint_of_the_schema_is_one_that_the_walk_checks() {
         "affinity_claim_exclusive",
         "disk_live_name",
         "ssh_key_live_name",
+        "snapshot_live_name",
+        "image_live_name_in_project",
+        "image_live_name_in_silo",
     ];
     let mut world = Situation::FailedAbandoned.world();
     world.apply(&Changes::default());

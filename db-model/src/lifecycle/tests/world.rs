@@ -33,6 +33,7 @@ impl World {
     pub(super) fn new(start: bool) -> World {
         let now = "2026-01-02T03:04:05Z".parse().unwrap();
         let new = NewInstance {
+            boot_disk: None,
             name: "db".parse().unwrap(),
             description: String::new(),
             hostname: "db".parse().unwrap(),

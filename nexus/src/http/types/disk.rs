@@ -2,15 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use db_model::{
-    ByteCount, DiskId, InstanceId, MAX_INSTANCE_DISKS, Name, NameOrId, NewDisk,
-    NewInstanceDisk, ProjectId,
+    BlockSize, ByteCount, DiskId, ImageId, InstanceId, MAX_INSTANCE_DISKS,
+    Name, NameOrId, NewDisk, NewDiskKind, NewInstanceDisk, ProjectId,
+    SnapshotId,
 };
 use schemars::JsonSchema;
-use schemars::r#gen::SchemaGenerator;
-use schemars::schema::{InstanceType, Schema, SchemaObject};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use uuid::Uuid;
 
 use super::description::check_description;
 use crate::error::Error;
@@ -18,6 +16,9 @@ use crate::error::Error;
 /// In GiB: 64 TiB, more than a host is known to have. The 12 disks of an instance
 /// are less than 2^50 bytes together, and sums of bytes may reach 2^63.
 const SIZE_MAX_GIB: u32 = 64 * 1024;
+
+/// In GiB, of a distributed disk: 1 TiB, which takes some minutes to copy.
+const DISTRIBUTED_MAX_GIB: u32 = 1024;
 
 /// Which disk.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -47,15 +48,15 @@ pub struct Disk {
     pub state: DiskState,
     /// Where it is found when it is attached.
     pub device_path: String,
-    /// Can it be read only?
+    /// Can it be read only, and not be written to?
     pub read_only: bool,
     /// The image that it was made from.
-    pub image_id: Option<Uuid>,
+    pub image_id: Option<ImageId>,
     /// The snapshot that it was made from.
-    pub snapshot_id: Option<Uuid>,
+    pub snapshot_id: Option<SnapshotId>,
     /// When it was made.
     pub time_created: DateTime<Utc>,
-    /// When it was last attached or detached.
+    /// When it was last attached, detached or imported.
     pub time_modified: DateTime<Utc>,
 }
 
@@ -63,6 +64,8 @@ pub struct Disk {
 #[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskType {
+    /// In the store that all hosts see: any can run an instance with it.
+    Distributed,
     /// On one host, chosen when an instance with it is first started. From then
     /// on only that host can run an instance with it.
     Local,
@@ -72,13 +75,23 @@ pub enum DiskType {
 #[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum DiskState {
+    /// Its contents are being made.
+    Creating,
     /// It is attached to nothing.
     Detached,
+    /// Its contents are to be sent.
+    ImportReady,
+    /// Its contents are being sent.
+    ImportingFromBulkWrites,
+    /// All of its contents was sent.
+    Finalizing,
     /// It is attached to this instance.
     Attached {
         /// The instance.
         instance: InstanceId,
     },
+    /// Its contents are lost.
+    Faulted,
 }
 
 /// A disk to be made.
@@ -88,9 +101,10 @@ pub struct DiskCreate {
     pub name: Name,
     /// Free text, at most 512 characters.
     pub description: String,
-    /// In bytes: 1 GiB to 64 TiB, in steps of 1 GiB.
+    /// In bytes, in steps of 1 GiB: 1 GiB to 1 TiB, or to 64 TiB if it is
+    /// local. At least that of the snapshot or the image that it begins with.
     pub size: ByteCount,
-    /// Where its blocks shall be. Only `local` is possible yet.
+    /// Where its blocks shall be.
     pub disk_backend: DiskBackend,
 }
 
@@ -100,7 +114,7 @@ pub struct DiskCreate {
 pub enum DiskBackend {
     /// On the host that runs the instance.
     Local,
-    /// On several hosts. Not possible yet.
+    /// In the store that all hosts see.
     Distributed {
         /// What it begins with.
         disk_source: DiskSource,
@@ -119,7 +133,7 @@ pub enum DiskSource {
     /// What a snapshot holds.
     Snapshot {
         /// The snapshot.
-        snapshot_id: Uuid,
+        snapshot_id: SnapshotId,
         /// Shall it be read only?
         #[serde(default)]
         read_only: bool,
@@ -127,7 +141,7 @@ pub enum DiskSource {
     /// What an image holds.
     Image {
         /// The image.
-        image_id: Uuid,
+        image_id: ImageId,
         /// Shall it be read only?
         #[serde(default)]
         read_only: bool,
@@ -139,46 +153,6 @@ pub enum DiskSource {
     },
 }
 
-/// The size of a disk's blocks, in bytes: 512, 2048 or 4096.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(try_from = "u32")]
-pub struct BlockSize(u32);
-
-impl BlockSize {
-    /// A local disk's.
-    pub(in crate::http) const LOCAL: BlockSize = BlockSize(4096);
-
-    const ALL: [u32; 3] = [512, 2048, 4096];
-}
-
-impl TryFrom<u32> for BlockSize {
-    type Error = String;
-
-    fn try_from(bytes: u32) -> Result<Self, String> {
-        if Self::ALL.contains(&bytes) {
-            return Ok(Self(bytes));
-        }
-        Err(format!("block size {bytes} is none of {:?}", Self::ALL))
-    }
-}
-
-impl JsonSchema for BlockSize {
-    fn schema_name() -> String {
-        "BlockSize".to_owned()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let mut schema = SchemaObject {
-            instance_type: Some(InstanceType::Integer.into()),
-            enum_values: Some(Self::ALL.map(Into::into).into()),
-            ..SchemaObject::default()
-        };
-        schema.metadata().description =
-            Some("The size of a disk's blocks, in bytes".to_owned());
-        Schema::Object(schema)
-    }
-}
-
 /// A disk that a new instance shall have.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -187,6 +161,16 @@ pub enum InstanceDiskAttachment {
     Create(DiskCreate),
     /// One that is there, attached to nothing.
     Attach(InstanceDiskAttach),
+}
+
+impl InstanceDiskAttachment {
+    /// The disk's name.
+    pub(super) fn name(&self) -> &Name {
+        match self {
+            Self::Create(disk) => &disk.name,
+            Self::Attach(disk) => &disk.name,
+        }
+    }
 }
 
 /// A disk that is there, for a new instance.
@@ -201,27 +185,47 @@ impl TryFrom<DiskCreate> for NewDisk {
 
     fn try_from(body: DiskCreate) -> Result<Self, Error> {
         check_description(&body.description)?;
-        check_size(body.size)?;
-        match body.disk_backend {
-            DiskBackend::Local => (),
-            DiskBackend::Distributed { .. } => {
-                return Err(Error::invalid_value(
-                    "disk_backend",
-                    "\"distributed\" is not possible yet: use \
-                     {\"type\": \"local\"}",
-                ));
-            }
-        }
+        let kind = body.disk_backend.into();
+        check_size(body.size, kind)?;
         Ok(Self {
             name: body.name,
             description: body.description,
             size: body.size,
+            kind,
         })
     }
 }
 
-fn check_size(size: ByteCount) -> Result<(), Error> {
-    let range = ByteCount::GIB..=ByteCount::from_gib(SIZE_MAX_GIB);
+impl From<DiskBackend> for NewDiskKind {
+    fn from(backend: DiskBackend) -> Self {
+        let disk_source = match backend {
+            DiskBackend::Local => return Self::Local,
+            DiskBackend::Distributed { disk_source } => disk_source,
+        };
+        match disk_source {
+            DiskSource::Blank { block_size } => Self::Blank { block_size },
+            DiskSource::ImportingBlocks { block_size } => {
+                Self::Import { block_size }
+            }
+            DiskSource::Snapshot { snapshot_id: id, read_only } => {
+                Self::Snapshot { id, read_only }
+            }
+            DiskSource::Image { image_id: id, read_only } => {
+                Self::Image { id, read_only }
+            }
+        }
+    }
+}
+
+fn check_size(size: ByteCount, kind: NewDiskKind) -> Result<(), Error> {
+    let max = match kind {
+        NewDiskKind::Local => SIZE_MAX_GIB,
+        NewDiskKind::Blank { .. }
+        | NewDiskKind::Import { .. }
+        | NewDiskKind::Snapshot { .. }
+        | NewDiskKind::Image { .. } => DISTRIBUTED_MAX_GIB,
+    };
+    let range = ByteCount::GIB..=ByteCount::from_gib(max);
     let wrong = if !range.contains(&size) {
         "is out of range"
     } else if !size.is_multiple_of(ByteCount::GIB) {
@@ -263,9 +267,19 @@ fn disk_of_new(disk: InstanceDiskAttachment) -> Result<NewInstanceDisk, Error> {
         }
         InstanceDiskAttachment::Create(disk) => {
             let name = disk.name.clone();
-            let new = disk.try_into().map_err(|error: Error| {
-                Error::invalid_value("disks", format!("\"{name}\": {error}"))
-            })?;
+            let wrong = |why: String| {
+                Error::invalid_value("disks", format!("\"{name}\": {why}"))
+            };
+            let new: NewDisk = disk
+                .try_into()
+                .map_err(|error: Error| wrong(error.to_string()))?;
+            if let NewDiskKind::Import { .. } = new.kind {
+                return Err(wrong(
+                    "a disk with \"importing_blocks\" cannot be attached \
+                     before its import is finalized: make it by itself"
+                        .to_string(),
+                ));
+            }
             Ok(NewInstanceDisk::Create(new))
         }
     }
@@ -340,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_distributed_disk_is_understood_and_refused_by_name() {
+    fn a_distributed_disk_may_begin_with_anything_and_be_of_1_tib() {
         let id = "12345678-1234-1234-1234-123456789abc";
         for source in [
             json!({ "type": "blank", "block_size": 512 }),
@@ -350,12 +364,14 @@ mod tests {
         ] {
             let backend =
                 json!({ "type": "distributed", "disk_source": source });
-            let refused = create(json!({ "disk_backend": backend }));
-            assert_eq!(
-                refused.expect_err("distributed"),
-                "disk_backend: \"distributed\" is not possible yet: use \
-                 {\"type\": \"local\"}",
-            );
+            let of = |size: u64| {
+                create(json!({ "size": size, "disk_backend": backend }))
+            };
+            let disk = of(1024 * GIB).expect("a valid body");
+            let read_only = source["read_only"] == true;
+            assert_eq!(disk.kind.read_only(), read_only);
+            let message = of(1025 * GIB).expect_err("too large");
+            assert!(message.contains("from 1 GiB to 1 TiB"), "{message}");
         }
         let source = json!({ "type": "blank", "block_size": 1000 });
         let backend = json!({ "type": "distributed", "disk_source": source });
@@ -386,7 +402,16 @@ mod tests {
         let attach =
             |n: usize| json!({ "type": "attach", "name": format!("d-{n}") });
         let many: Vec<_> = (0..13).map(attach).collect();
+        let importing = json!({
+            "type": "distributed",
+            "disk_source": { "type": "importing_blocks", "block_size": 512 },
+        });
+        let importing = json!({ "type": "create", "disk_backend": importing });
         for (wished, why) in [
+            (
+                vec![body(importing)],
+                "disks: \"data\": a disk with \"importing_blocks\" cannot",
+            ),
             (
                 vec![body(json!({ "type": "create", "size": 1 }))],
                 "disks: \"data\": size: 1 bytes is out of range",

@@ -2,12 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use db_model::{
-    AutoRestartPolicy, ByteCount, Hostname, InstanceCpuPlatform, InstanceId,
-    IntendedState, Name, NameOrId, ProjectId, RunState, VcpuCount,
+    AutoRestartPolicy, ByteCount, DiskId, Hostname, InstanceCpuPlatform,
+    InstanceId, IntendedState, Name, NameOrId, ProjectId, RunState, VcpuCount,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::{InstanceLastFailure, InstanceStartFailure};
 
@@ -48,7 +47,7 @@ pub struct Instance {
     /// Memory in bytes.
     pub memory: ByteCount,
     /// The disk that it boots from, if one is set.
-    pub boot_disk_id: Option<Uuid>,
+    pub boot_disk_id: Option<DiskId>,
     /// The CPU platform that it needs, if it needs one: it runs only on hosts
     /// that have all of it.
     pub cpu_platform: Option<InstanceCpuPlatform>,

@@ -57,7 +57,8 @@ pub struct InstanceCreate {
     /// made with it; those of type `attach` are there, attached to nothing.
     #[serde(default)]
     pub disks: Vec<InstanceDiskAttachment>,
-    /// The disk to boot from. Only null is possible yet.
+    /// The disk to boot from first; with `disks`, at most 12. Null means that
+    /// the guest's firmware tries them by name.
     #[serde(default)]
     pub boot_disk: Option<InstanceDiskAttachment>,
     /// The addresses to be reached at from outside. Only none is possible
@@ -87,7 +88,6 @@ impl TryFrom<InstanceCreate> for NewInstance {
         check_ncpus(body.ncpus)?;
         check_memory(body.memory)?;
         check_user_data(&body.user_data)?;
-        refuse_if("boot_disk", body.boot_disk.is_some())?;
         refuse_if("external_ips", some(body.external_ips))?;
         refuse_if("multicast_groups", some(body.multicast_groups))?;
         check_groups(&body.anti_affinity_groups)?;
@@ -104,7 +104,10 @@ impl TryFrom<InstanceCreate> for NewInstance {
             network_interfaces: body.network_interfaces.into_kept()?,
             cpu_platform: body.cpu_platform,
             anti_affinity_groups: body.anti_affinity_groups,
-            disks: disks_of_new(body.disks)?,
+            boot_disk: body.boot_disk.as_ref().map(|d| d.name().clone()),
+            disks: disks_of_new(
+                body.disks.into_iter().chain(body.boot_disk).collect(),
+            )?,
             start: body.start,
         })
     }
@@ -237,7 +240,6 @@ mod tests {
     #[test]
     fn a_wish_that_cannot_be_fulfilled_is_refused_by_name() {
         for (field, wish) in [
-            ("boot_disk", json!({ "type": "attach", "name": "d" })),
             ("external_ips", json!([{ "type": "ephemeral" }])),
             ("multicast_groups", json!([{ "group": "g" }])),
             ("enable_jumbo_frames", json!(true)),

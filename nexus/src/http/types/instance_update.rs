@@ -27,7 +27,8 @@ pub struct InstanceUpdate {
     /// Shall the system start it again when it fails? Null means that the
     /// system's default, `best_effort`, applies.
     pub auto_restart_policy: Nullable<AutoRestartPolicy>,
-    /// The disk to boot from. Only null is possible yet.
+    /// Which of its disks it boots from first; null means that the guest's
+    /// firmware tries them by name. Changes only while it does not run.
     pub boot_disk: Nullable<NameOrId>,
     /// The CPU platform that it needs; null means any. Changes only while it
     /// does not run.
@@ -47,7 +48,6 @@ impl TryFrom<InstanceUpdate> for InstanceChange {
     fn try_from(body: InstanceUpdate) -> Result<Self, Error> {
         check_ncpus(body.ncpus)?;
         check_memory(body.memory)?;
-        refuse_if("boot_disk", body.boot_disk.0.is_some())?;
         let groups = body.multicast_groups.unwrap_or_default();
         refuse_if("multicast_groups", !groups.is_empty())?;
         refuse_if("enable_jumbo_frames", body.enable_jumbo_frames)?;
@@ -57,6 +57,8 @@ impl TryFrom<InstanceUpdate> for InstanceChange {
             memory: body.memory,
             auto_restart_policy: body.auto_restart_policy.0,
             cpu_platform: body.cpu_platform.0,
+            // Whoever has found it says which.
+            boot_disk: None,
         })
     }
 }
@@ -102,7 +104,6 @@ mod tests {
         for (field, value) in [
             ("ncpus", json!(0)),
             ("memory", json!(1)),
-            ("boot_disk", json!("d")),
             ("multicast_groups", json!([{ "group": "g" }])),
             ("enable_jumbo_frames", json!(true)),
         ] {

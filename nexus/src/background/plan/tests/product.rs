@@ -149,6 +149,7 @@ impl Product {
         let now = "2026-01-02T03:04:05Z".parse().unwrap();
         let id = Uuid::from_u128;
         let new = NewInstance {
+            boot_disk: None,
             cpu_platform: None,
             anti_affinity_groups: Vec::new(),
             disks: Vec::new(),
@@ -331,6 +332,7 @@ impl Product {
 
     pub(super) fn asks_for_restarts(&mut self, policy: AutoRestartPolicy) {
         let change = InstanceChange {
+            boot_disk: None,
             cpu_platform: None,
             hostname: None,
             ncpus: self.instance.ncpus,

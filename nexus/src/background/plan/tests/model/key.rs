@@ -152,6 +152,7 @@ impl<'a> Naming<'a> {
     fn instance(&self, instance: &Instance, to: &mut Key) {
         let Instance {
             cpu_platform: _,
+            boot_disk_id: _,
             id: _,
             project_id: _,
             name: _,

@@ -1,0 +1,1 @@
+CREATE TYPE disk_backend AS ENUM ('local', 'distributed');

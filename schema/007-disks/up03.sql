@@ -1,0 +1,1 @@
+CREATE TYPE blocks_place AS ENUM ('store', 'local');

@@ -1,0 +1,1 @@
+ALTER TABLE instance ADD COLUMN IF NOT EXISTS boot_disk_id UUID;

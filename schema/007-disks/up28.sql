@@ -1,0 +1,1 @@
+ALTER TABLE disk ADD COLUMN IF NOT EXISTS finalized_by UUID;
