@@ -62,11 +62,14 @@ impl NeverTwice {
         let looking = std::thread::spawn(move || {
             let mut guests = Guests::default();
             let mut twice = Vec::new();
-            while !stopped.load(Ordering::Relaxed) {
+            loop {
+                let is_last = stopped.load(Ordering::Relaxed);
                 twice.extend(guests.twice(&dir));
+                if is_last {
+                    return twice;
+                }
                 std::thread::sleep(LOOK / 2);
             }
-            twice
         });
         NeverTwice { stop, looking: Some(looking) }
     }

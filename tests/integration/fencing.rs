@@ -182,37 +182,66 @@ async fn what_a_sled_ran_that_is_cut_off_is_stopped_and_then_runs_elsewhere() {
 }
 
 #[tokio::test]
-async fn guests_of_an_agent_that_is_gone_or_stands_still_are_stopped_as_well() {
-    for paused in [false, true] {
-        let (mut nexus, _ways) = nexus_and_sled(&seconds(2)).await;
-        let (id, vmm) = nexus.running("db", json!({})).await;
-        nexus.add_sled(&AgentSettings::default()).await;
-        let never_twice = NeverTwice::watch(nexus.dir.path());
-        let agent = &mut nexus.agents[0];
-        if paused {
-            agent.child.pause();
-        } else {
-            agent.kill().await;
-        }
-        assert!(is_alive(&nexus, &vmm), "it does not need its agent");
-        lease_is_over(&nexus).await;
-        assert!(!is_alive(&nexus, &vmm));
-        nexus.wait(&id, runs_anew).await;
-        assert!(silent_at_end(&nexus, &vmm) > 3_020);
+async fn no_instance_runs_twice_when_its_sled_is_cut_off() {
+    // Long enough for it to be started elsewhere before, if that were done.
+    let (mut nexus, ways) = nexus_and_sled(&seconds(6)).await;
+    let (id, _vmm) = runs_with_another_sled_at_hand(&mut nexus).await;
+    let never_twice = NeverTwice::watch(nexus.dir.path());
+    ways.set(Weather::Cut);
+    nexus.wait(&id, runs_anew).await;
+    never_twice.check();
+}
 
-        let agent = &mut nexus.agents[0];
-        if paused {
-            agent.child.resume();
-        } else {
-            agent.restart().await;
-        }
-        rid_of_all(&nexus.agents[0]).await;
-        let log = nexus.agents[0].child.log();
-        let told = log.contains("stopping all guests");
-        assert!(told, "paused: {paused}");
-        never_twice.check();
-        nexus.check_invariants().await;
-    }
+#[tokio::test]
+async fn guests_of_an_agent_that_is_gone_are_stopped_as_well() {
+    let (mut nexus, _ways) = nexus_and_sled(&seconds(2)).await;
+    let (id, vmm) = runs_with_another_sled_at_hand(&mut nexus).await;
+    let never_twice = NeverTwice::watch(nexus.dir.path());
+    nexus.agents[0].kill().await;
+    is_stopped_and_moved(&nexus, &id, &vmm).await;
+    nexus.agents[0].restart().await;
+    has_stopped_all(&nexus, never_twice).await;
+}
+
+#[tokio::test]
+async fn guests_of_an_agent_that_stands_still_are_stopped_as_well() {
+    let (mut nexus, _ways) = nexus_and_sled(&seconds(2)).await;
+    let (id, vmm) = runs_with_another_sled_at_hand(&mut nexus).await;
+    let never_twice = NeverTwice::watch(nexus.dir.path());
+    nexus.agents[0].child.pause();
+    is_stopped_and_moved(&nexus, &id, &vmm).await;
+    nexus.agents[0].child.resume();
+    has_stopped_all(&nexus, never_twice).await;
+}
+
+/// An instance on the first sled, and its guest; and another sled, to which it
+/// is to go if it starts anew.
+async fn runs_with_another_sled_at_hand(
+    nexus: &mut TestNexus,
+) -> (String, String) {
+    let runs = nexus.running("db", json!({})).await;
+    nexus.add_sled(&AgentSettings::default()).await;
+    nexus.set_provision_policy(&nexus.agents[0].id, "non_provisionable").await;
+    runs
+}
+
+/// Waits until what ran on the first sled has been stopped there, by nobody's
+/// order, and runs on the other.
+async fn is_stopped_and_moved(nexus: &TestNexus, id: &str, vmm: &str) {
+    assert!(is_alive(nexus, vmm), "it does not need its agent");
+    lease_is_over(nexus).await;
+    assert!(!is_alive(nexus, vmm));
+    nexus.wait(id, runs_anew).await;
+    assert!(silent_at_end(nexus, vmm) > 3_020);
+}
+
+/// Waits until the first sled's agent has stopped all that it finds.
+async fn has_stopped_all(nexus: &TestNexus, never_twice: NeverTwice) {
+    rid_of_all(&nexus.agents[0]).await;
+    let log = nexus.agents[0].child.log();
+    assert!(log.contains("stopping all guests"));
+    never_twice.check();
+    nexus.check_invariants().await;
 }
 
 #[tokio::test]
