@@ -53,7 +53,7 @@ sql_enum! {
         Panic = "panic",
         /// The process under the guest died.
         HypervisorDied = "hypervisor_died",
-        /// Its sled was expunged.
+        /// Its sled was expunged, or was cut off and stopped it.
         Fenced = "fenced",
         /// Its start was undone.
         Unwound = "unwound",

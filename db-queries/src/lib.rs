@@ -46,6 +46,8 @@ mod transaction;
 mod vmm;
 mod waiting;
 
+use prometheus_client::metrics::counter::Counter;
+
 pub use attempts_ended::{AttemptEnded, AttemptsEnded};
 pub use error::{Error, Limit};
 pub use fence::FenceError;
@@ -74,6 +76,7 @@ pub struct DataStore {
     pool: pool::Pool,
     max_connections: u32,
     attempts_ended: AttemptsEnded,
+    vmms_cut_off: Counter,
 }
 
 impl DataStore {
@@ -84,7 +87,14 @@ impl DataStore {
             pool: pool::build(url, settings),
             max_connections: settings.max_connections,
             attempts_ended: attempts_ended::none_yet(),
+            vmms_cut_off: Counter::default(),
         }
+    }
+
+    /// How many VMMs were ended through this datastore since their sled was cut
+    /// off for so long that it has stopped them.
+    pub fn vmms_cut_off(&self) -> &Counter {
+        &self.vmms_cut_off
     }
 
     /// How many start attempts have ended through this datastore, and how.

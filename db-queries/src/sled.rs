@@ -31,6 +31,8 @@ pub struct SledFacts {
     pub storage_bytes: i64,
     pub cpu: SledCpu,
     pub incarnation: Uuid,
+    /// See [`Sled::promise`].
+    pub fences_after_ms: Option<i64>,
 }
 
 /// What came of hearing from a sled.
@@ -89,11 +91,16 @@ impl DataStore {
             diesel::update(sled::table.find(facts.id))
                 .set((
                     sled::time_last_heartbeat.eq(now),
+                    sled::fences_after_ms.eq(old.promise(
+                        facts.fences_after_ms,
+                        facts.incarnation,
+                        now,
+                    )),
                     sled::address.eq(&facts.address),
                     sled::serial.eq(&facts.serial),
                     sled::part.eq(&facts.part),
                     sled::revision.eq(facts.revision),
-                    sled::incarnation.eq(facts.incarnation),
+                    sled::incarnation.eq(old.process_after(facts.incarnation)),
                     sled::vcpus.eq(vcpus),
                     sled::memory_bytes.eq(sql::<diesel::sql_types::BigInt>(
                         &memory.to_string(),
@@ -265,6 +272,19 @@ impl DataStore {
     }
 }
 
+/// A sled, and what time it is.
+pub(crate) fn read_sled(
+    conn: &mut diesel::PgConnection,
+    id: SledId,
+) -> Result<(Sled, DateTime<Utc>), Error> {
+    let read: Before = sql_query(
+        "SELECT sled.*, clock_timestamp() AS now FROM sled WHERE id = $1",
+    )
+    .bind::<SqlUuid, _>(id)
+    .get_result(conn)?;
+    Ok((read.sled, read.now))
+}
+
 fn insert(
     conn: &mut diesel::PgConnection,
     facts: &SledFacts,
@@ -295,7 +315,7 @@ fn insert(
         time_modified: at,
         cpu: facts.cpu,
         reserved_storage_bytes: db_model::ByteCount::ZERO,
-        fences_after_ms: None,
+        fences_after_ms: facts.fences_after_ms,
     };
     diesel::insert_into(sled::table).values(&row).execute(conn)?;
     Ok(())

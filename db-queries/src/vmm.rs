@@ -1,24 +1,49 @@
 //! VMMs: linked and unlinked by sagas, and what sleds say of them.
 
+use crate::sled::read_sled;
 use crate::start_attempt::check;
 use crate::{DataStore, Error};
-use chrono::TimeDelta;
-use db_model::lifecycle::reports::{Answer, Observation, observe};
+use chrono::{DateTime, TimeDelta, Utc};
+use db_model::lifecycle::reports::{Answer, CUT_OFF, Observation, observe};
 use db_model::lifecycle::{Changes, Facts, steps};
-use db_model::schema::{start_attempt, vmm};
+use db_model::schema::{sled, start_attempt, vmm};
 use db_model::{
-    Fence, InstanceId, SledId, StartAttemptId, Vmm, VmmId, VmmState,
+    Fence, InstanceId, SledId, SledPolicy, StartAttemptId, Vmm, VmmEndReason,
+    VmmId, VmmState,
 };
 use diesel::{
     ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
     QueryDsl, RunQueryDsl, SelectableHelper,
 };
 
+/// What is written of an answer.
+fn taken(answer: Answer) -> (Changes, Answer) {
+    let changes = match &answer {
+        Answer::Taken(changes) => (**changes).clone(),
+        Answer::Stale | Answer::Ended => Changes::default(),
+    };
+    (changes, answer)
+}
+
+/// A sled stops its guests for one of two reasons, and does not say for which:
+/// it is of the fleet no more, or else it was cut off.
+fn why_fenced(mut said: Observation, policy: SledPolicy) -> Observation {
+    if let Observation::Reported(report)
+    | Observation::Unregistered(Some(report)) = &mut said
+        && let Some((VmmEndReason::Fenced, sentence)) = &mut report.end
+        && policy == SledPolicy::InService
+    {
+        *sentence = Some(CUT_OFF.to_string());
+    }
+    said
+}
+
 /// A VMM that has not ended, as the watcher of its sled sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct SledVmm {
     pub id: VmmId,
+    pub sled_id: SledId,
     pub instance_id: InstanceId,
     pub state: VmmState,
     pub generation: i64,
@@ -145,24 +170,57 @@ impl DataStore {
         observation: Observation,
         boot_allowance: TimeDelta,
     ) -> Result<Answer, Error> {
-        let instance = self
+        let (instance, policy): (InstanceId, SledPolicy) = self
             .run(move |conn| {
                 Ok(vmm::table
-                    .find(vmm)
+                    .inner_join(sled::table.on(sled::id.eq(vmm::sled_id)))
+                    .filter(vmm::id.eq(vmm))
                     .filter(vmm::sled_id.eq(sled))
-                    .select(vmm::instance_id)
+                    .select((vmm::instance_id, sled::policy))
                     .first(conn)?)
             })
             .await?;
+        let observation = why_fenced(observation, policy);
         self.lifecycle(fence, instance, move |_, facts: &Facts| {
-            let answer = observe(facts, vmm, &observation, boot_allowance);
-            let changes = match &answer {
-                Answer::Taken(changes) => (**changes).clone(),
-                Answer::Stale | Answer::Ended => Changes::default(),
-            };
-            Ok((changes, answer))
+            Ok(taken(observe(facts, vmm, &observation, boot_allowance)))
         })
         .await
+    }
+
+    /// A VMM of a sled that was last heard at `heard`, and since then not for so
+    /// long that it has stopped it. Says whether that ended it: not if the sled
+    /// was heard in the meantime, or does not stop its guests by itself, or has
+    /// never said that it has the VMM. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub async fn vmm_cut_off(
+        &self,
+        vmm: &SledVmm,
+        heard: DateTime<Utc>,
+        margin: TimeDelta,
+    ) -> Result<bool, Error> {
+        let SledVmm { id, sled_id, instance_id, .. } = *vmm;
+        let cut_off = self.lifecycle(None, instance_id, move |conn, facts| {
+            // Read after the VMM: what the sled has said to have, before it was
+            // heard anew, it has stopped.
+            let (sled, now) = read_sled(conn, sled_id)?;
+            let silent = sled.policy == SledPolicy::InService
+                && sled.time_last_heartbeat == heard
+                && sled.has_stopped(now, margin);
+            if !silent {
+                return Ok((Changes::default(), false));
+            }
+            // No boot begins by this.
+            let allowance = TimeDelta::zero();
+            let answer = observe(facts, id, &Observation::CutOff, allowance);
+            let (changes, answer) = taken(answer);
+            Ok((changes, matches!(answer, Answer::Taken(_))))
+        });
+        let cut_off = cut_off.await?;
+        self.vmms_cut_off().inc_by(u64::from(cut_off));
+        Ok(cut_off)
     }
 
     /// Counts a question about a VMM that its sled did not answer; says how
@@ -208,6 +266,7 @@ impl DataStore {
                 .into_iter()
                 .map(|(id, instance_id, state, generation)| SledVmm {
                     id,
+                    sled_id: sled,
                     instance_id,
                     state,
                     generation,

@@ -83,6 +83,10 @@ pub struct Tuning {
     pub watch_period_ms: u32,
     /// What sleds are told of how often to send a heartbeat.
     pub heartbeat_period_ms: u32,
+    /// How much longer than it promised a sled must have been silent for its
+    /// guests to be taken for stopped, besides a hundredth of the promise. It
+    /// covers the time that a sled may take to kill them all.
+    pub fence_margin_ms: u32,
     /// How many serial consoles are streamed at a time. Each is two sockets, a
     /// task and, at worst, some 300 KiB.
     pub console_streams: u32,
@@ -102,6 +106,7 @@ impl Default for Tuning {
             reconcile_poll_ms: 1_000,
             watch_period_ms: 5_000,
             heartbeat_period_ms: 2_000,
+            fence_margin_ms: 30_000,
             console_streams: 512,
         }
     }
@@ -126,6 +131,11 @@ impl Tuning {
     /// See `look_period_ms`.
     pub fn look_period(&self) -> TimeDelta {
         TimeDelta::milliseconds(i64::from(self.look_period_ms))
+    }
+
+    /// See `fence_margin_ms`.
+    pub fn fence_margin(&self) -> TimeDelta {
+        TimeDelta::milliseconds(i64::from(self.fence_margin_ms))
     }
 
     /// See `sled_retry_ms`.

@@ -109,6 +109,11 @@ impl Exporter {
             datastore.attempts_ended().clone(),
         );
         counted.register(
+            "vmms_cut_off",
+            "VMMs that this process ended since their sled was cut off",
+            datastore.vmms_cut_off().clone(),
+        );
+        counted.register(
             "requests_refused",
             "Users' requests that were refused since there were too many",
             admission.refused().clone(),

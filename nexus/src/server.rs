@@ -5,6 +5,7 @@ use crate::background::reaper::Reaper;
 use crate::background::reconciler::{Looks, Reconciler, VISIBILITY};
 use crate::background::recovery::Recovery;
 use crate::background::retention::Retention;
+use crate::background::silence::Silence;
 use crate::background::watcher::Watcher;
 use crate::background::{self, Activators};
 use crate::config::Config;
@@ -193,6 +194,7 @@ impl Server {
                     sleds,
                     lease: lease.clone(),
                     activators: activators.clone(),
+                    silence: Silence::default(),
                     tuning,
                     log: log.new(o!("component" => "watcher")),
                 },

@@ -54,7 +54,14 @@ pub struct SledRegistration {
     #[serde(default)]
     pub disk_store: Option<Uuid>,
     /// Another one for each process of the agent, so that a restart shows.
+    /// They rise from one process to the next (version 7).
     pub incarnation: Uuid,
+    /// The sled stops its guests by itself before it has gone for so long, by
+    /// its own clock and from the moment at which it sent this, without an OK to
+    /// this or a later one; none: it never does. It goes by a longer time than
+    /// it had promised before once this was answered.
+    #[serde(default)]
+    pub fences_after_ms: Option<u64>,
 }
 
 /// The CPU of a host.

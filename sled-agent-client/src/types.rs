@@ -177,7 +177,8 @@ pub enum EndReason {
     Panic,
     /// The hypervisor ended under the guest.
     HypervisorDied,
-    /// The sled is no longer of the fleet and stopped what it ran.
+    /// The sled stopped what it ran: it is no longer of the fleet, or was cut
+    /// off for longer than it had promised to run guests.
     Fenced,
 }
 

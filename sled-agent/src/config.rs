@@ -8,6 +8,9 @@ use sled_agent_client::nexus_types::SledCpu;
 use std::net::SocketAddr;
 use uuid::Uuid;
 
+/// As much as Nexus takes: 30 days.
+const FENCE_AFTER_MAX: i64 = 30 * 24 * 60 * 60;
+
 /// The host's side of Nexus: runs instances as VMMs.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "sled-agent", version)]
@@ -102,6 +105,16 @@ pub struct Config {
     /// Nexus wants
     #[arg(long, value_name = "MS")]
     pub heartbeat_ms: Option<u64>,
+
+    /// Stop all guests when Nexus was not heard for so long, so that it may
+    /// start them elsewhere; 0: never
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 600,
+        value_parser = clap::value_parser!(u32).range(..=FENCE_AFTER_MAX)
+    )]
+    pub fence_after_secs: u32,
 
     /// Where to listen for tests that break things; asks for no secret
     #[arg(long, value_name = "IP:PORT")]

@@ -43,6 +43,22 @@ pub(crate) async fn write<T: Serialize>(
     .await
 }
 
+/// As [`write`], for what means nothing once the host has crashed: then the
+/// file may say anything, or nothing. Whoever reads it while the host is up
+/// reads it whole.
+pub(crate) async fn write_for_now<T: Serialize>(
+    path: Utf8PathBuf,
+    value: &T,
+) -> Result<(), FileError> {
+    let text = serde_json::to_vec_pretty(value).map_err(io::Error::from);
+    blocking("write", path, move |path| {
+        let half = path.with_extension(HALF_WRITTEN);
+        std::fs::write(&half, text?)?;
+        std::fs::rename(&half, path)
+    })
+    .await
+}
+
 /// Reads a file; none if there is none.
 pub(crate) async fn read<T>(path: Utf8PathBuf) -> Result<Option<T>, FileError>
 where

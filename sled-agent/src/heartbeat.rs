@@ -1,6 +1,7 @@
 //! Tells Nexus that this sled is there, and hears how it stands with it.
 
 use crate::agent::Agent;
+use crate::lease::{Lease, RenewError, Sent};
 use crate::logger::chain;
 use sled_agent_client::nexus_types::{SledRegistration, SledStatus};
 use sled_agent_client::{NexusClient, NexusError};
@@ -20,6 +21,7 @@ pub(crate) struct Heartbeat {
     pub(crate) agent: Arc<Agent>,
     pub(crate) nexus: NexusClient,
     pub(crate) sled: SledRegistration,
+    pub(crate) lease: Arc<Lease>,
     /// How often; as Nexus wants it, if none.
     pub(crate) period: Option<Duration>,
     pub(crate) log: Logger,
@@ -27,14 +29,26 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     /// Registers, and again whenever Nexus has forgotten us; in between, a
-    /// heartbeat each period. Never returns.
+    /// heartbeat each period. What Nexus has taken renews the lease; while one
+    /// that is over has left guests to stop, nothing is sent. Never returns.
     pub(crate) async fn run(self) {
         let mut registered = false;
         let mut fenced = false;
         let mut backoff = BACKOFF_MIN;
         loop {
+            self.lease.may_be_renewed().await;
+            let sent = match self.lease.send().await {
+                Ok(sent) => sent,
+                Err(error) => {
+                    warn!(self.log, "no heartbeat without a lease";
+                        "error" => chain(&error));
+                    tokio::time::sleep(BACKOFF_MAX).await;
+                    continue;
+                }
+            };
             match self.beat(registered).await {
                 Ok(status) => {
+                    self.renew(sent).await;
                     if !registered {
                         info!(self.log, "registered with Nexus");
                     }
@@ -71,6 +85,18 @@ impl Heartbeat {
             self.nexus.sled_heartbeat(sled_id, &self.sled).await
         } else {
             self.nexus.sled_put(sled_id, &self.sled).await
+        }
+    }
+
+    async fn renew(&self, sent: Sent) {
+        match self.lease.renew(sent).await {
+            Ok(()) => {}
+            // What ran is stopped, and the next heartbeat begins a new one.
+            Err(RenewError::Over) => {}
+            Err(error @ RenewError::File(_)) => {
+                warn!(self.log, "the lease is not renewed";
+                    "error" => chain(&error));
+            }
         }
     }
 

@@ -293,6 +293,7 @@ impl From<AgentError> for HttpError {
             AgentError::Console(
                 ConsoleError::TooMany | ConsoleError::Io(_),
             )
+            | AgentError::CutOff
             | AgentError::StillAlive
             | AgentError::Store(_)
             | AgentError::Hypervisor(_) => HttpError::for_unavail(None, why),

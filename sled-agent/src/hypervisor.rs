@@ -1,5 +1,6 @@
 //! What runs guests, as seen by the agent.
 
+use crate::lease::Lease;
 use crate::machine::GuestEvent;
 use async_trait::async_trait;
 use sled_agent_client::VmmRegister;
@@ -23,6 +24,19 @@ pub(crate) struct HypervisorError {
     pub(crate) source: std::io::Error,
 }
 
+/// May a guest be started under this lease?
+///
+/// *Errors*: it is over.
+pub(crate) fn may_start(lease: &Lease) -> Result<(), HypervisorError> {
+    if lease.holds() {
+        return Ok(());
+    }
+    Err(HypervisorError {
+        what: "the lease of the guests is over".to_string(),
+        source: std::io::ErrorKind::TimedOut.into(),
+    })
+}
+
 /// Runs guests, one for each VMM that was told to run.
 ///
 /// Guests outlive the agent: they run on while it is dead, and
@@ -31,6 +45,9 @@ pub(crate) struct HypervisorError {
 /// but typing is idempotent: given once more, it has no second effect, and tells again
 /// what has come about already. Orders to different guests do not wait for
 /// each other.
+///
+/// When the lease is over, no guest is booted or reset ([`may_start`]), and all
+/// that are there end, whether or not there is an agent.
 #[async_trait]
 pub(crate) trait Hypervisor: Send + Sync + 'static {
     /// Brings a guest up: [`GuestEvent::Booted`] or

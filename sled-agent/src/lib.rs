@@ -16,6 +16,8 @@
 //!
 //! A request is decided, written, answered; the keeper of the VMM then has the
 //! hypervisor do what the new state calls for, and takes in what comes of it.
+//! Guests run for as long as the [`lease`] holds, which heartbeats renew.
+//!
 //! An agent may be killed at any moment: its guests run on, and the next one
 //! finds them.
 
@@ -31,6 +33,7 @@ mod files;
 mod heartbeat;
 mod http;
 mod hypervisor;
+pub mod lease;
 pub mod logger;
 mod machine;
 mod qemu;

@@ -6,6 +6,7 @@ use crate::config::{Config, HypervisorKind};
 use crate::counters::Counters;
 use crate::cpu;
 use crate::hypervisor::{GuestEvents, Hypervisor};
+use crate::lease::Lease;
 use crate::qemu::{self, Qemu};
 use crate::simulated::{Settings, Simulated};
 use camino::Utf8Path;
@@ -38,6 +39,7 @@ impl Runner {
         places: &Places,
         limits: &Limits,
         counters: Arc<Counters>,
+        lease: Arc<Lease>,
         events: GuestEvents,
         log: Logger,
     ) -> Result<Self, Error> {
@@ -50,6 +52,7 @@ impl Runner {
                     config.data_dir.join("consoles"),
                     &settings(config),
                     counters,
+                    lease,
                     events,
                 )
                 .await?;
@@ -70,7 +73,8 @@ impl Runner {
                     qemu::check_host(limits)?;
                 }
                 let options = options(config, places);
-                let qemu = Qemu::open(options, counters, events, log).await?;
+                let qemu =
+                    Qemu::open(options, counters, lease, events, log).await?;
                 let (part, cpu) = match qemu.has_kvm() {
                     true => ("qemu-kvm", cpu::of_host().await),
                     // The translator's CPU is nobody's product.

@@ -10,6 +10,7 @@ use crate::faults::Faults;
 use crate::files;
 use crate::heartbeat::Heartbeat;
 use crate::http::{Api, Door};
+use crate::lease::Lease;
 use crate::reports::Reports;
 use crate::runner::Runner;
 use crate::store::{self, Identity, Store};
@@ -74,6 +75,10 @@ impl Server {
         files::remove(address_file.clone()).await?;
         let store = Store::open(dir).await?;
         let identity = identity(&store, config.id).await?;
+        let incarnation = store.next_incarnation().await?;
+        let lease = lease(config).map_err(|error| {
+            format!("cannot find out for how long guests may run: {error}")
+        })?;
         let log = log.new(o!("sled_id" => identity.sled_id.to_string()));
         let nexus = NexusClient::new(
             &config.nexus,
@@ -97,6 +102,7 @@ impl Server {
             blocks.places(),
             &limits(config),
             Arc::clone(&counters),
+            Arc::clone(&lease),
             events,
             log.new(o!("part" => "hypervisor")),
         )
@@ -110,15 +116,16 @@ impl Server {
         let agent = Agent::new(
             &identity,
             limits(config),
-            Duration::from_millis(config.grace_ms),
             Tools {
                 store,
                 blocks: Arc::clone(&blocks),
                 hypervisor: Arc::clone(&runner.hypervisor),
                 reports: Arc::new(reports),
             },
+            Arc::clone(&lease),
             log.new(o!("part" => "agent")),
         );
+        agent.set_grace(Duration::from_millis(config.grace_ms));
         let api = serve(
             sled_agent_api_mod::api_description::<Api>()?,
             Arc::new(Door {
@@ -160,10 +167,19 @@ impl Server {
         let _ = recovery_held.wait_for(|held| !held).await;
         agent.recover(told).await?;
         tokio::spawn(Arc::clone(&blocks).keep_clear());
+        tokio::spawn(Arc::clone(&agent).keep_to_lease());
         let heartbeat = Heartbeat {
             agent,
             nexus,
-            sled: registration(config, &addresses, &runner, blocks.store_id()),
+            sled: registration(
+                config,
+                &addresses,
+                &runner,
+                blocks.store_id(),
+                incarnation,
+                &lease,
+            ),
+            lease,
             period: config.heartbeat_ms.map(Duration::from_millis),
             log: log.new(o!("part" => "heartbeat")),
         };
@@ -228,11 +244,21 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
+fn lease(config: &Config) -> std::io::Result<Arc<Lease>> {
+    let promise = match config.fence_after_secs {
+        0 => None,
+        seconds => Some(Duration::from_secs(seconds.into())),
+    };
+    Ok(Arc::new(Lease::open(&config.data_dir, promise)?))
+}
+
 fn registration(
     config: &Config,
     addresses: &Addresses,
     runner: &Runner,
     disk_store: Uuid,
+    incarnation: Uuid,
+    lease: &Lease,
 ) -> SledRegistration {
     let serial = config.serial.clone();
     SledRegistration {
@@ -247,6 +273,9 @@ fn registration(
         storage_bytes: u64::from(config.storage_gib) * GIB,
         cpu: config.cpu.unwrap_or(runner.cpu),
         disk_store: Some(disk_store),
-        incarnation: Uuid::new_v4(),
+        incarnation,
+        fences_after_ms: lease.promise().map(|promise| {
+            u64::try_from(promise.as_millis()).unwrap_or(u64::MAX)
+        }),
     }
 }

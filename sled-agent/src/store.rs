@@ -6,6 +6,8 @@
 //! | `vmms/<id>.json` | a VMM that is registered here |
 //! | `tombstones/<id>.json` | an id that is never to be registered here |
 //! | `outbox/<id>.json` | the last report on an unregistered VMM, until Nexus takes it |
+//! | `incarnation.json` | the id of the last process of the agent |
+//! | `lease.json` | how long guests may run unheard: see [`crate::lease`] |
 //! | `consoles/<id>.ring` | what its guest printed last ([`console`](crate::console)'s) |
 //! | `lock` | held by the agent at work, so that there is one |
 //!
@@ -59,6 +61,19 @@ impl Store {
         identity: &Identity,
     ) -> Result<(), FileError> {
         files::write(self.dir.join("sled.json"), identity).await
+    }
+
+    /// An id for this process of the agent, above those of all before it,
+    /// whatever the clock says.
+    pub(crate) async fn next_incarnation(&self) -> Result<Uuid, FileError> {
+        let path = self.dir.join("incarnation.json");
+        let last: Option<Uuid> = files::read(path.clone()).await?;
+        let new = last.map_or_else(Uuid::now_v7, |last| {
+            let above = last.as_u128().saturating_add(1);
+            Uuid::now_v7().max(Uuid::from_u128(above))
+        });
+        files::write(path, &new).await?;
+        Ok(new)
     }
 
     pub(crate) async fn vmms(&self) -> Result<Vec<Vmm>, FileError> {

@@ -103,10 +103,14 @@ pub(crate) fn unleash(
         .zip(&world.sled_links)
         .enumerate()
         .map(|(n, (agent, link))| {
+            let ours = format!("sled-{n}-");
+            let to_nexus = world.links.iter();
+            let to_nexus = to_nexus.filter(|(name, _)| name.starts_with(&ours));
             let sled = Sled {
                 n,
                 agent,
                 link: Arc::clone(link),
+                to_nexus: to_nexus.map(|(_, way)| Arc::clone(way)).collect(),
                 operator: operator.clone(),
             };
             spawn_local(hurt_sled(sled, torment(&format!("sled-{n}"))))
@@ -229,7 +233,10 @@ async fn keep_alive(
 struct Sled {
     n: usize,
     agent: Agent,
+    /// The way to it.
     link: Arc<Link>,
+    /// The ways from it to each Nexus.
+    to_nexus: Vec<Arc<Link>>,
     operator: Operator,
 }
 
@@ -244,6 +251,29 @@ impl Sled {
         self.agent.replace(self.n).await;
         self.link.lead_to(self.agent.address());
     }
+
+    /// It is alone for longer than its guests may run alone; or, at times, is
+    /// heard and hears nothing.
+    async fn is_cut_off(&mut self, t: &mut Torment) {
+        let (what, there, back) = match t.chance.u8(0..4) {
+            0 => ("hears nothing", Weather::Clear, Weather::AnswersLost),
+            1 => ("is not heard", Weather::Clear, Weather::Cut),
+            2 => ("is left waiting", Weather::Silent, Weather::Silent),
+            _ => ("is cut off", Weather::Cut, Weather::Cut),
+        };
+        t.record.fault(&format!("sled {what}"));
+        // Others change the weather on these ways, too.
+        for _ in 0..t.chance.u32(120..300) {
+            if !t.goes_on() {
+                break;
+            }
+            self.link.set(there);
+            self.to_nexus.iter().for_each(|way| way.set(back));
+            t.wait(100..101).await;
+        }
+        self.link.set(Weather::Clear);
+        self.to_nexus.iter().for_each(|way| way.set(Weather::Clear));
+    }
 }
 
 async fn hurt_sled(mut sled: Sled, mut t: Torment) -> Agent {
@@ -251,6 +281,9 @@ async fn hurt_sled(mut sled: Sled, mut t: Torment) -> Agent {
         t.wait(1_000..8_000).await;
         if t.chance.u8(0..25) == 0 {
             sled.is_lost(&mut t).await;
+        }
+        if t.chance.u8(0..8) == 0 {
+            sled.is_cut_off(&mut t).await;
         }
         let agent = &mut sled.agent;
         match t.chance.u8(0..14) {

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// look and boot times.
 const SETTLES: Duration = Duration::from_secs(120);
 
+/// What a Nexus logs for each VMM that it ends since its sled was silent.
+const CUT_OFF: &str = "a sled that is cut off has stopped a VMM";
+
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -188,6 +191,10 @@ fn counts(world: &World, record: &Record) {
     ] {
         record.note(format!("{what}: {}", world.database.count(sql)));
     }
+    let logs = world.nexuses.iter().map(|nexus| nexus.child.log());
+    let cut_off = |log: String| log.matches(CUT_OFF).count();
+    let cut_off: usize = logs.map(cut_off).sum();
+    record.note(format!("VMMs ended since their sled was cut off: {cut_off}"));
 }
 
 /// No process said that it panicked.

@@ -16,7 +16,9 @@ const USERS_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Room for about as many instances as there are users, of which not all want
 /// theirs to run: mostly there is enough, and at times there is not.
-const SLED: AgentSettings = AgentSettings::sized(8, 16);
+/// A sled that has stopped its guests counts as silent: with the margin it is
+/// more than the 10 s that this takes, so that they are started elsewhere.
+const SLED: AgentSettings = AgentSettings::sized(8, 16).fenced_after(7);
 
 /// What of a run takes minutes in production takes seconds here.
 pub(crate) fn tuning() -> Tuning {
@@ -33,6 +35,7 @@ pub(crate) fn tuning() -> Tuning {
         reconcile_poll_ms: 500,
         watch_period_ms: 1_000,
         heartbeat_period_ms: 500,
+        fence_margin_ms: 3_000,
         console_streams: 16,
     }
 }

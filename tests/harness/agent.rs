@@ -22,12 +22,26 @@ pub struct AgentSettings {
     pub cpu: SledCpu,
     /// Whether its guests are real ones.
     pub real: bool,
+    /// After how many seconds without Nexus it stops its guests (0: never), if
+    /// not after as many as in production, which no test waits for.
+    pub fence_after_secs: Option<u32>,
 }
 
 impl AgentSettings {
     /// So many vCPUs and so much memory, of a CPU that is not known.
     pub const fn sized(vcpus: u32, memory_gib: u32) -> AgentSettings {
-        AgentSettings { vcpus, memory_gib, cpu: SledCpu::Unknown, real: false }
+        AgentSettings {
+            vcpus,
+            memory_gib,
+            cpu: SledCpu::Unknown,
+            real: false,
+            fence_after_secs: None,
+        }
+    }
+
+    /// The same, and it stops its guests after so long without Nexus.
+    pub const fn fenced_after(self, secs: u32) -> AgentSettings {
+        AgentSettings { fence_after_secs: Some(secs), ..self }
     }
 }
 
@@ -104,6 +118,9 @@ impl Agent {
             let real = ["--hypervisor", "qemu", "--overcommit"];
             args.extend(real.map(str::to_string));
         }
+        if let Some(secs) = settings.fence_after_secs {
+            args.extend(["--fence-after-secs".to_string(), secs.to_string()]);
+        }
         for nexus in nexus {
             args.extend(["--nexus".to_string(), format!("http://{nexus}")]);
         }
@@ -178,6 +195,15 @@ impl Agent {
         let option = self.args.iter().position(|arg| arg == "--cpu").unwrap();
         self.args[option + 1] = cpu.to_string();
         self.place.settings.cpu = cpu;
+    }
+
+    /// After how long without Nexus it stops its guests, from its next start
+    /// on. It must have been told before.
+    pub fn fence_after(&mut self, secs: u32) {
+        let is_it = |arg: &String| arg == "--fence-after-secs";
+        let option = self.args.iter().position(is_it).unwrap();
+        self.args[option + 1] = secs.to_string();
+        self.place.settings.fence_after_secs = Some(secs);
     }
 
     /// Starts it again, where it was, and keeps it from finding its VMMs: it

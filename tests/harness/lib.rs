@@ -23,6 +23,7 @@ mod database;
 mod database_proxy;
 mod dying;
 mod fleet;
+pub mod guests;
 mod invariants;
 mod link;
 mod metrics;

@@ -28,6 +28,7 @@ pub struct Tuning {
     pub reconcile_poll_ms: u32,
     pub watch_period_ms: u32,
     pub heartbeat_period_ms: u32,
+    pub fence_margin_ms: u32,
     pub console_streams: u32,
     pub placement_detail: bool,
 }
@@ -48,6 +49,7 @@ impl Default for Tuning {
             reconcile_poll_ms: 200,
             watch_period_ms: 200,
             heartbeat_period_ms: 500,
+            fence_margin_ms: 1_000,
             console_streams: 16,
             placement_detail: true,
         }
@@ -70,6 +72,7 @@ impl Tuning {
             reconcile_poll_ms: it.reconcile_poll_ms,
             watch_period_ms: it.watch_period_ms,
             heartbeat_period_ms: it.heartbeat_period_ms,
+            fence_margin_ms: it.fence_margin_ms,
             console_streams: it.console_streams,
             placement_detail: true,
         }
@@ -83,7 +86,8 @@ impl Tuning {
              sled_timeout_ms = {}\nsled_tries = {}\n\
              sled_retry_ms = {}\npatience = {}\nlook_period_ms = {}\n\
              reconcile_poll_ms = {}\nwatch_period_ms = {}\n\
-             heartbeat_period_ms = {}\nconsole_streams = {}\n",
+             heartbeat_period_ms = {}\nfence_margin_ms = {}\n\
+             console_streams = {}\n",
             self.placement_detail,
             self.lease_ms,
             self.drain_ms,
@@ -96,6 +100,7 @@ impl Tuning {
             self.reconcile_poll_ms,
             self.watch_period_ms,
             self.heartbeat_period_ms,
+            self.fence_margin_ms,
             self.console_streams,
         )
     }

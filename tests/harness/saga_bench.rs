@@ -119,6 +119,7 @@ impl SagaBench {
             storage_bytes: 100 * gib,
             cpu: self.settings.cpu,
             incarnation: self.incarnation,
+            fences_after_ms: None,
         };
         self.datastore.sled_heard_from(facts, true).await.unwrap();
     }

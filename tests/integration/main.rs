@@ -14,6 +14,7 @@ mod disk;
 mod disk_distributed;
 mod disk_import;
 mod expunge;
+mod fencing;
 mod guest;
 mod idempotency;
 mod image;

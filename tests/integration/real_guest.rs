@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{TryStreamExt, stream};
 use harness::{
     AgentSettings, Answer, Client, Console, GIB, Setup, TestNexus,
     blocks_in_store, is,

@@ -33,7 +33,14 @@ pub enum Observation {
     Unregistered(Option<VmmReport>),
     /// Its sled is off for good.
     Fenced,
+    /// Its sled has been silent for so long that it has stopped its guests.
+    /// Says something only of a VMM that the sled has said to have: another
+    /// may be made there when the sled is back, by an order that is late.
+    CutOff,
 }
+
+/// Said of what a sled stopped, or must have, since it was cut off.
+pub const CUT_OFF: &str = "Its host could not be reached and has stopped it.";
 
 /// What came of an observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +82,10 @@ pub fn observe(
             unregistered(vmm, report.as_ref(), facts.now)
         }
         Observation::Fenced => vmm.end(VmmEndReason::Fenced, None, facts.now),
+        Observation::CutOff if vmm.generation < 1 => return Answer::Stale,
+        Observation::CutOff => {
+            vmm.end(VmmEndReason::Fenced, Some(CUT_OFF.to_string()), facts.now)
+        }
     };
     let mut draft = Draft::new(facts);
     let abandoned = vmm.state == VmmState::Abandoned;
@@ -179,9 +190,9 @@ fn failed_boot(vmm: &Vmm) -> Option<StartFailure> {
         VmmEndReason::Unwound | VmmEndReason::Requested => None,
         VmmEndReason::Fenced => Some(StartFailure {
             kind: StartFailureKind::HostUnreachable,
-            message: "The host chosen for the instance was taken out of \
-                      service before the guest had started."
-                .to_string(),
+            message: format!(
+                "The guest had not started when its host was lost: {sentence}"
+            ),
             transient: true,
             details: StartFailureDetails::None,
         }),

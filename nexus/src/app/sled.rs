@@ -28,6 +28,9 @@ const MEMORY_MAX: u64 = 1 << 50;
 /// 1 EiB.
 const STORAGE_MAX: u64 = 1 << 60;
 
+/// 30 days, in milliseconds.
+const FENCES_AFTER_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
+
 impl App {
     /// The fleet's sleds.
     ///
@@ -211,6 +214,9 @@ fn facts(id: SledId, said: SledRegistration) -> SledFacts {
         storage_bytes: bytes(said.storage_bytes),
         cpu: cpu(said.cpu),
         incarnation: said.incarnation,
+        fences_after_ms: said
+            .fences_after_ms
+            .map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
     }
 }
 
@@ -238,7 +244,11 @@ fn check(said: &SledRegistration) -> Result<(), Error> {
     }
     check_range("vcpus", said.vcpus.into(), 1, VCPUS_MAX.into())?;
     check_range("memory_bytes", said.memory_bytes, 1, MEMORY_MAX)?;
-    check_range("storage_bytes", said.storage_bytes, 0, STORAGE_MAX)
+    check_range("storage_bytes", said.storage_bytes, 0, STORAGE_MAX)?;
+    match said.fences_after_ms {
+        Some(ms) => check_range("fences_after_ms", ms, 1, FENCES_AFTER_MAX),
+        None => Ok(()),
+    }
 }
 
 fn check_label(field: &'static str, value: &str) -> Result<(), Error> {

@@ -6,6 +6,7 @@
 //!
 //! - [`reconciler`]: brings each unsettled instance nearer to its intent;
 //! - [`watcher`]: asks each sled for all its VMMs;
+//! - [`silence`]: for how long it has listened to sleds that say nothing;
 //! - [`reaper`]: has sleds be rid of blocks that nothing has any more;
 //! - [`retention`]: forgets what is older than its time;
 //! - [`recovery`]: takes over sagas that nobody runs.
@@ -17,6 +18,7 @@ pub mod reaper;
 pub mod reconciler;
 pub mod recovery;
 pub mod retention;
+pub mod silence;
 pub mod watcher;
 
 pub use activators::Activators;

@@ -1,5 +1,6 @@
 //! Asks each sled for all its VMMs at once, and takes in what is news.
 
+use super::silence::Silence;
 use super::{Activators, Task};
 use crate::config::Tuning;
 use crate::error::chain;
@@ -13,7 +14,7 @@ use sha2::{Digest, Sha256};
 use sled_agent_client::{Client, Error as SledError, VmmReport};
 use slog::{Logger, warn};
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Sleds asked at once.
 const SLEDS_AT_ONCE: usize = 16;
@@ -32,6 +33,7 @@ pub struct Watcher {
     pub sleds: Sleds,
     pub lease: Lease,
     pub activators: Activators,
+    pub silence: Silence,
     pub tuning: Tuning,
     pub log: Logger,
 }
@@ -43,7 +45,7 @@ pub struct Status {
     pub news: usize,
     /// VMMs that their sleds had lost.
     pub lost: usize,
-    /// VMMs that ended with their sled.
+    /// VMMs that ended with their sled, or since it was cut off.
     pub fenced: usize,
     /// VMMs that a sled still had though they had ended.
     pub cleared: usize,
@@ -82,6 +84,9 @@ impl Task for Watcher {
     const NAME: &'static str = "watcher";
 
     async fn activate(&self) -> Status {
+        if !self.lease.is_live() {
+            self.silence.begin_anew();
+        }
         self.lease.live().await;
         let mut status = Status::default();
         let mut after = None;
@@ -90,6 +95,7 @@ impl Task for Watcher {
             Err(error) => {
                 warn!(self.log, "cannot list processes now";
                     "error" => chain(&error));
+                self.silence.begin_anew();
                 return status;
             }
         };
@@ -100,6 +106,7 @@ impl Task for Watcher {
                 Err(error) => {
                     warn!(self.log, "cannot list sleds now";
                         "error" => chain(&error));
+                    self.silence.begin_anew();
                     break;
                 }
             };
@@ -131,7 +138,12 @@ impl Watcher {
         let mut status = Status::default();
         let watched = match sled.policy {
             SledPolicy::Expunged => self.fence(sled.id, &mut status).await,
-            SledPolicy::InService => self.ask(sled.id, &mut status).await,
+            SledPolicy::InService => {
+                match self.judge_silence(&sled, &mut status).await {
+                    Ok(()) => self.ask(sled.id, &mut status).await,
+                    error => error,
+                }
+            }
         };
         match watched {
             Ok(()) => (),
@@ -160,6 +172,49 @@ impl Watcher {
             for vmm in vmms {
                 self.observe(sled, vmm.id, Observation::Fenced, status).await?;
                 status.fenced += 1;
+            }
+        }
+    }
+
+    /// Ends the VMMs of a sled that must have stopped them, as it promised to
+    /// do when nobody hears it for long. A page at a time, each VMM by itself;
+    /// one that has been heard since ends none of them.
+    async fn judge_silence(
+        &self,
+        sled: &Sled,
+        status: &mut Status,
+    ) -> Result<(), WatchError> {
+        let margin = self.tuning.fence_margin();
+        if !self.silence.has_stopped(sled, margin, Instant::now()) {
+            return Ok(());
+        }
+        let heard = sled.time_last_heartbeat;
+        let mut after = None;
+        loop {
+            let vmms =
+                self.datastore.vmm_live_on_sled(sled.id, after, PAGE).await?;
+            let Some(last) = vmms.last() else { return Ok(()) };
+            after = Some(last.id);
+            for vmm in vmms {
+                let ended =
+                    self.datastore.vmm_cut_off(&vmm, heard, margin).await;
+                match ended {
+                    Ok(true) => {
+                        warn!(self.log, "a sled that is cut off has stopped a VMM";
+                            "sled" => %sled.id, "vmm" => %vmm.id,
+                            "last_heard" => %heard);
+                        status.fenced += 1;
+                    }
+                    Ok(false) => (),
+                    Err(error @ db_queries::Error::Unavailable(_)) => {
+                        return Err(error.into());
+                    }
+                    Err(error) => {
+                        warn!(self.log, "a VMM that was cut off was not ended";
+                            "vmm" => %vmm.id, "error" => chain(&error));
+                        status.refused += 1;
+                    }
+                }
             }
         }
     }
@@ -359,6 +414,7 @@ mod tests {
     fn a_list_is_judged_by_the_row_that_was_read_before_it() {
         let row = |state, generation| SledVmm {
             id: VmmId::new_v4(),
+            sled_id: SledId::new_v4(),
             instance_id: InstanceId::new_v4(),
             state,
             generation,

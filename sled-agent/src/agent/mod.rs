@@ -8,6 +8,7 @@
 //! again.
 
 mod console;
+mod cut_off;
 mod keeper;
 mod orders;
 mod recovery;
@@ -18,7 +19,8 @@ use crate::capacity::{Capacity, Limits};
 use crate::console::ConsoleError;
 use crate::files::FileError;
 use crate::hypervisor::{Hypervisor, HypervisorError};
-use crate::machine::{Event, Refusal, StopCause};
+use crate::lease::Lease;
+use crate::machine::{Event, Refusal};
 use crate::reports::Reports;
 use crate::slot::{Seat, Slot, Table};
 use crate::store::{Identity, Store};
@@ -41,6 +43,7 @@ pub(crate) struct Agent {
     table: Table,
     capacity: Capacity,
     reports: Arc<Reports>,
+    lease: Arc<Lease>,
     grace_ms: AtomicU64,
     expunged: AtomicBool,
     recovered: watch::Sender<bool>,
@@ -70,6 +73,9 @@ pub(crate) enum AgentError {
     /// The machine has no such move; nobody but the agent itself is told.
     #[error("the event does not fit the VMM")]
     Misfit(#[source] Refusal),
+    /// Nexus has not been heard for too long: guests are stopped, not started.
+    #[error("the host is cut off from Nexus, and starts nothing")]
+    CutOff,
     /// Not done in time, and still being done.
     #[error("the VMM is still being killed")]
     StillAlive,
@@ -106,15 +112,17 @@ impl From<BlocksError> for AgentError {
 }
 
 impl Agent {
-    /// An agent that knows no VMMs yet: see [`Agent::recover`].
+    /// An agent that knows no VMMs yet: see [`Agent::recover`]. VMMs that are
+    /// told to stop have no time to halt by themselves, see
+    /// [`Agent::set_grace`].
     pub(crate) fn new(
         identity: &Identity,
         limits: Limits,
-        grace: Duration,
         tools: Tools,
+        lease: Arc<Lease>,
         log: Logger,
     ) -> Arc<Self> {
-        let agent = Self {
+        Arc::new(Self {
             sled_id: identity.sled_id,
             store: tools.store,
             blocks: tools.blocks,
@@ -122,13 +130,12 @@ impl Agent {
             table: Table::default(),
             capacity: Capacity::new(limits),
             reports: tools.reports,
+            lease,
             grace_ms: AtomicU64::new(0),
             expunged: AtomicBool::new(identity.expunged),
             recovered: watch::Sender::new(false),
             log,
-        };
-        agent.set_grace(grace);
-        Arc::new(agent)
+        })
     }
 
     pub(crate) fn sled_id(&self) -> Uuid {
@@ -159,18 +166,9 @@ impl Agent {
         info!(self.log, "this sled was expunged; stopping its guests");
         self.expunged.store(true, Ordering::SeqCst);
         let identity = Identity { sled_id: self.sled_id, expunged: true };
-        let mut outcome = self.store.put_identity(&identity).await;
-        // A register under way holds its seat: either it has seen that the
-        // sled is expunged, or its VMM is seen here.
-        for slot in self.table.all() {
-            let stop = Event::Stop(StopCause::Fenced);
-            let applied = self.apply(&slot, &stop, Grace::IsOver).await;
-            // Any other error says that there is no VMM.
-            if let Err(AgentError::Store(error)) = applied {
-                outcome = Err(error);
-            }
-        }
-        Ok(outcome?)
+        let recorded = self.store.put_identity(&identity).await;
+        self.stop_all().await?;
+        Ok(recorded?)
     }
 
     /// Forgets a VMM, and tells nobody: what a host that lost its memory

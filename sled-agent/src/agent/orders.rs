@@ -50,6 +50,9 @@ impl Agent {
             RequestedState::Reboot => Event::Reboot,
         };
         let slot = self.table.get(vmm_id).ok_or(AgentError::NoSuchVmm)?;
+        if matches!(event, Event::Run | Event::Reboot) {
+            self.may_start()?;
+        }
         self.apply(&slot, &event, self.grace()).await
     }
 
@@ -83,6 +86,7 @@ impl Agent {
                 message: "the VMM was unregistered here".to_string(),
             });
         }
+        self.may_start()?;
         if self.expunged.load(Ordering::SeqCst) {
             return Err(rejected("the host is no longer of the fleet"));
         }

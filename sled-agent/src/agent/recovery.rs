@@ -33,6 +33,10 @@ impl Agent {
             self.recover_vmm(vmm, event).await?;
         }
         self.kill_orphans(found).await?;
+        if !self.lease.holds() {
+            // Nobody is told that what has been stopped since is alive.
+            self.stop_all().await?;
+        }
         // Before anything can change: an older report must not come after a
         // newer one.
         for report in self.store.outbox().await?.into_iter().chain(self.list())

@@ -96,7 +96,8 @@ fn guest(state: VmmState, event: &GuestEvent) -> Result<Move, Refusal> {
             | GuestEvent::ShutDown
             | GuestEvent::Halted
             | GuestEvent::Panicked
-            | GuestEvent::Died { .. } => loss(event),
+            | GuestEvent::Died { .. }
+            | GuestEvent::Fenced => loss(event),
         }),
         VmmState::Running | VmmState::Migrating => Ok(match event {
             // A guest that resets itself is no business of ours.
@@ -105,7 +106,8 @@ fn guest(state: VmmState, event: &GuestEvent) -> Result<Move, Refusal> {
             | GuestEvent::ShutDown
             | GuestEvent::Halted
             | GuestEvent::Panicked
-            | GuestEvent::Died { .. } => loss(event),
+            | GuestEvent::Died { .. }
+            | GuestEvent::Fenced => loss(event),
         }),
         VmmState::Rebooting => Ok(match event {
             // That is the boot from before, told again.
@@ -115,7 +117,8 @@ fn guest(state: VmmState, event: &GuestEvent) -> Result<Move, Refusal> {
             | GuestEvent::ShutDown
             | GuestEvent::Halted
             | GuestEvent::Panicked
-            | GuestEvent::Died { .. } => loss(event),
+            | GuestEvent::Died { .. }
+            | GuestEvent::Fenced => loss(event),
         }),
         VmmState::Stopping => Ok(match event {
             // Told to stop while it started, and quicker than that.
@@ -125,7 +128,8 @@ fn guest(state: VmmState, event: &GuestEvent) -> Result<Move, Refusal> {
             GuestEvent::Halted
             | GuestEvent::BootFailed { .. }
             | GuestEvent::Panicked
-            | GuestEvent::Died { .. } => Move::To(VmmState::Stopped),
+            | GuestEvent::Died { .. }
+            | GuestEvent::Fenced => Move::To(VmmState::Stopped),
         }),
         VmmState::Stopped => Ok(Move::Stay),
         VmmState::Failed | VmmState::Destroyed => Err(Refusal::Ended),
@@ -138,6 +142,9 @@ fn loss(event: &GuestEvent) -> Move {
         GuestEvent::Booted | GuestEvent::Rebooted => return Move::Stay,
         GuestEvent::ShutDown => {
             return Move::GoDown(VmmState::Stopping, StopCause::GuestShutdown);
+        }
+        GuestEvent::Fenced => {
+            return Move::GoDown(VmmState::Stopped, StopCause::Fenced);
         }
         GuestEvent::BootFailed { message } => {
             (FailureReason::BootFailed, message.clone())

@@ -18,6 +18,8 @@
 //!    +-----------------> destroyed
 //! ```
 //!
+//! A guest that was ended with its lease is `stopped` at once, for that cause.
+//!
 //! Everything that befalls a VMM goes through [`next`]: the orders of Nexus
 //! and the events of a hypervisor, at work and while recovering. It has no
 //! clock and does no I/O.
@@ -91,7 +93,7 @@ pub(crate) enum StopCause {
     Requested,
     /// The guest shut itself down.
     GuestShutdown,
-    /// The sled is no longer of the fleet.
+    /// The sled is no longer of the fleet, or cut off from it.
     Fenced,
 }
 
@@ -113,8 +115,8 @@ pub(crate) enum Event {
 
 /// What a hypervisor tells of a guest.
 ///
-/// `BootFailed`, `Panicked`, `Died` and `Halted` are told only once the guest
-/// is halted for good. Each may be told more than once.
+/// `BootFailed`, `Panicked`, `Died`, `Fenced` and `Halted` are told only once
+/// the guest is halted for good. Each may be told more than once.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum GuestEvent {
@@ -138,6 +140,8 @@ pub(crate) enum GuestEvent {
         /// Why, in a sentence to the instance's user.
         message: String,
     },
+    /// The lease under which it ran was over, and it was stopped for that.
+    Fenced,
 }
 
 /// Why an event changes nothing, though whoever sent it expected it to.

@@ -26,6 +26,7 @@ fn events() -> Vec<Event> {
         GuestEvent::Halted,
         GuestEvent::Panicked,
         died(),
+        GuestEvent::Fenced,
     ];
     let mut events = vec![
         Event::Run,
@@ -61,7 +62,7 @@ fn each_state_and_event_leads_where_the_table_says() {
     const NO_GUEST: Result<VmmState, Refusal> = Err(Refusal::NoGuest);
     const ENDED: Result<VmmState, Refusal> = Err(Refusal::Ended);
     // In the order of `STATES`.
-    let table: [(Event, [Result<VmmState, Refusal>; 9]); 11] = [
+    let table: [(Event, [Result<VmmState, Refusal>; 9]); 12] = [
         (
             Event::Run,
             [
@@ -216,6 +217,20 @@ fn each_state_and_event_leads_where_the_table_says() {
                 ENDED,
             ],
         ),
+        (
+            Event::Guest(GuestEvent::Fenced),
+            [
+                NO_GUEST,
+                Ok(Stopped),
+                Ok(Stopped),
+                Ok(Stopped),
+                Ok(Stopped),
+                Ok(Stopped),
+                Ok(Stopped),
+                ENDED,
+                ENDED,
+            ],
+        ),
     ];
     for (event, row) in table {
         for (state, expected) in STATES.into_iter().zip(row) {
@@ -234,6 +249,19 @@ fn a_guest_that_boots_while_told_to_stop_has_run() {
 }
 
 #[test]
+fn a_guest_that_its_lease_ended_was_fenced_unless_it_was_told_to_stop() {
+    let over = Event::Guest(GuestEvent::Fenced);
+    for (state, cause) in [
+        (Starting, StopCause::Fenced),
+        (Running, StopCause::Fenced),
+        (Stopping, StopCause::Requested),
+    ] {
+        let stopped = next(&at(state), &over).unwrap();
+        assert_eq!(stopped.stop_cause, Some(cause), "{state:?}");
+    }
+}
+
+#[test]
 fn the_first_cause_of_a_stop_stands() {
     let own = Event::Guest(GuestEvent::ShutDown);
     let shut = next(&at(Running), &own).unwrap();
@@ -246,9 +274,9 @@ fn is_a_step(from: VmmState, to: VmmState) -> bool {
     matches!(
         (from, to),
         (Creating, Starting | Destroyed)
-            | (Starting, Running | Stopping | Failed)
-            | (Running, Rebooting | Stopping | Failed)
-            | (Rebooting, Running | Stopping | Failed)
+            | (Starting, Running | Stopping | Stopped | Failed)
+            | (Running, Rebooting | Stopping | Stopped | Failed)
+            | (Rebooting, Running | Stopping | Stopped | Failed)
             | (Stopping, Stopped)
             | (Stopped, Destroyed)
     )

@@ -6,13 +6,17 @@ use super::plan::{self, Accelerator, Plan};
 use crate::blocks::Places;
 use crate::console;
 use crate::hypervisor::GuestEvents;
+use crate::lease::Lease;
 use camino::Utf8PathBuf;
 use sled_agent_client::VmmRegister;
 use slog::{Logger, warn};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// See the module.
 pub(super) struct Context {
+    /// The agent's directory.
+    pub(super) data_dir: Utf8PathBuf,
     /// Where each guest has its directory.
     pub(super) guests: Utf8PathBuf,
     /// Where what guests print is kept.
@@ -22,6 +26,8 @@ pub(super) struct Context {
     pub(super) accelerator: Accelerator,
     pub(super) account: Option<Account>,
     pub(super) cgroups: Option<Cgroups>,
+    /// Under which guests run.
+    pub(super) lease: Arc<Lease>,
     pub(super) events: GuestEvents,
     pub(super) log: Logger,
 }
@@ -47,6 +53,7 @@ impl Context {
             account: self.account.clone(),
             cgroups: self.hold(vmm_id, spec, log),
             console: console::path(&self.consoles, vmm_id),
+            data_dir: self.data_dir.clone(),
         }
     }
 

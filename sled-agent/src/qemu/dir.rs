@@ -62,6 +62,9 @@ pub(super) struct Exit {
     /// Why the warden did not start it or ended it, in a sentence to the
     /// instance's user.
     pub(super) message: Option<String>,
+    /// The warden did so since the lease was over.
+    #[serde(default)]
+    pub(super) fenced: bool,
     /// What it said last on standard error, for operators.
     pub(super) stderr: String,
 }

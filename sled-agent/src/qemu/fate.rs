@@ -61,6 +61,9 @@ fn end(
     let Some(exit) = exit else {
         return has_started.then(|| died("The host lost the instance."));
     };
+    if exit.fenced {
+        return Some(GuestEvent::Fenced);
+    }
     if facts.booted {
         let message = "The hypervisor ended unexpectedly.";
         return Some(died(exit.message.as_deref().unwrap_or(message)));
@@ -87,14 +90,18 @@ mod tests {
                 code,
                 signal,
                 message: message.map(str::to_string),
+                fenced: false,
                 stderr: "nonsense".to_string(),
             })
         };
         let facts = |booted, end| Facts { booted, turn: 0, end };
         let shut = Some(GuestEvent::ShutDown);
+        let fenced =
+            Some(Exit { fenced: true, ..exit(Some(0), None, None).unwrap() });
         let failed = |message: &str| {
             Some(GuestEvent::BootFailed { message: message.to_string() })
         };
+        let stopped = Some(GuestEvent::Fenced);
         let started = "The host could not start the guest.";
         let crashed = "The hypervisor ended unexpectedly.";
         let lost = "The host lost the instance.";
@@ -143,7 +150,12 @@ mod tests {
                 exit(Some(0), None, Some("Told to.")),
                 Some(died("Told to.")),
             ),
+            // The lease was over.
+            (facts(false, None), false, fenced.clone(), stopped.clone()),
+            (facts(false, None), true, fenced.clone(), stopped.clone()),
+            (facts(true, None), true, fenced.clone(), stopped),
             // It was seen to end, and then ended.
+            (facts(true, shut.clone()), true, fenced, shut.clone()),
             (
                 facts(true, shut.clone()),
                 true,

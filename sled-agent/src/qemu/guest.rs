@@ -336,7 +336,9 @@ impl Guest {
         }
         let status = self.link.status().await?;
         match status.as_str() {
-            // It waits before its first instruction.
+            // It waits before its first instruction: to its end, if it has come
+            // so far too late.
+            "prelaunch" if !self.context.lease.holds() => {}
             "prelaunch" => {
                 let facts = Facts { booted: true, ..self.facts.clone() };
                 self.put(facts).await?;

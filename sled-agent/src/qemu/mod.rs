@@ -9,6 +9,7 @@
 //!
 //! An agent that is killed leaves wardens and QEMUs as they are; the next one
 //! finds them by their directories ([`dir`]) and connects to their monitors.
+//! A warden ends its guest when the [`lease`](crate::lease) is over.
 //! What befell a guest meanwhile it reads from QEMU's status, which stays where
 //! it is when a guest shuts down or panics, or from what the warden wrote when
 //! QEMU ended.
@@ -39,6 +40,7 @@ use crate::blocks::Places;
 use crate::counters::Counters;
 use crate::files;
 use crate::hypervisor::{GuestEvents, HypervisorError};
+use crate::lease::Lease;
 use account::Account;
 use camino::{Utf8Path, Utf8PathBuf};
 use cgroup::Cgroups;
@@ -91,6 +93,7 @@ impl Qemu {
     pub(crate) async fn open(
         options: Options,
         counters: Arc<Counters>,
+        lease: Arc<Lease>,
         events: GuestEvents,
         log: Logger,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
@@ -117,6 +120,7 @@ impl Qemu {
                 cgroups to write to"; "error" => %error);
         });
         let context = Context {
+            data_dir,
             guests,
             consoles,
             places,
@@ -124,6 +128,7 @@ impl Qemu {
             accelerator,
             account,
             cgroups: cgroups.ok(),
+            lease,
             events,
             log,
         };

@@ -4,7 +4,7 @@ use super::Qemu;
 use super::dir::GuestDir;
 use super::guest::{Guest, What};
 use crate::counters::HypervisorCall;
-use crate::hypervisor::{Hypervisor, HypervisorError};
+use crate::hypervisor::{Hypervisor, HypervisorError, may_start};
 use crate::machine::GuestEvent;
 use async_trait::async_trait;
 use sled_agent_client::VmmRegister;
@@ -21,6 +21,7 @@ impl Hypervisor for Qemu {
         spec: &VmmRegister,
     ) -> Result<(), HypervisorError> {
         self.0.counters.hypervisor(HypervisorCall::Boot);
+        may_start(&self.0.context.lease)?;
         if !self.guests().contains_key(&vmm_id) {
             let guest = Guest::open(vmm_id, Arc::clone(&self.0.context));
             self.drive(vmm_id, guest.await.map_err(unreadable)?);
@@ -35,6 +36,7 @@ impl Hypervisor for Qemu {
         turn: u64,
     ) -> Result<(), HypervisorError> {
         self.0.counters.hypervisor(HypervisorCall::Reset);
+        may_start(&self.0.context.lease)?;
         self.order(vmm_id, What::Reset { turn }).await?;
         Ok(())
     }

@@ -29,6 +29,9 @@ pub(super) struct Plan {
     pub(super) cgroups: Vec<Utf8PathBuf>,
     /// Where what the guest prints is kept.
     pub(super) console: Utf8PathBuf,
+    /// The agent's directory, in which stands the lease that the guest is not
+    /// to outlive.
+    pub(super) data_dir: Utf8PathBuf,
 }
 
 /// What executes a guest's instructions.

@@ -3,6 +3,8 @@
 //! A fact that has a deadline (this guest is up at noon) comes true whether or
 //! not an agent is there to see it, as a guest of a real hypervisor boots on
 //! while its agent is dead. The agent that recovers reads what became of it.
+//! Another fact is that no guest outlives the lease under which it runs: from
+//! then on it is halted, whatever its file says, and nothing comes true of it.
 
 mod console;
 mod guest;
@@ -15,9 +17,10 @@ pub use settings::{Hold, Settings};
 use crate::counters::Counters;
 use crate::files;
 use crate::hypervisor::{GuestEvents, HypervisorError};
+use crate::lease::Lease;
 use crate::machine::GuestEvent;
 use camino::Utf8PathBuf;
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use guest::Guest;
 use settings::Knobs;
 use std::collections::HashMap;
@@ -43,6 +46,7 @@ struct Inner {
     guests: Mutex<HashMap<Uuid, Place>>,
     changed: Notify,
     counters: Arc<Counters>,
+    lease: Arc<Lease>,
     events: GuestEvents,
 }
 
@@ -65,6 +69,7 @@ impl Simulated {
         consoles: Utf8PathBuf,
         settings: &Settings,
         counters: Arc<Counters>,
+        lease: Arc<Lease>,
         events: GuestEvents,
     ) -> Result<Self, files::FileError> {
         files::make_dir(dir.clone()).await?;
@@ -75,6 +80,7 @@ impl Simulated {
             guests: Mutex::default(),
             changed: Notify::new(),
             counters,
+            lease,
             events,
         })))
     }
@@ -178,12 +184,21 @@ impl Simulated {
     async fn advance(&self, vmm_id: Uuid) {
         let advance = |guest: Option<&Guest>| {
             let guest = guest?;
-            let (phase, event) = guest.phase.due(Utc::now())?;
+            let (phase, event) = guest.phase.due(self.guests_now())?;
             Some((Guest { phase, ..guest.clone() }, Some(event)))
         };
         while self.change(vmm_id, advance).await.is_err() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// The time for guests, which ends with the lease.
+    fn guests_now(&self) -> DateTime<Utc> {
+        let now = Utc::now();
+        let over_for = TimeDelta::from_std(self.0.lease.over_for()).ok();
+        over_for
+            .and_then(|over_for| now.checked_sub_signed(over_for))
+            .unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 
     fn tell(&self, vmm_id: Uuid, event: GuestEvent) {

@@ -4,10 +4,9 @@ use super::guest::{Guest, Phase};
 use super::{Simulated, broken};
 use crate::counters::HypervisorCall;
 use crate::files;
-use crate::hypervisor::{Hypervisor, HypervisorError};
+use crate::hypervisor::{Hypervisor, HypervisorError, may_start};
 use crate::machine::GuestEvent;
 use async_trait::async_trait;
-use chrono::Utc;
 use sled_agent_client::VmmRegister;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ impl Hypervisor for Simulated {
         spec: &VmmRegister,
     ) -> Result<(), HypervisorError> {
         self.0.counters.hypervisor(HypervisorCall::Boot);
+        may_start(&self.0.lease)?;
         let (until, fails) = self.knobs().boot();
         self.change(vmm_id, |guest| match guest {
             None => {
@@ -40,6 +40,7 @@ impl Hypervisor for Simulated {
         turn: u64,
     ) -> Result<(), HypervisorError> {
         self.0.counters.hypervisor(HypervisorCall::Reset);
+        may_start(&self.0.lease)?;
         let until = self.knobs().boot_deadline();
         self.change(vmm_id, |guest| {
             let guest = guest?;
@@ -135,7 +136,7 @@ impl Hypervisor for Simulated {
         let mut found = HashMap::new();
         for guest in guests {
             let vmm_id = guest.vmm_id;
-            let phase = match guest.phase.due(Utc::now()) {
+            let phase = match guest.phase.due(self.guests_now()) {
                 Some((phase, _)) => phase,
                 None => guest.phase.clone(),
             };

@@ -7,6 +7,7 @@ use crate::nexus::{Nexus, SECRET};
 use camino::Utf8Path;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
+use sled_agent::lease::{self, Left};
 use sled_agent::{
     Addresses, Counts, Effect, Fault, FaultyOperation, GuestStep,
     GuestStepRequested, Hold, Settings,
@@ -184,6 +185,23 @@ impl Agent {
         self.until(vmm_id, VmmState::Running).await;
         self.until_ready(vmm_id, 1).await;
         vmm_id
+    }
+
+    /// Returns once no guest may run here any more.
+    pub(crate) async fn until_its_lease_is_over(&self) {
+        eventually("the lease is over", async || {
+            (lease::left(self.dir()).unwrap() == Left::Over).then_some(())
+        })
+        .await;
+    }
+
+    /// Returns once guests may run here again, for a while.
+    pub(crate) async fn until_it_has_a_lease(&self) {
+        eventually("the lease holds", async || {
+            let left = lease::left(self.dir()).unwrap();
+            matches!(left, Left::Lasts(_)).then_some(())
+        })
+        .await;
     }
 
     /// Returns once the guest has printed that so often.

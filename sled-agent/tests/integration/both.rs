@@ -2,13 +2,16 @@
 //! and with real ones.
 
 use crate::agent::{Agent, GIB, refusal, vmm};
+use crate::eventually::eventually;
 use crate::guests::Kind;
 use crate::nexus::Nexus;
 use sled_agent::Settings;
+use sled_agent::lease::{self, Left};
 use sled_agent_client::{
     EndReason, Error, FailureReason, RefusalCode, RequestedState, Unreachable,
     VmmState,
 };
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Makes two tests of each of these functions: `simulated::…` and `real::…`.
@@ -45,6 +48,9 @@ with_both! {
     two_unregisters_at_once_give_one_answer
     a_failed_vmm_leaves_nothing_when_it_is_unregistered
     an_expunged_sled_stops_its_guests_and_takes_no_more
+    an_expunged_sled_that_cannot_record_it_stops_its_guests
+    a_sled_that_is_not_heard_stops_its_guests_and_runs_others_later
+    guests_end_with_their_lease_though_the_agent_is_dead
     a_killed_agent_answers_503_until_it_has_found_its_vmms_again
     the_grace_period_goes_on_while_the_agent_is_dead
     what_was_ordered_before_a_crash_is_done_after_it
@@ -233,6 +239,85 @@ async fn an_expunged_sled_stops_its_guests_and_takes_no_more(kind: Kind) {
     agent.restart().await;
     let register = agent.try_register(1, GIB).await;
     assert_eq!(refusal(register), RefusalCode::HostRejected);
+}
+
+async fn an_expunged_sled_that_cannot_record_it_stops_its_guests(kind: Kind) {
+    let nexus = Nexus::start();
+    let agent = Agent::start_on(kind, vec![nexus.url()], &[]).await;
+    let vmm_id = agent.run().await;
+    agent.make_deaf(vmm_id).await;
+    // No file can take the place of a directory that is not empty.
+    let identity = agent.dir().join("sled.json");
+    std::fs::remove_file(&identity).unwrap();
+    std::fs::create_dir_all(identity.join("in the way")).unwrap();
+    nexus.set(|state| state.expunged = true);
+    let end = agent.until(vmm_id, VmmState::Destroyed).await;
+    assert_eq!(end.end_reason, Some(EndReason::Fenced));
+
+    std::fs::remove_dir_all(&identity).unwrap();
+    eventually("it is recorded", async || {
+        let recorded = std::fs::read_to_string(&identity).ok()?;
+        recorded.contains("true").then_some(())
+    })
+    .await;
+}
+
+/// Much shorter than what Nexus waits for it.
+const STOPPED_SOON: Duration = Duration::from_secs(4);
+
+/// So that a test can see a lease run out.
+const SHORT_LEASE: [&str; 2] = ["--fence-after-secs", "2"];
+
+async fn a_sled_that_is_not_heard_stops_its_guests_and_runs_others_later(
+    kind: Kind,
+) {
+    let nexus = Nexus::start();
+    let agent = Agent::start_on(kind, vec![nexus.url()], &SHORT_LEASE).await;
+    let vmm_id = agent.run().await;
+    // It would take its time, if it were asked.
+    agent.make_deaf(vmm_id).await;
+    let never_ran = agent.register().await;
+    nexus.set(|state| state.hears_no_sled = true);
+    for vmm_id in [vmm_id, never_ran] {
+        let end = agent.until(vmm_id, VmmState::Destroyed).await;
+        assert_eq!(end.end_reason, Some(EndReason::Fenced));
+        assert_eq!(end.failure, None);
+        nexus.until("the end", |state| state.last(vmm_id) == Some(&end)).await;
+    }
+    assert_eq!(lease::left(agent.dir()).unwrap(), Left::Over);
+    agent.until_nothing_is_left().await;
+    let register = agent.try_register(1, GIB).await;
+    assert!(matches!(register, Err(Error::Unreachable(_))), "{register:?}");
+
+    nexus.set(|state| state.hears_no_sled = false);
+    agent.until_it_has_a_lease().await;
+    agent.run().await;
+}
+
+async fn guests_end_with_their_lease_though_the_agent_is_dead(kind: Kind) {
+    let nexus = Nexus::start();
+    let mut agent =
+        Agent::start_on(kind, vec![nexus.url()], &SHORT_LEASE).await;
+    let vmm_id = agent.run().await;
+    agent.kill();
+    assert_eq!(agent.has_no_process(vmm_id), kind == Kind::Simulated);
+    agent.until_its_lease_is_over().await;
+    let over = Instant::now();
+    eventually("its processes are gone", async || {
+        agent.has_no_process(vmm_id).then_some(())
+    })
+    .await;
+    assert!(over.elapsed() < STOPPED_SOON, "{:?}", over.elapsed());
+
+    agent.start_again(&SHORT_LEASE).await;
+    agent.recovered().await;
+    let end = agent.until(vmm_id, VmmState::Destroyed).await;
+    assert_eq!(end.end_reason, Some(EndReason::Fenced));
+    assert_eq!(end.failure, None);
+    nexus.until("the end", |state| state.last(vmm_id) == Some(&end)).await;
+    agent.until_nothing_is_left().await;
+    agent.until_it_has_a_lease().await;
+    agent.run().await;
 }
 
 async fn a_killed_agent_answers_503_until_it_has_found_its_vmms_again(

@@ -32,6 +32,8 @@ pub(crate) struct State {
     /// Heartbeats are answered with a 404.
     pub(crate) knows_no_sled: bool,
     pub(crate) expunged: bool,
+    /// Heartbeats are answered with a 503, and recorded nowhere.
+    pub(crate) hears_no_sled: bool,
 }
 
 impl State {
@@ -104,6 +106,13 @@ fn let_in(rqctx: &Rqctx) -> Result<(), HttpError> {
     Secret::new(SECRET).unwrap().check(rqctx.request.headers())
 }
 
+fn hear(rqctx: &Rqctx) -> Result<(), HttpError> {
+    match rqctx.context().borrow().hears_no_sled {
+        true => Err(HttpError::for_unavail(None, "deaf".to_string())),
+        false => Ok(()),
+    }
+}
+
 fn not_found(code: &str) -> HttpError {
     HttpError::for_client_error(
         Some(code.to_string()),
@@ -126,6 +135,7 @@ async fn sled_put(
     body: TypedBody<SledRegistration>,
 ) -> Result<HttpResponseOk<SledStatus>, HttpError> {
     let_in(&rqctx)?;
+    hear(&rqctx)?;
     rqctx.context().send_modify(|state| {
         state.knows_no_sled = false;
         state.registrations.push(body.into_inner());
@@ -140,6 +150,7 @@ async fn heartbeat(
     _body: TypedBody<SledRegistration>,
 ) -> Result<HttpResponseOk<SledStatus>, HttpError> {
     let_in(&rqctx)?;
+    hear(&rqctx)?;
     if rqctx.context().borrow().knows_no_sled {
         return Err(not_found(SLED_UNKNOWN));
     }

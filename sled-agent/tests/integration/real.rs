@@ -31,6 +31,27 @@ fn message(end: &VmmReport) -> &str {
 }
 
 #[tokio::test]
+async fn no_guest_is_started_under_a_lease_that_is_over() {
+    if !Kind::Qemu.is_possible() {
+        return;
+    }
+    let nobody = vec!["http://127.0.0.1:1".to_string()];
+    let endless = ["--fence-after-secs", "0"];
+    let agent = Agent::start_on(Kind::Qemu, nobody, &endless).await;
+    // The agent takes it to be without end, and so has a warden started.
+    let over = r#"{"boot_id":"of another boot","deadline_ms":1}"#;
+    std::fs::write(agent.dir().join("lease.json"), over).unwrap();
+    let disk = guests::disk(agent.dir(), &obedient());
+    let vmm_id = agent.boot(vec![disk]).await;
+    let end = agent.until(vmm_id, VmmState::Destroyed).await;
+    assert_eq!(end.end_reason, Some(EndReason::Fenced));
+    assert!(!end.ever_ran);
+    assert_eq!(agent.told("boot").await, 1);
+    assert_eq!(guests::printed(agent.dir(), vmm_id).matches(READY).count(), 0);
+    agent.until_nothing_is_left().await;
+}
+
+#[tokio::test]
 async fn a_guest_prints_and_is_typed_at() {
     let Some(mut agent) = agent().await else { return };
     let vmm_id = agent.run().await;

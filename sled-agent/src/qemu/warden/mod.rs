@@ -2,9 +2,9 @@
 //! QEMU does not outlive.
 //!
 //! It starts QEMU, keeps what the guest prints, types what it is given, and
-//! writes down how QEMU ended. It decides nothing: what becomes of the guest
-//! is the agent's business, over QEMU's monitor, to which the warden does not
-//! speak.
+//! writes down how QEMU ended. It decides one thing: that the guest ends when
+//! the lease is over, agent or not. What else becomes of the guest is the
+//! agent's business, over QEMU's monitor, to which the warden does not speak.
 //!
 //! Its standard input is its share of the guest's lock, see
 //! [`dir`](super::dir).
@@ -19,6 +19,7 @@ use super::dir::{
 use super::launch;
 use super::plan::Plan;
 use crate::config::LogLevel;
+use crate::lease::{self, Left};
 use crate::{files, logger};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Parser;
@@ -60,6 +61,9 @@ enum Unstartable {
         #[source]
         source: io::Error,
     },
+    /// It would be ended at once.
+    #[error("the lease of the guests is over")]
+    Fenced,
     #[error("the host could not prepare the guest")]
     Host(#[from] io::Error),
     #[error("the plan cannot be read, or the start not be recorded")]
@@ -112,17 +116,20 @@ async fn guard(dir: &Utf8Path, log: &Logger) -> Result<Exit, Unstartable> {
     let plan: Plan = files::read(dir.join(PLAN))
         .await?
         .ok_or_else(|| io::Error::other("there is no plan"))?;
+    if lease::left(&plan.data_dir)? == Left::Over {
+        return Err(Unstartable::Fenced);
+    }
     files::write(dir.join(STARTED), &()).await?;
     let input = UnixListener::bind(INPUT_SOCKET)?;
     let (mut child, serial) = start_qemu(&plan)?;
     let stderr = tokio::spawn(first_words(child.stderr.take()));
     let printed = serial::tend(serial, &plan.console, input, log)?;
 
-    let (status, message) = tokio::select! {
+    let (status, order) = tokio::select! {
         status = child.wait() => (status?, None),
-        order = order_to_end() => {
-            warn!(log, "told to end the guest"; "why" => order.why);
-            (end(&mut child).await?, Some(order.message.to_string()))
+        order = order_to_end(&plan.data_dir) => {
+            warn!(log, "the guest is to end"; "why" => ?order);
+            (end(&mut child).await?, Some(order))
         }
     };
     let stderr = stderr.await.unwrap_or_default();
@@ -132,24 +139,23 @@ async fn guard(dir: &Utf8Path, log: &Logger) -> Result<Exit, Unstartable> {
         // What is left is removed when the guest is released.
         let _ = std::fs::remove_dir(cgroup);
     }
-    Ok(ended(status, message, stderr))
+    Ok(ended(status, order, stderr))
 }
 
 /// What makes a warden end its guest.
-struct OrderToEnd {
-    /// For operators.
-    why: &'static str,
-    /// For the instance's user.
-    message: &'static str,
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum OrderToEnd {
+    /// A SIGTERM.
+    Terminate,
+    /// Nexus was not heard for too long.
+    LeaseIsOver,
 }
 
 /// Returns once the guest is to be ended, for whatever reason comes first.
-async fn order_to_end() -> OrderToEnd {
+async fn order_to_end(data_dir: &Utf8Path) -> OrderToEnd {
     tokio::select! {
-        () = terminated() => OrderToEnd {
-            why: "SIGTERM",
-            message: "The host stopped the instance.",
-        },
+        () = terminated() => OrderToEnd::Terminate,
+        () = lease::runs_out(data_dir) => OrderToEnd::LeaseIsOver,
     }
 }
 
@@ -216,17 +222,30 @@ async fn first_words(from: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
-fn ended(status: ExitStatus, message: Option<String>, stderr: String) -> Exit {
-    Exit { code: status.code(), signal: status.signal(), message, stderr }
+fn ended(
+    status: ExitStatus,
+    order: Option<OrderToEnd>,
+    stderr: String,
+) -> Exit {
+    let told = order == Some(OrderToEnd::Terminate);
+    Exit {
+        code: status.code(),
+        signal: status.signal(),
+        message: told.then(|| "The host stopped the instance.".to_string()),
+        fenced: order == Some(OrderToEnd::LeaseIsOver),
+        stderr,
+    }
 }
 
 fn unstarted(error: &Unstartable) -> Exit {
     let message = match error {
-        Unstartable::Disk { message, .. } => message.clone(),
+        Unstartable::Disk { message, .. } => Some(message.clone()),
+        Unstartable::Fenced => None,
         Unstartable::Host(_) | Unstartable::Files(_) => {
-            "The host could not start the guest.".to_string()
+            Some("The host could not start the guest.".to_string())
         }
     };
+    let fenced = matches!(error, Unstartable::Fenced);
     let stderr = logger::chain(error);
-    Exit { code: None, signal: None, message: Some(message), stderr }
+    Exit { code: None, signal: None, message, fenced, stderr }
 }

@@ -979,6 +979,7 @@ impl Product {
 /// The row as its sled's watcher reads it.
 fn watched(row: &Vmm) -> SledVmm {
     SledVmm {
+        sled_id: row.sled_id,
         id: row.id,
         instance_id: row.instance_id,
         state: row.state,
