@@ -98,8 +98,8 @@ async fn the_cpu_does_not_change_under_a_guest() {
         let message = refused.error(409, "Conflict");
         assert_eq!(
             message,
-            "ncpus, memory and cpu_platform can be changed only while the \
-             instance is stopped or failed: stop it first"
+            "ncpus, memory, cpu_platform and boot_disk can be changed only \
+             while the instance is stopped or failed: stop it first"
         );
     }
     assert_eq!(nexus.database.instance(&id), before);
