@@ -45,6 +45,9 @@ pub(crate) fn launch(
     flag("--storage-gib", settings.sled_storage_gib.to_string());
     flag("--disk-store", home.disk_store().into());
     flag("--hypervisor", String::from(settings.hypervisor.name()));
+    // Those who try things do not wait a minute for a guest that has no disk, and
+    // so nothing that listens to its power button.
+    flag("--grace-ms", String::from("10000"));
     // Sleds on one machine have it in common.
     args.push(String::from("--overcommit"));
     let mut flag = |name: &str, value: String| {
