@@ -1,4 +1,4 @@
--- The schema as it is now: version 8. `nexus` applies this file to an empty
+-- The schema as it is now: version 9. `nexus` applies this file to an empty
 -- database; an older one takes the steps of the numbered folders instead.
 -- Both ways must end in the same catalog (tests/integration/schema.rs).
 --
@@ -78,6 +78,14 @@ CREATE TYPE disk_state AS ENUM (
     'finalizing', 'faulted'
 );
 
+CREATE TYPE role_resource AS ENUM ('fleet', 'silo', 'project');
+
+CREATE TYPE role_name AS ENUM (
+    'admin', 'collaborator', 'limited_collaborator', 'viewer'
+);
+
+CREATE TYPE auth_method AS ENUM ('session_cookie', 'access_token');
+
 CREATE TYPE blocks_place AS ENUM ('store', 'local');
 
 CREATE TABLE silo (
@@ -86,7 +94,15 @@ CREATE TABLE silo (
     description VARCHAR(512) NOT NULL,
     time_created TIMESTAMPTZ NOT NULL,
     time_modified TIMESTAMPTZ NOT NULL,
-    time_deleted TIMESTAMPTZ
+    time_deleted TIMESTAMPTZ,
+    -- Is it named to those who have not logged in?
+    discoverable BOOL NOT NULL DEFAULT TRUE,
+    -- {"role in the silo": ["role in the fleet", …]}: who has the first has the
+    -- others, too.
+    mapped_fleet_roles JSONB NOT NULL DEFAULT '{}',
+    -- For how long at most a token of a device login is good. Null: for ever.
+    device_token_max_ttl_secs INT8,
+    CONSTRAINT silo_ttl_is_positive CHECK (device_token_max_ttl_secs > 0)
 );
 
 -- A silo's name is its own while it lives.
@@ -116,8 +132,8 @@ CREATE TABLE silo_user (
     id UUID PRIMARY KEY,
     silo_id UUID NOT NULL REFERENCES silo (id),
     external_id VARCHAR(256) NOT NULL,
-    -- May see and change what is the fleet's: sleds.
-    fleet_admin BOOL NOT NULL,
+    -- Nothing reads it: it said what role_assignment says now.
+    fleet_admin BOOL NOT NULL DEFAULT FALSE,
     time_created TIMESTAMPTZ NOT NULL,
     time_modified TIMESTAMPTZ NOT NULL,
     time_deleted TIMESTAMPTZ
@@ -140,6 +156,159 @@ CREATE TABLE api_token (
 );
 
 CREATE UNIQUE INDEX api_token_hash ON api_token (token_hash);
+
+CREATE INDEX api_token_by_user ON api_token (silo_user_id, id);
+
+-- For those that go when their time is over.
+CREATE INDEX api_token_by_time_expires ON api_token (time_expires);
+
+-- Who may what: a user's role in the fleet (of the nil id), in its silo, or in a
+-- project of its silo.
+CREATE TABLE role_assignment (
+    resource role_resource NOT NULL,
+    resource_id UUID NOT NULL,
+    silo_user_id UUID NOT NULL REFERENCES silo_user (id),
+    role_name role_name NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (resource, resource_id, silo_user_id, role_name),
+    CONSTRAINT role_assignment_fleet_has_the_role CHECK (
+        resource <> 'fleet' OR role_name <> 'limited_collaborator'),
+    CONSTRAINT role_assignment_one_fleet CHECK (
+        (resource = 'fleet')
+        = (resource_id = '00000000-0000-0000-0000-000000000000'))
+);
+
+CREATE INDEX role_assignment_by_user
+    ON role_assignment (silo_user_id);
+
+-- The password of a user, as a PHC string. A user without one cannot log in by
+-- one.
+CREATE TABLE silo_user_password (
+    silo_user_id UUID PRIMARY KEY REFERENCES silo_user (id),
+    hash VARCHAR(256) NOT NULL,
+    time_set TIMESTAMPTZ NOT NULL,
+    -- Wrong ones since the last right one, which slow the next down.
+    failures INT8 NOT NULL DEFAULT 0,
+    time_last_failure TIMESTAMPTZ,
+    CONSTRAINT silo_user_password_is_hashed CHECK (hash LIKE '$argon2id$%'),
+    CONSTRAINT silo_user_password_failures_have_a_time CHECK (
+        failures >= 0 AND (failures = 0) = (time_last_failure IS NULL))
+);
+
+-- A user who is logged in to the console, by a cookie. Only the hex SHA-256 of it
+-- is kept.
+CREATE TABLE console_session (
+    id UUID PRIMARY KEY,
+    silo_user_id UUID NOT NULL REFERENCES silo_user (id),
+    token_hash VARCHAR(64) NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_last_used TIMESTAMPTZ NOT NULL,
+    CONSTRAINT console_session_is_hashed CHECK (length(token_hash) = 64)
+);
+
+CREATE UNIQUE INDEX console_session_hash
+    ON console_session (token_hash);
+
+CREATE INDEX console_session_by_user
+    ON console_session (silo_user_id, id);
+
+-- For those that go when their time is over.
+CREATE INDEX console_session_by_time_created
+    ON console_session (time_created);
+
+-- A device that wants to log in (RFC 8628). Once a user has confirmed it, the
+-- next poll deletes the row and makes the token.
+CREATE TABLE device_auth_request (
+    id UUID PRIMARY KEY,
+    client_id UUID NOT NULL,
+    device_code_hash VARCHAR(64) NOT NULL,
+    -- What the user types.
+    user_code VARCHAR(16) NOT NULL,
+    -- For how long the token is wanted. Null: for as long as the silo allows.
+    ttl_secs INT8,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_expires TIMESTAMPTZ NOT NULL,
+    time_last_polled TIMESTAMPTZ,
+    -- Who confirmed it.
+    silo_user_id UUID REFERENCES silo_user (id),
+    time_confirmed TIMESTAMPTZ,
+    CONSTRAINT device_auth_request_is_hashed
+        CHECK (length(device_code_hash) = 64),
+    CONSTRAINT device_auth_request_ttl_is_positive CHECK (ttl_secs > 0),
+    CONSTRAINT device_auth_request_confirmed_whole
+        CHECK ((silo_user_id IS NULL) = (time_confirmed IS NULL))
+);
+
+CREATE UNIQUE INDEX device_auth_request_device_code
+    ON device_auth_request (device_code_hash);
+
+CREATE UNIQUE INDEX device_auth_request_user_code
+    ON device_auth_request (user_code);
+
+-- For those that go when their time is over.
+CREATE INDEX device_auth_request_by_time_expires
+    ON device_auth_request (time_expires);
+
+-- What was asked that changes something: written before it is done, completed
+-- before it is answered. Without references: it outlives what it is about.
+CREATE TABLE audit_log (
+    id UUID PRIMARY KEY,
+    time_started TIMESTAMPTZ NOT NULL,
+    time_completed TIMESTAMPTZ,
+    request_id VARCHAR(63) NOT NULL,
+    operation_id VARCHAR(255) NOT NULL,
+    request_uri VARCHAR(1024) NOT NULL,
+    source_ip VARCHAR(45) NOT NULL,
+    user_agent VARCHAR(255),
+    -- Null: nobody known.
+    silo_id UUID,
+    silo_user_id UUID,
+    auth_method auth_method,
+    credential_id UUID,
+    -- What it made or changed, where the URI does not say it.
+    resource_id UUID,
+    -- Null though completed: not known, its process died.
+    http_status INT8,
+    error_code VARCHAR(63),
+    error_message VARCHAR(1024),
+    CONSTRAINT audit_log_actor_whole CHECK (
+        (silo_id IS NULL) = (silo_user_id IS NULL)
+        AND (silo_id IS NULL) = (auth_method IS NULL)
+        AND (silo_id IS NULL) = (credential_id IS NULL)),
+    CONSTRAINT audit_log_result_after_completion CHECK (
+        time_completed IS NOT NULL OR http_status IS NULL),
+    CONSTRAINT audit_log_error_has_a_status CHECK (
+        http_status IS NOT NULL
+        OR (error_code IS NULL AND error_message IS NULL))
+);
+
+-- The log is read, and forgotten, in this order.
+CREATE INDEX audit_log_by_time_completed
+    ON audit_log (time_completed, id);
+
+-- Of requests that are being answered, or never were: their process died.
+CREATE INDEX audit_log_incomplete
+    ON audit_log (time_started) WHERE time_completed IS NULL;
+
+-- Lets one sled join the fleet, once. Only the hex SHA-256 of it is kept.
+CREATE TABLE sled_join_token (
+    id UUID PRIMARY KEY,
+    token_hash VARCHAR(64) NOT NULL,
+    time_created TIMESTAMPTZ NOT NULL,
+    time_expires TIMESTAMPTZ NOT NULL,
+    sled_id UUID,
+    time_used TIMESTAMPTZ,
+    CONSTRAINT sled_join_token_is_hashed CHECK (length(token_hash) = 64),
+    CONSTRAINT sled_join_token_used_whole
+        CHECK ((sled_id IS NULL) = (time_used IS NULL))
+);
+
+CREATE UNIQUE INDEX sled_join_token_hash
+    ON sled_join_token (token_hash);
+
+-- For those that go when their time is over.
+CREATE INDEX sled_join_token_by_time_expires
+    ON sled_join_token (time_expires);
 
 CREATE TABLE project (
     id UUID PRIMARY KEY,
@@ -712,4 +881,4 @@ CREATE TABLE idempotency_key (
 CREATE UNIQUE INDEX idempotency_key_of_user
     ON idempotency_key (silo_user_id, key_hash);
 
-INSERT INTO db_metadata (version) VALUES (8);
+INSERT INTO db_metadata (version) VALUES (9);

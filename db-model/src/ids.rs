@@ -107,6 +107,8 @@ typed_id! {
     SiloUserId,
     /// Identifies an API token (which is a secret; this is not).
     ApiTokenId,
+    /// Identifies a console session (whose cookie is a secret; this is not).
+    ConsoleSessionId,
     /// Identifies a project.
     ProjectId,
     /// Identifies an instance.

@@ -3,7 +3,7 @@
 #![expect(missing_docs, reason = "dbinit.sql says what each column means")]
 
 /// The version of the schema that this code speaks.
-pub const SCHEMA_VERSION: i64 = 8;
+pub const SCHEMA_VERSION: i64 = 9;
 
 diesel::table! {
     use diesel::sql_types::*;
@@ -32,6 +32,9 @@ diesel::table! {
         time_created -> Timestamptz,
         time_modified -> Timestamptz,
         time_deleted -> Nullable<Timestamptz>,
+        discoverable -> Bool,
+        mapped_fleet_roles -> Jsonb,
+        device_token_max_ttl_secs -> Nullable<Int8>,
     }
 }
 
@@ -423,10 +426,108 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    role_assignment (resource, resource_id, silo_user_id, role_name) {
+        resource -> RoleResourceSql,
+        resource_id -> Uuid,
+        silo_user_id -> Uuid,
+        role_name -> RoleNameSql,
+        time_created -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    silo_user_password (silo_user_id) {
+        silo_user_id -> Uuid,
+        hash -> Text,
+        time_set -> Timestamptz,
+        failures -> Int8,
+        time_last_failure -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    console_session (id) {
+        id -> Uuid,
+        silo_user_id -> Uuid,
+        token_hash -> Text,
+        time_created -> Timestamptz,
+        time_last_used -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    device_auth_request (id) {
+        id -> Uuid,
+        client_id -> Uuid,
+        device_code_hash -> Text,
+        user_code -> Text,
+        ttl_secs -> Nullable<Int8>,
+        time_created -> Timestamptz,
+        time_expires -> Timestamptz,
+        time_last_polled -> Nullable<Timestamptz>,
+        silo_user_id -> Nullable<Uuid>,
+        time_confirmed -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    audit_log (id) {
+        id -> Uuid,
+        time_started -> Timestamptz,
+        time_completed -> Nullable<Timestamptz>,
+        request_id -> Text,
+        operation_id -> Text,
+        request_uri -> Text,
+        source_ip -> Text,
+        user_agent -> Nullable<Text>,
+        silo_id -> Nullable<Uuid>,
+        silo_user_id -> Nullable<Uuid>,
+        auth_method -> Nullable<AuthMethodSql>,
+        credential_id -> Nullable<Uuid>,
+        resource_id -> Nullable<Uuid>,
+        http_status -> Nullable<Int8>,
+        error_code -> Nullable<Text>,
+        error_message -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
+    sled_join_token (id) {
+        id -> Uuid,
+        token_hash -> Text,
+        time_created -> Timestamptz,
+        time_expires -> Timestamptz,
+        sled_id -> Nullable<Uuid>,
+        time_used -> Nullable<Timestamptz>,
+    }
+}
+
 diesel::joinable!(project -> silo (silo_id));
 diesel::joinable!(silo_quota -> silo (silo_id));
 diesel::joinable!(silo_user -> silo (silo_id));
 diesel::joinable!(api_token -> silo_user (silo_user_id));
+diesel::joinable!(console_session -> silo_user (silo_user_id));
+diesel::joinable!(silo_user_password -> silo_user (silo_user_id));
+diesel::joinable!(role_assignment -> silo_user (silo_user_id));
 diesel::joinable!(affinity_group_member -> affinity_group (group_id));
 diesel::joinable!(instance_ssh_key -> ssh_key (ssh_key_id));
 diesel::joinable!(instance -> project (project_id));
@@ -438,18 +539,24 @@ diesel::allow_tables_to_appear_in_same_query!(
     affinity_group,
     affinity_group_member,
     api_token,
+    audit_log,
     blocks_gone,
+    console_session,
+    device_auth_request,
     disk,
     image,
     instance,
     instance_ssh_key,
     nexus_lease,
     project,
+    role_assignment,
     saga,
     silo,
     silo_quota,
     silo_user,
+    silo_user_password,
     sled,
+    sled_join_token,
     sled_reservation,
     snapshot,
     ssh_key,

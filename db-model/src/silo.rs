@@ -16,6 +16,9 @@ pub struct Silo {
     pub time_created: DateTime<Utc>,
     pub time_modified: DateTime<Utc>,
     pub time_deleted: Option<DateTime<Utc>>,
+    pub discoverable: bool,
+    pub mapped_fleet_roles: serde_json::Value,
+    pub device_token_max_ttl_secs: Option<i64>,
 }
 
 /// What a silo may have at once, and what it has.
@@ -78,7 +81,6 @@ pub struct SiloUser {
     pub id: SiloUserId,
     pub silo_id: SiloId,
     pub external_id: String,
-    pub fleet_admin: bool,
     pub time_created: DateTime<Utc>,
     pub time_modified: DateTime<Utc>,
     pub time_deleted: Option<DateTime<Utc>>,

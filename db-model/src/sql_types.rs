@@ -80,3 +80,15 @@ pub struct DiskStateSql;
 #[derive(Clone, Copy, Debug, SqlType, QueryId)]
 #[diesel(postgres_type(name = "blocks_place"))]
 pub struct BlocksPlaceSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "role_resource"))]
+pub struct RoleResourceSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "role_name"))]
+pub struct RoleNameSql;
+
+#[derive(Clone, Copy, Debug, SqlType, QueryId)]
+#[diesel(postgres_type(name = "auth_method"))]
+pub struct AuthMethodSql;

@@ -1,20 +1,29 @@
 //! Silos, their users and tokens.
 
 use crate::{DataStore, Error};
-use db_model::schema::{api_token, silo, silo_quota, silo_user};
-use db_model::{ApiToken, Silo, SiloId, SiloQuota, SiloUser, SiloUserId};
+use db_model::schema::{
+    api_token, role_assignment, silo, silo_quota, silo_user,
+};
+use db_model::{
+    ApiToken, ApiTokenId, RoleAssignment, RoleName, RoleResource, Silo, SiloId,
+    SiloQuota, SiloUser, SiloUserId,
+};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
     OptionalExtension, QueryDsl, RunQueryDsl, SelectableHelper,
 };
+use uuid::Uuid;
 
-/// Whom a token speaks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whom a credential speaks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Authenticated {
     pub user_id: SiloUserId,
     pub silo_id: SiloId,
-    pub fleet_admin: bool,
+    /// Of the token or the session.
+    pub credential_id: Uuid,
+    /// On what, and which.
+    pub roles: Vec<(RoleResource, Uuid, RoleName)>,
 }
 
 impl DataStore {
@@ -29,7 +38,7 @@ impl DataStore {
         token_hash: String,
     ) -> Result<Authenticated, Error> {
         self.run(move |conn| {
-            let (user_id, silo_id, fleet_admin) = api_token::table
+            let (credential, user_id, silo_id) = api_token::table
                 .inner_join(silo_user::table.inner_join(silo::table))
                 .filter(api_token::token_hash.eq(&token_hash))
                 .filter(
@@ -41,13 +50,30 @@ impl DataStore {
                 )
                 .filter(silo_user::time_deleted.is_null())
                 .filter(silo::time_deleted.is_null())
+                .select((api_token::id, silo_user::id, silo_user::silo_id))
+                .first::<(ApiTokenId, SiloUserId, SiloId)>(conn)?;
+            let roles = role_assignment::table
+                .filter(role_assignment::silo_user_id.eq(user_id))
                 .select((
-                    silo_user::id,
-                    silo_user::silo_id,
-                    silo_user::fleet_admin,
+                    role_assignment::resource,
+                    role_assignment::resource_id,
+                    role_assignment::role_name,
                 ))
-                .first(conn)?;
-            Ok(Authenticated { user_id, silo_id, fleet_admin })
+                .load(conn)?;
+            let credential_id = credential.0;
+            Ok(Authenticated { user_id, silo_id, credential_id, roles })
+        })
+        .await
+    }
+
+    /// Gives a user a role, if it does not have it.
+    pub async fn role_ensure(&self, row: RoleAssignment) -> Result<(), Error> {
+        self.run(move |conn| {
+            diesel::insert_into(role_assignment::table)
+                .values(&row)
+                .on_conflict_do_nothing()
+                .execute(conn)?;
+            Ok(())
         })
         .await
     }

@@ -4,7 +4,8 @@
 use crate::app::Token;
 use chrono::Utc;
 use db_model::{
-    ApiToken, ApiTokenId, Name, Silo, SiloId, SiloUser, SiloUserId,
+    ApiToken, ApiTokenId, FLEET_ID, Name, RoleAssignment, RoleName,
+    RoleResource, Silo, SiloId, SiloUser, SiloUserId,
 };
 use db_queries::{DataStore, Error};
 use serde::Serialize;
@@ -24,9 +25,6 @@ pub enum BootstrapError {
     /// The database did not do it.
     #[error("the database did not do it")]
     Database(#[from] Error),
-    /// The token would say more than was asked for.
-    #[error("user \"{0}\" is a fleet admin: choose another name")]
-    IsFleetAdmin(String),
     /// The system has no randomness to give.
     #[error("there is no randomness")]
     Random(#[from] getrandom::Error),
@@ -53,6 +51,9 @@ pub async fn bootstrap(
             time_created: now,
             time_modified: now,
             time_deleted: None,
+            discoverable: true,
+            mapped_fleet_roles: serde_json::json!({}),
+            device_token_max_ttl_secs: None,
         })
         .await?;
     let user = datastore
@@ -60,14 +61,21 @@ pub async fn bootstrap(
             id: SiloUserId::new_v4(),
             silo_id: silo.id,
             external_id: user.to_string(),
-            fleet_admin,
             time_created: now,
             time_modified: now,
             time_deleted: None,
         })
         .await?;
-    if user.fleet_admin && !fleet_admin {
-        return Err(BootstrapError::IsFleetAdmin(user.external_id));
+    let role = |resource, resource_id| RoleAssignment {
+        resource,
+        resource_id,
+        silo_user_id: user.id,
+        role_name: RoleName::Admin,
+        time_created: now,
+    };
+    datastore.role_ensure(role(RoleResource::Silo, silo.id.0)).await?;
+    if fleet_admin {
+        datastore.role_ensure(role(RoleResource::Fleet, FLEET_ID)).await?;
     }
     let token = Token::generate()?;
     datastore

@@ -5,6 +5,7 @@
 //! follow the record. [`Server::start`] builds them in a straight line.
 
 pub mod app;
+pub mod authz;
 pub mod background;
 pub mod bootstrap;
 pub mod config;

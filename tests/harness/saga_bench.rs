@@ -258,13 +258,15 @@ async fn user(datastore: &DataStore) -> (SiloUserId, SiloId) {
         time_created: now,
         time_modified: now,
         time_deleted: None,
+        discoverable: true,
+        mapped_fleet_roles: serde_json::json!({}),
+        device_token_max_ttl_secs: None,
     };
     let silo = datastore.silo_ensure(silo).await.unwrap().id;
     let user = SiloUser {
         id: SiloUserId::new_v4(),
         silo_id: silo,
         external_id: "admin".to_string(),
-        fleet_admin: true,
         time_created: now,
         time_modified: now,
         time_deleted: None,

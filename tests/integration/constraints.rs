@@ -150,6 +150,22 @@ INSERT INTO idempotency_key
 SELECT gen_random_uuid(), u.id, repeat('k', 64), repeat('r', 64), i.id, NULL,
     now()
 FROM silo_user u, instance i WHERE i.name = 'rest';
+INSERT INTO role_assignment SELECT 'silo', silo_id, id, 'admin', now()
+FROM silo_user;
+INSERT INTO silo_user_password SELECT id, '$argon2id$v=19$', now(), 0, NULL
+FROM silo_user;
+INSERT INTO console_session
+SELECT gen_random_uuid(), id, repeat('s', 64), now(), now() FROM silo_user;
+INSERT INTO device_auth_request
+SELECT gen_random_uuid(), gen_random_uuid(), repeat('d', 64), 'ABCD-EFGH', NULL,
+    now(), now(), NULL, NULL, NULL;
+INSERT INTO audit_log
+SELECT gen_random_uuid(), now(), now(), 'r', 'project_create', '/v1/projects',
+    '127.0.0.1', NULL, silo_id, id, 'access_token', gen_random_uuid(), NULL,
+    201, NULL, NULL
+FROM silo_user;
+INSERT INTO sled_join_token
+SELECT gen_random_uuid(), repeat('j', 64), now(), now(), NULL, NULL;
 ";
 
 /// A constraint, and what it must hold out. Each statement would be taken if
@@ -660,6 +676,110 @@ const ATTEMPTS: &[(&str, &str)] = &[
         "idempotency_key_of_user",
         "INSERT INTO idempotency_key SELECT gen_random_uuid(), silo_user_id, \
              key_hash, 'other', instance_id, NULL, now() FROM idempotency_key",
+    ),
+    // Who may what, and by what they show who they are.
+    ("silo_ttl_is_positive", "UPDATE silo SET device_token_max_ttl_secs = 0"),
+    (
+        "role_assignment_silo_user_id_fkey",
+        "UPDATE role_assignment SET silo_user_id = gen_random_uuid()",
+    ),
+    (
+        "role_assignment_one_fleet",
+        "UPDATE role_assignment SET resource = 'fleet'",
+    ),
+    (
+        "role_assignment_one_fleet",
+        "UPDATE role_assignment \
+             SET resource_id = '00000000-0000-0000-0000-000000000000'",
+    ),
+    (
+        "role_assignment_fleet_has_the_role",
+        "UPDATE role_assignment SET resource = 'fleet', \
+             resource_id = '00000000-0000-0000-0000-000000000000', \
+             role_name = 'limited_collaborator'",
+    ),
+    (
+        "silo_user_password_silo_user_id_fkey",
+        "UPDATE silo_user_password SET silo_user_id = gen_random_uuid()",
+    ),
+    (
+        "silo_user_password_is_hashed",
+        "UPDATE silo_user_password SET hash = 'clear text'",
+    ),
+    (
+        "silo_user_password_failures_have_a_time",
+        "UPDATE silo_user_password SET failures = 1",
+    ),
+    (
+        "silo_user_password_failures_have_a_time",
+        "UPDATE silo_user_password \
+             SET failures = -1, time_last_failure = now()",
+    ),
+    (
+        "console_session_silo_user_id_fkey",
+        "UPDATE console_session SET silo_user_id = gen_random_uuid()",
+    ),
+    (
+        "console_session_is_hashed",
+        "UPDATE console_session SET token_hash = 'clear text'",
+    ),
+    (
+        "console_session_hash",
+        "INSERT INTO console_session SELECT gen_random_uuid(), silo_user_id, \
+             token_hash, now(), now() FROM console_session",
+    ),
+    (
+        "device_auth_request_is_hashed",
+        "UPDATE device_auth_request SET device_code_hash = 'clear text'",
+    ),
+    (
+        "device_auth_request_ttl_is_positive",
+        "UPDATE device_auth_request SET ttl_secs = 0",
+    ),
+    (
+        "device_auth_request_confirmed_whole",
+        "UPDATE device_auth_request SET time_confirmed = now()",
+    ),
+    (
+        "device_auth_request_silo_user_id_fkey",
+        "UPDATE device_auth_request \
+             SET silo_user_id = gen_random_uuid(), time_confirmed = now()",
+    ),
+    (
+        "device_auth_request_device_code",
+        "INSERT INTO device_auth_request SELECT gen_random_uuid(), client_id, \
+             device_code_hash, 'OTHE-RONE', NULL, now(), now() \
+             FROM device_auth_request",
+    ),
+    (
+        "device_auth_request_user_code",
+        "INSERT INTO device_auth_request SELECT gen_random_uuid(), client_id, \
+             repeat('o', 64), user_code, NULL, now(), now() \
+             FROM device_auth_request",
+    ),
+    ("audit_log_actor_whole", "UPDATE audit_log SET silo_id = NULL"),
+    ("audit_log_actor_whole", "UPDATE audit_log SET auth_method = NULL"),
+    ("audit_log_actor_whole", "UPDATE audit_log SET credential_id = NULL"),
+    (
+        "audit_log_result_after_completion",
+        "UPDATE audit_log SET time_completed = NULL",
+    ),
+    (
+        "audit_log_error_has_a_status",
+        "UPDATE audit_log SET http_status = NULL, error_code = 'Conflict'",
+    ),
+    (
+        "sled_join_token_is_hashed",
+        "UPDATE sled_join_token SET token_hash = 'clear text'",
+    ),
+    (
+        "sled_join_token_used_whole",
+        "UPDATE sled_join_token SET time_used = now()",
+    ),
+    (
+        "sled_join_token_hash",
+        "INSERT INTO sled_join_token SELECT gen_random_uuid(), token_hash, \
+             now(), now() FROM sled_join_token",
     ),
 ];
 

@@ -212,6 +212,7 @@ async fn the_enums_of_rust_are_those_of_sql_value_by_value() {
     let mut in_rust: Vec<(String, Vec<&str>)> = enums![
         AffinityGroupKind,
         AffinityPolicy,
+        AuthMethod,
         AutoRestartPolicy,
         BlocksPlace,
         DiskBackend,
@@ -220,6 +221,8 @@ async fn the_enums_of_rust_are_those_of_sql_value_by_value() {
         InstanceState,
         IntendedState,
         ReservationRole,
+        RoleName,
+        RoleResource,
         SagaState,
         SledCpu,
         SledPolicy,

@@ -1,9 +1,11 @@
 //! Who asks.
 
 use super::{App, Token};
-use crate::context::OpContext;
+use crate::authz::{Action, Resource, Rights};
+use crate::context::{Credential, OpContext};
 use crate::error::Error;
-use db_model::{Silo, SiloUser};
+use db_model::{AuthMethod, Silo, SiloUser};
+use std::sync::Arc;
 
 impl App {
     /// Whom a token speaks for.
@@ -19,10 +21,12 @@ impl App {
             }
             who => who?,
         };
+        let id = who.credential_id;
         Ok(OpContext {
             user_id: who.user_id,
             silo_id: who.silo_id,
-            fleet_admin: who.fleet_admin,
+            credential: Credential { method: AuthMethod::AccessToken, id },
+            rights: Arc::new(Rights::new(who.roles)),
         })
     }
 
@@ -46,7 +50,8 @@ impl OpContext {
     ///
     /// `Forbidden`.
     pub fn may_see_fleet(&self) -> Result<(), Error> {
-        self.require_fleet_admin("see what the fleet has")
+        let what = "see what the fleet has";
+        self.authorize(Action::View, Resource::Fleet, what)
     }
 
     /// # Errors
@@ -56,6 +61,6 @@ impl OpContext {
         &self,
         action: &'static str,
     ) -> Result<(), Error> {
-        if self.fleet_admin { Ok(()) } else { Err(Error::Forbidden { action }) }
+        self.authorize(Action::Change, Resource::Fleet, action)
     }
 }

@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use db_model::{SiloId, SiloUserId};
 use dropshot::{HttpError, HttpResponse, RequestContext};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
@@ -56,8 +57,8 @@ impl Asked for Admitted {
         &self.rqctx
     }
 
-    fn caller(&self) -> Option<OpContext> {
-        self.caller.get().copied()
+    fn caller(&self) -> Option<(SiloId, SiloUserId)> {
+        self.caller.get().map(|caller| (caller.silo_id, caller.user_id))
     }
 }
 
@@ -144,7 +145,7 @@ pub(super) async fn of_user(
     let app = &rqctx.context().app;
     let token = bearer_token(rqctx.request.headers())?;
     let opctx = app.authenticate(token).await?;
-    Ok((app, *rqctx.caller.get_or_init(|| opctx)))
+    Ok((app, rqctx.caller.get_or_init(|| opctx).clone()))
 }
 
 /// The app, for a sled: which shows the fleet's secret.

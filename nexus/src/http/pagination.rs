@@ -7,7 +7,7 @@
 //! nobody is led on by what another was told.
 
 use chrono::{DateTime, Utc};
-use db_model::Name;
+use db_model::{Name, SiloId, SiloUserId};
 use db_queries::{ById, ByNameOrId, ByTime, Page};
 use dropshot::{
     HttpError, HttpResponseOk, PaginationParams, RequestContext, ResultsPage,
@@ -20,7 +20,6 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::extract::Query;
-use crate::context::OpContext;
 use crate::error::Error;
 
 /// The most that one answer holds, whatever limit a client names: a page of
@@ -197,7 +196,7 @@ pub trait Asked {
     fn request(&self) -> &RequestContext<Self::Context>;
 
     /// Who asks, once that is known.
-    fn caller(&self) -> Option<OpContext>;
+    fn caller(&self) -> Option<(SiloId, SiloUserId)>;
 }
 
 /// So many bytes of a digest tell lists and callers apart. Nobody gains by
@@ -206,12 +205,12 @@ const OF_BYTES: usize = 8;
 
 /// What tells the list of this request, as its caller sees it, from all others.
 fn of(asked: &impl Asked) -> Result<String, Error> {
-    let Some(caller) = asked.caller() else {
+    let Some((silo, user)) = asked.caller() else {
         return Err(Error::internal("a page for nobody"));
     };
     let mut digest = Sha256::new();
-    digest.update(caller.silo_id.0.as_bytes());
-    digest.update(caller.user_id.0.as_bytes());
+    digest.update(silo.0.as_bytes());
+    digest.update(user.0.as_bytes());
     digest.update(asked.request().request.uri().path());
     let digest = digest.finalize();
     let bytes = digest.iter().take(OF_BYTES);

@@ -2,6 +2,8 @@
 
 use dropshot::{HttpError, HttpResponseOk};
 
+use crate::authz::{Action, Resource};
+
 use super::handler::{Admitted, of_user};
 use super::types::CurrentUser;
 
@@ -15,9 +17,8 @@ pub(super) async fn view(
         display_name: user.external_id,
         silo_id: silo.id,
         silo_name: silo.name,
-        fleet_viewer: user.fleet_admin,
-        // Whoever is of a silo may do anything in it, until there are roles.
-        silo_admin: true,
+        fleet_viewer: opctx.may(Action::View, Resource::Fleet),
+        silo_admin: opctx.may(Action::ChangePolicy, Resource::Silo(silo.id)),
         time_created: user.time_created,
         time_modified: user.time_modified,
     }))

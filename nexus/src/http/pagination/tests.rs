@@ -56,12 +56,8 @@ impl Asked for Visit {
         &self.0
     }
 
-    fn caller(&self) -> Option<OpContext> {
-        Some(OpContext {
-            user_id: Uuid::nil().into(),
-            silo_id: Uuid::nil().into(),
-            fleet_admin: false,
-        })
+    fn caller(&self) -> Option<(SiloId, SiloUserId)> {
+        Some((Uuid::nil().into(), Uuid::nil().into()))
     }
 }
 

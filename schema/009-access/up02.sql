@@ -1,0 +1,1 @@
+ALTER TABLE silo ADD COLUMN IF NOT EXISTS mapped_fleet_roles JSONB NOT NULL DEFAULT '{}';

@@ -1,0 +1,1 @@
+CREATE TYPE role_resource AS ENUM ('fleet', 'silo', 'project');

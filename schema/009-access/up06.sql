@@ -1,0 +1,3 @@
+CREATE TYPE role_name AS ENUM (
+    'admin', 'collaborator', 'limited_collaborator', 'viewer'
+);

@@ -1,0 +1,1 @@
+CREATE TYPE auth_method AS ENUM ('session_cookie', 'access_token');

@@ -1,0 +1,1 @@
+ALTER TABLE silo_user ALTER COLUMN fleet_admin SET DEFAULT FALSE;
