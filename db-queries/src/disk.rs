@@ -8,9 +8,7 @@
 
 use crate::blocks::{let_go_of_local, let_go_of_store};
 use crate::silo_quota::charge_storage;
-use crate::{
-    ByNameOrId, DataStore, Error, Limit, Page, fence, image, snapshot,
-};
+use crate::{ByNameOrId, DataStore, Error, Limit, Page, image, snapshot};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, requests};
 use db_model::schema::{disk, instance, project, vmm};
@@ -197,8 +195,7 @@ impl DataStore {
         id: DiskId,
         new: NewDisk,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let there: bool =
                 select(exists(disk::table.find(id))).get_result(conn)?;
             if there {
@@ -249,8 +246,7 @@ impl DataStore {
         id: DiskId,
         snapshot: Option<(SnapshotId, NewSnapshot)>,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let project = project_of(conn, id)?;
             let now = live_project(conn, project)?;
             let there = lock(conn, id)?;
@@ -285,8 +281,7 @@ impl DataStore {
         id: DiskId,
         lost: bool,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let there = match lock(conn, id) {
                 Err(Error::NotFound) => return Ok(()),
                 there => there?,
@@ -318,8 +313,7 @@ impl DataStore {
         id: DiskId,
         snapshot: Option<SnapshotId>,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let there = lock(conn, id)?;
             if there.state == DiskState::Finalizing {
                 set_state(conn, id, DiskState::Ready)?;

@@ -2,7 +2,7 @@
 
 use crate::blocks::let_go_of_store;
 use crate::silo_quota::charge_storage;
-use crate::{ByNameOrId, DataStore, Error, Page, fence, snapshot};
+use crate::{ByNameOrId, DataStore, Error, Page, snapshot};
 use chrono::{DateTime, Utc};
 use db_model::schema::{image, project};
 use db_model::{
@@ -119,8 +119,7 @@ impl DataStore {
         id: ImageId,
         new: NewImage,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let there: bool =
                 select(exists(image::table.find(id))).get_result(conn)?;
             if there {

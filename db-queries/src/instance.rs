@@ -2,8 +2,7 @@
 
 use crate::idempotency;
 use crate::{
-    ById, ByNameOrId, DataStore, Error, Page, affinity_group, disk, fence,
-    ssh_key,
+    ById, ByNameOrId, DataStore, Error, Page, affinity_group, disk, ssh_key,
 };
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Refusal, requests, steps};
@@ -181,8 +180,7 @@ impl DataStore {
         attempt: Option<(StartAttemptId, SiloUserId)>,
         request: Option<KeyedRequest>,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let there: Option<InstanceId> = instance::table
                 .find(id)
                 .select(instance::id)

@@ -77,6 +77,7 @@ pub struct DataStore {
     max_connections: u32,
     attempts_ended: AttemptsEnded,
     vmms_cut_off: Counter,
+    owed: fence::Owed,
 }
 
 impl DataStore {
@@ -88,6 +89,7 @@ impl DataStore {
             max_connections: settings.max_connections,
             attempts_ended: attempts_ended::none_yet(),
             vmms_cut_off: Counter::default(),
+            owed: fence::Owed::default(),
         }
     }
 

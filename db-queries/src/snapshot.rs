@@ -7,7 +7,7 @@
 
 use crate::blocks::let_go_of_store;
 use crate::silo_quota::charge_storage;
-use crate::{ByNameOrId, DataStore, Error, Page, disk, fence, lifecycle};
+use crate::{ByNameOrId, DataStore, Error, Page, disk, lifecycle};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::requests;
 use db_model::schema::{project, snapshot};
@@ -112,8 +112,7 @@ impl DataStore {
         id: SnapshotId,
         new: NewSnapshot,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             if is_there(conn, id)? {
                 return Ok(());
             }
