@@ -107,7 +107,8 @@ impl OpContext {
                         RoleName::Admin
                     }
                 };
-                silo(id, role) || fleet(role)
+                let own = id == self.silo_id && action == Action::View;
+                own || silo(id, role) || fleet(role)
             }
             Resource::Project { id, silo: of } => {
                 silo(of, least)

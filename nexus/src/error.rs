@@ -17,6 +17,19 @@ pub enum Error {
     #[error("credentials missing or invalid")]
     Unauthenticated,
 
+    /// Somebody shows a password, and it is not right: try another.
+    #[error("user name or password wrong")]
+    WrongPassword,
+
+    /// It was asked too often: wait.
+    #[error("{message}")]
+    TooManyRequests {
+        /// What was asked too often.
+        message: String,
+        /// When it makes sense to ask again.
+        retry_after_secs: u32,
+    },
+
     /// Somebody known asks, and may not.
     #[error("not allowed to {action}")]
     Forbidden {

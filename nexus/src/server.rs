@@ -134,6 +134,7 @@ impl Server {
             activators.clone(),
             tuning,
             secret,
+            config.session,
             config.placement_detail,
             rack_id,
             log.clone(),

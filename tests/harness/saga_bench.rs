@@ -4,13 +4,12 @@
 
 use crate::nexus_process::SLED_SECRET;
 use crate::{
-    Agent, AgentSettings, DEADLINE, Database, NexusProcess, eventually,
+    Agent, AgentSettings, DEADLINE, Database, NexusProcess, eventually, users,
 };
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use db_model::lifecycle::reports::Observation;
 use db_model::{
-    Name, ProjectId, SagaId, SecId, Silo, SiloId, SiloUser, SiloUserId, SledId,
-    VmmId,
+    Name, ProjectId, SagaId, SecId, SiloId, SiloUserId, SledId, VmmId,
 };
 use db_queries::{DataStore, SledFacts, Zombie};
 use nexus::background::reaper::{Reaped, Reaper};
@@ -250,26 +249,7 @@ fn tuning() -> Tuning {
 }
 
 async fn user(datastore: &DataStore) -> (SiloUserId, SiloId) {
-    let now = Utc::now();
-    let silo = Silo {
-        id: SiloId::new_v4(),
-        name: name("main"),
-        description: String::new(),
-        time_created: now,
-        time_modified: now,
-        time_deleted: None,
-        discoverable: true,
-        mapped_fleet_roles: serde_json::json!({}),
-        device_token_max_ttl_secs: None,
-    };
-    let silo = datastore.silo_ensure(silo).await.unwrap().id;
-    let user = SiloUser {
-        id: SiloUserId::new_v4(),
-        silo_id: silo,
-        external_id: "admin".to_string(),
-        time_created: now,
-        time_modified: now,
-        time_deleted: None,
-    };
-    (datastore.silo_user_ensure(user).await.unwrap().id, silo)
+    let silo = users::the_silo(datastore, name("main")).await;
+    let admin = "admin".parse().unwrap();
+    (users::the_user(datastore, &silo, admin).await.id, silo.id)
 }

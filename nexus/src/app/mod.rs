@@ -8,10 +8,13 @@ mod disk_import;
 mod idempotency;
 mod image;
 mod instance;
+mod password;
 mod placement;
 mod project;
 mod rack;
 mod serial_console;
+mod session;
+mod silo;
 mod silo_quota;
 mod sled;
 mod snapshot;
@@ -25,12 +28,13 @@ pub use disk::DiskSelector;
 pub use idempotency::Once;
 pub use image::ImageSelector;
 pub use instance::InstanceSelector;
+pub use password::{Hasher, Password};
 pub use serial_console::ConsoleBytes;
 pub use snapshot::{SnapshotSelector, SnapshotWish};
 pub use token::Token;
 
 use crate::background::Activators;
-use crate::config::Tuning;
+use crate::config::{SessionConfig, Tuning};
 use crate::consoles::Consoles;
 use crate::error::Error;
 use crate::saga::SagaExecutor;
@@ -55,6 +59,8 @@ pub struct App {
     activators: Activators,
     tuning: Tuning,
     sled_secret: Secret,
+    session: SessionConfig,
+    hasher: Hasher,
     placement_detail: bool,
     rack_id: Uuid,
     looks: Semaphore,
@@ -72,6 +78,7 @@ impl App {
         activators: Activators,
         tuning: Tuning,
         sled_secret: Secret,
+        session: SessionConfig,
         placement_detail: bool,
         rack_id: Uuid,
         log: Logger,
@@ -84,6 +91,8 @@ impl App {
             activators,
             tuning,
             sled_secret,
+            session,
+            hasher: Hasher::default(),
             placement_detail,
             rack_id,
             looks,

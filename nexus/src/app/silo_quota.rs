@@ -1,6 +1,7 @@
 //! Quotas: what silos may have at once, and what they have.
 
 use super::{App, about};
+use crate::authz::{Action, Resource};
 use crate::context::OpContext;
 use crate::error::Error;
 use db_model::{Name, NameOrId, SiloQuota, SiloQuotaChange};
@@ -19,7 +20,7 @@ impl App {
         opctx: &OpContext,
         page: Page<ById>,
     ) -> Result<Vec<SiloQuota>, Error> {
-        opctx.require_fleet_admin(VIEW)?;
+        opctx.authorize(Action::View, Resource::Fleet, VIEW)?;
         Ok(self.datastore.silo_quota_list(page).await?)
     }
 
@@ -33,7 +34,7 @@ impl App {
         opctx: &OpContext,
         which: &NameOrId,
     ) -> Result<(Name, SiloQuota), Error> {
-        opctx.require_fleet_admin(VIEW)?;
+        opctx.authorize(Action::View, Resource::Fleet, VIEW)?;
         self.quota_of(which).await
     }
 
@@ -67,7 +68,7 @@ impl App {
         opctx: &OpContext,
         page: Page<ByNameOrId>,
     ) -> Result<Vec<(Name, SiloQuota)>, Error> {
-        opctx.require_fleet_admin(VIEW)?;
+        opctx.authorize(Action::View, Resource::Fleet, VIEW)?;
         Ok(self.datastore.silo_utilization_list(page).await?)
     }
 

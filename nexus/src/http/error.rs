@@ -9,7 +9,7 @@ use crate::error::{Error, chain};
 
 /// The codes of the external API's refusals, each with its status and with what
 /// it says to a program.
-pub(super) const CODES: [(u16, &str, &str); 13] = [
+pub(super) const CODES: [(u16, &str, &str); 14] = [
     (400, "InvalidRequest", "the request makes no sense, now or ever"),
     (400, "InvalidValue", "one value is not acceptable, which is named first"),
     (400, "ObjectAlreadyExists", "the name is taken"),
@@ -20,6 +20,7 @@ pub(super) const CODES: [(u16, &str, &str); 13] = [
     (409, "Conflict", "it contradicts what is going on"),
     (413, "PayloadTooLarge", "the body is larger than is taken"),
     (415, "UnsupportedMediaType", "the body is no JSON"),
+    (429, "TooManyRequests", "too often; `Retry-After` says how long to wait"),
     (500, "Internal", "our fault; the message names an incident"),
     (501, "NotImplemented", "Oxide's API has it, and this server does not"),
     (503, "ServiceNotAvailable", "for now; `Retry-After` says how long"),
@@ -31,6 +32,12 @@ impl From<Error> for HttpError {
         match error {
             Error::Unauthenticated => {
                 refused(Status::UNAUTHORIZED, "Unauthorized", &error)
+            }
+            Error::WrongPassword => {
+                refused(Status::UNAUTHORIZED, "Unauthorized", &error)
+            }
+            Error::TooManyRequests { retry_after_secs, .. } => {
+                too_many(&error, retry_after_secs)
             }
             Error::Forbidden { .. } => {
                 refused(Status::FORBIDDEN, "Forbidden", &error)
@@ -70,6 +77,16 @@ fn refused(
         status,
         error.to_string(),
     )
+}
+
+/// The caller's doing, and told when to come back.
+fn too_many(error: &Error, retry_after_secs: u32) -> HttpError {
+    let status = ClientErrorStatusCode::TOO_MANY_REQUESTS;
+    let mut answer = refused(status, "TooManyRequests", error);
+    answer
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(retry_after_secs));
+    answer
 }
 
 /// Nobody's doing: the caller is told, and nobody need be woken.

@@ -32,6 +32,8 @@ mod placement;
 mod project;
 mod rack;
 mod serial_console;
+mod session;
+mod silo;
 mod silo_quota;
 mod sled;
 mod snapshot;
