@@ -168,10 +168,10 @@ fn select(
 
 /// What to wait for and how long, if the request wants to wait.
 fn wait(query: &InstanceViewParams) -> Result<Option<(i64, Duration)>, Error> {
-    let secs = query.timeout_secs.unwrap_or(WAIT_DEFAULT_SECS);
+    let secs = query.wait_seconds.unwrap_or(WAIT_DEFAULT_SECS);
     if !(1..=WAIT_MAX_SECS).contains(&secs) {
         return Err(Error::invalid_value(
-            "timeout_secs",
+            "wait_seconds",
             format!("{secs} is not from 1 to {WAIT_MAX_SECS}"),
         ));
     }
@@ -384,9 +384,9 @@ mod tests {
 
     fn params(
         wait_for_change: Option<u64>,
-        timeout_secs: Option<u32>,
+        wait_seconds: Option<u32>,
     ) -> InstanceViewParams {
-        InstanceViewParams { project: None, wait_for_change, timeout_secs }
+        InstanceViewParams { project: None, wait_for_change, wait_seconds }
     }
 
     #[test]
@@ -405,8 +405,8 @@ mod tests {
     #[test]
     fn a_wait_that_cannot_be_is_refused_by_name() {
         for (query, field) in [
-            (params(Some(7), Some(0)), "timeout_secs: 0"),
-            (params(Some(7), Some(61)), "timeout_secs: 61"),
+            (params(Some(7), Some(0)), "wait_seconds: 0"),
+            (params(Some(7), Some(61)), "wait_seconds: 61"),
             (params(Some(u64::MAX), None), "wait_for_change: "),
         ] {
             let message = wait(&query).expect_err(field).to_string();
