@@ -168,13 +168,7 @@ fn select(
 
 /// What to wait for and how long, if the request wants to wait.
 fn wait(query: &InstanceViewParams) -> Result<Option<(i64, Duration)>, Error> {
-    let secs = query.wait_seconds.unwrap_or(WAIT_DEFAULT_SECS);
-    if !(1..=WAIT_MAX_SECS).contains(&secs) {
-        return Err(Error::invalid_value(
-            "wait_seconds",
-            format!("{secs} is not from 1 to {WAIT_MAX_SECS}"),
-        ));
-    }
+    let time = wait_time(query.wait_seconds)?;
     let Some(seen) = query.wait_for_change else {
         return Ok(None);
     };
@@ -182,7 +176,19 @@ fn wait(query: &InstanceViewParams) -> Result<Option<(i64, Duration)>, Error> {
         let message = format!("{seen} is no view_gen that was ever shown");
         Error::invalid_value("wait_for_change", message)
     })?;
-    Ok(Some((seen, Duration::from_secs(secs.into()))))
+    Ok(Some((seen, time)))
+}
+
+/// How long a request that waits may wait.
+pub(super) fn wait_time(secs: Option<u32>) -> Result<Duration, Error> {
+    let secs = secs.unwrap_or(WAIT_DEFAULT_SECS);
+    if !(1..=WAIT_MAX_SECS).contains(&secs) {
+        return Err(Error::invalid_value(
+            "wait_seconds",
+            format!("{secs} is not from 1 to {WAIT_MAX_SECS}"),
+        ));
+    }
+    Ok(Duration::from_secs(secs.into()))
 }
 
 impl From<InstanceView> for Instance {
