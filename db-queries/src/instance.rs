@@ -307,21 +307,17 @@ impl DataStore {
         .await
     }
 
-    /// The instance's `view_gen`: the least that tells whether a view of it
-    /// would be another one by now.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`.
-    pub async fn instance_view_gen(
+    /// The `view_gen` of each of these that is there, deleted ones too: the
+    /// least that tells whether a view of it would be another one by now.
+    pub async fn instance_view_gens(
         &self,
-        id: InstanceId,
-    ) -> Result<i64, Error> {
+        ids: Vec<InstanceId>,
+    ) -> Result<Vec<(InstanceId, i64)>, Error> {
         self.run(move |conn| {
             Ok(instance::table
-                .find(id)
-                .select(instance::view_gen)
-                .first(conn)?)
+                .filter(instance::id.eq_any(&ids))
+                .select((instance::id, instance::view_gen))
+                .load(conn)?)
         })
         .await
     }

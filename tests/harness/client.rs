@@ -360,7 +360,7 @@ impl Client {
             let seen = view["view_gen"].as_u64().unwrap();
             // Short, for what changes without a change of the view: silence.
             let path = format!(
-                "/v1/instances/{id}?wait_for_change={seen}&timeout_secs=2"
+                "/v1/instances/{id}?wait_for_change={seen}&wait_seconds=2"
             );
             view = self.get(&path).await.expect(200);
         }

@@ -588,8 +588,10 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
         assert_eq!(unfinished.sagas, [(SagaState::Running, 200)]);
         assert!(unfinished.lag >= TimeDelta::minutes(1));
     });
-    probe!("instance_view_gen", |db, n| {
-        assert_eq!(db.instance_view_gen(instances[n]).await.unwrap(), 1);
+    probe!("instance_view_gens", |db, n| {
+        let ids = vec![instances[n]];
+        let found = db.instance_view_gens(ids).await.unwrap();
+        assert_eq!(found, [(instances[n], 1)]);
     });
     probe!("reconcile_facts", |db, n| {
         let (facts, saga) = db.reconcile_facts(instances[n]).await.unwrap();

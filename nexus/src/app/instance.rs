@@ -2,6 +2,7 @@
 //! transaction that also checks that it is allowed; the rest of the system
 //! carries it out.
 
+use super::changes::TICK;
 use super::{App, Once, about};
 use crate::context::OpContext;
 use crate::error::{Error, chain};
@@ -18,14 +19,11 @@ use db_queries::{ByNameOrId, DataStore, Limit, Page};
 use sled_agent_client::{Error as SledError, RequestedState};
 use slog::info;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a request to create waits for the create saga. The saga goes on
 /// without it.
 pub(super) const CREATE_WAIT: Duration = Duration::from_secs(30);
-
-/// How often a wait for a change looks though nothing changed here: another
-/// process may have changed it.
-pub(super) const WAIT_LOOK: Duration = Duration::from_millis(500);
 
 /// Of so many connections to the database one may be used by those who wait for
 /// a change, all together. There may be thousands of them, and none is urgent.
@@ -219,31 +217,35 @@ impl App {
         seen: i64,
         timeout: Duration,
     ) -> Result<InstanceView, Error> {
-        let deadline = tokio::time::Instant::now() + timeout;
-        let mut changes = self.activators.changes();
+        let deadline = Instant::now() + timeout;
         let view = self.in_turn(self.live(opctx, which)).await?;
         if view.instance.view_gen > seen {
             return Ok(view);
         }
-        let id = view.instance.id;
-        loop {
-            let now = tokio::time::Instant::now();
-            if now >= deadline || self.sagas.closed() {
-                break;
-            }
-            let look = (now + WAIT_LOOK).min(deadline);
-            // Whichever comes first, the answer is to look.
-            let _ = tokio::time::timeout_at(look, changes.changed()).await;
-            let looked = self.in_turn(self.datastore.instance_view_gen(id));
-            if looked.await.map_err(missing(which))? > seen {
-                break;
-            }
-        }
+        self.changed(view.instance.id, seen, deadline).await;
         self.in_turn(self.live(opctx, which)).await
     }
 
+    /// Returns when the instance's `view_gen` is above `seen` or it is no more;
+    /// at the deadline; and when this process shuts down. Is it the first?
+    pub(super) async fn changed(
+        &self,
+        instance: InstanceId,
+        seen: i64,
+        deadline: Instant,
+    ) -> bool {
+        let mut waiter = self.changes.of(instance);
+        while Instant::now() < deadline && !self.sagas.closed() {
+            let until = (Instant::now() + TICK).min(deadline);
+            if waiter.changed(seen, until).await {
+                return true;
+            }
+        }
+        false
+    }
+
     /// What somebody who waits for a change does is done, when it is its turn.
-    async fn in_turn<T>(&self, look: impl Future<Output = T>) -> T {
+    pub(super) async fn in_turn<T>(&self, look: impl Future<Output = T>) -> T {
         // It is never closed.
         let _turn = self.looks.acquire().await;
         look.await
@@ -491,7 +493,7 @@ impl App {
 
     /// The instance, if it is of the caller's silo and, when a project is
     /// named, in it.
-    async fn look_up(
+    pub(super) async fn look_up(
         &self,
         opctx: &OpContext,
         which: &InstanceSelector,

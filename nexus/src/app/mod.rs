@@ -3,6 +3,7 @@
 
 mod affinity_group;
 mod blocks;
+mod changes;
 mod disk;
 mod disk_import;
 mod idempotency;
@@ -64,6 +65,7 @@ pub struct App {
     placement_detail: bool,
     rack_id: Uuid,
     looks: Semaphore,
+    changes: changes::Changes,
     consoles: Consoles,
     log: Logger,
 }
@@ -84,6 +86,11 @@ impl App {
         log: Logger,
     ) -> App {
         let looks = Semaphore::new(instance::looks_at_once(&datastore));
+        let changes = changes::Changes::new(
+            datastore.clone(),
+            activators.clone(),
+            log.clone(),
+        );
         App {
             datastore,
             sleds,
@@ -96,6 +103,7 @@ impl App {
             placement_detail,
             rack_id,
             looks,
+            changes,
             consoles: Consoles::new(tuning.console_streams),
             log,
         }

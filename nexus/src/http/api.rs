@@ -392,7 +392,7 @@ pub trait ExternalApi {
     async fn instance_start_attempt_view(
         rqctx: RequestContext<Self::Context>,
         path: Path<StartAttemptPath>,
-        query: Query<OptionalProjectSelector>,
+        query: Query<StartAttemptViewParams>,
     ) -> Result<HttpResponseOk<StartAttempt>, HttpError>;
 
     /// List the instances that should run and do not

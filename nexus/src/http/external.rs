@@ -229,7 +229,7 @@ impl ExternalApi for ExternalApiImpl {
     async fn instance_start_attempt_view(
         rqctx: Request,
         path: Path<StartAttemptPath>,
-        query: Query<OptionalProjectSelector>,
+        query: Query<StartAttemptViewParams>,
     ) -> Answer<StartAttempt> {
         admitted(rqctx, |rqctx| start_attempt::view(rqctx, path, query)).await
     }
