@@ -1,6 +1,6 @@
 //! Silos, their users and tokens.
 
-use crate::{DataStore, Error};
+use crate::{DataStore, Error, role};
 use db_model::schema::{
     api_token, role_assignment, silo, silo_quota, silo_user,
 };
@@ -12,6 +12,7 @@ use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
     OptionalExtension, QueryDsl, RunQueryDsl, SelectableHelper,
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 /// Whom a credential speaks for.
@@ -38,7 +39,7 @@ impl DataStore {
         token_hash: String,
     ) -> Result<Authenticated, Error> {
         self.run(move |conn| {
-            let (credential, user_id, silo_id) = api_token::table
+            let (credential, user_id, silo_id, mapped) = api_token::table
                 .inner_join(silo_user::table.inner_join(silo::table))
                 .filter(api_token::token_hash.eq(&token_hash))
                 .filter(
@@ -50,16 +51,14 @@ impl DataStore {
                 )
                 .filter(silo_user::time_deleted.is_null())
                 .filter(silo::time_deleted.is_null())
-                .select((api_token::id, silo_user::id, silo_user::silo_id))
-                .first::<(ApiTokenId, SiloUserId, SiloId)>(conn)?;
-            let roles = role_assignment::table
-                .filter(role_assignment::silo_user_id.eq(user_id))
                 .select((
-                    role_assignment::resource,
-                    role_assignment::resource_id,
-                    role_assignment::role_name,
+                    api_token::id,
+                    silo_user::id,
+                    silo_user::silo_id,
+                    silo::mapped_fleet_roles,
                 ))
-                .load(conn)?;
+                .first::<(ApiTokenId, SiloUserId, SiloId, Value)>(conn)?;
+            let roles = role::roles_of(conn, user_id, silo_id, &mapped)?;
             let credential_id = credential.0;
             Ok(Authenticated { user_id, silo_id, credential_id, roles })
         })

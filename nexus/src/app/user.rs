@@ -1,7 +1,7 @@
 //! Who asks.
 
 use super::{App, Token};
-use crate::authz::{Action, Resource, Rights};
+use crate::authz::{Action, Rights};
 use crate::context::{Credential, OpContext};
 use crate::error::Error;
 use db_model::{AuthMethod, Silo, SiloUser};
@@ -39,28 +39,7 @@ impl App {
         &self,
         opctx: &OpContext,
     ) -> Result<(SiloUser, Silo), Error> {
+        opctx.authorize(Action::View, opctx.oneself(), "see who one is")?;
         Ok(self.datastore.silo_user_view(opctx.user_id).await?)
-    }
-}
-
-impl OpContext {
-    /// May the caller look at what is the fleet's?
-    ///
-    /// # Errors
-    ///
-    /// `Forbidden`.
-    pub fn may_see_fleet(&self) -> Result<(), Error> {
-        let what = "see what the fleet has";
-        self.authorize(Action::View, Resource::Fleet, what)
-    }
-
-    /// # Errors
-    ///
-    /// `Forbidden`, saying that one may not `action`.
-    pub(super) fn require_fleet_admin(
-        &self,
-        action: &'static str,
-    ) -> Result<(), Error> {
-        self.authorize(Action::Change, Resource::Fleet, action)
     }
 }
