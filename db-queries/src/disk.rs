@@ -607,16 +607,15 @@ fn begins(
             blank(DiskState::Creating, block_size)
         }
         NewDiskKind::Snapshot { id, .. } => {
-            let block_size =
-                snapshot::source(conn, silo_of(conn, project)?, id)?.block_size;
+            let silo = silo_of(conn, project)?;
+            let block_size = snapshot::source(conn, silo, id)?.block_size;
             let begins = blank(DiskState::Creating, block_size);
             Begins { snapshot: Some(id), ..begins }
         }
         NewDiskKind::Image { id, .. } => {
-            let block_size =
-                image::source(conn, silo_of(conn, project)?, project, id)?
-                    .block_size;
-            let begins = blank(DiskState::Creating, block_size);
+            let silo = silo_of(conn, project)?;
+            let there = image::source(conn, silo, project, id)?;
+            let begins = blank(DiskState::Creating, there.block_size);
             Begins { image: Some(id), ..begins }
         }
     })

@@ -16,8 +16,7 @@ use db_model::{
     BlocksOf, Disk, DiskId, DiskState, Fence, InstanceId, NameOrId,
     NewSnapshot, ProjectId, SiloId, Snapshot, SnapshotId,
 };
-use diesel::dsl::{exists, select, sql};
-use diesel::sql_types::Timestamptz;
+use diesel::dsl::{exists, select};
 use diesel::{
     ExpressionMethods, JoinOnDsl, OptionalExtension, PgConnection, QueryDsl,
     RunQueryDsl, SelectableHelper,

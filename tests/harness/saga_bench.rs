@@ -37,6 +37,8 @@ pub struct SagaBench {
     pub datastore: DataStore,
     /// Where instances are made.
     pub project: ProjectId,
+    /// Whose that is.
+    pub silo: SiloId,
     /// Who asks for them.
     pub user: SiloUserId,
     /// The database.
@@ -92,6 +94,7 @@ impl SagaBench {
             sled,
             datastore,
             project,
+            silo,
             user,
             database,
             settings,
