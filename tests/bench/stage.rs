@@ -63,8 +63,14 @@ impl Stage {
         for n in 0..instances {
             ids.push(client.create(&format!("i{n}"), false).await);
         }
-        let stage =
-            Stage { sleds, nexus, client, instances: ids, database, _dir: dir };
+        let stage = Stage {
+            sleds,
+            _nexus: nexus,
+            client,
+            instances: ids,
+            database,
+            _dir: dir,
+        };
         stage.fill(others);
         stage
     }

@@ -584,6 +584,9 @@ async fn to_another_silo_s_user_all_is_as_if_it_were_not_there() {
                 assert_eq!(answer.status, operation.success, "{what}");
                 assert_eq!(answer.body["items"], json!([]), "{what}");
             }
+            Stranger::Invalid => {
+                answer.error(400, "InvalidValue");
+            }
             Stranger::Own | Stranger::Served => {
                 assert_eq!(answer.status, operation.success, "{what}");
             }
