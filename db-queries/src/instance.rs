@@ -6,11 +6,11 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Refusal, requests, steps};
-use db_model::schema::{instance, project, sled, start_attempt, vmm};
+use db_model::schema::{instance, sled, start_attempt, vmm};
 use db_model::{
     Fence, Instance, InstanceChange, InstanceId, InstanceState, InstanceView,
-    Joins, KeyedRequest, Name, NewInstance, ProjectId, SagaId, SiloUserId,
-    StartAttempt, StartAttemptId, Vmm,
+    Joins, KeyedRequest, Name, NewInstance, ProjectId, SagaId, SiloId,
+    SiloUserId, StartAttempt, StartAttemptId, Vmm,
 };
 use diesel::dsl::sql;
 use diesel::sql_types::Timestamptz;
@@ -161,11 +161,14 @@ impl DataStore {
 
     /// The create saga's first step: the instance, what it comes with, and the
     /// attempt to start it, and the key of the request that wants it. Idempotent
-    /// by id. Locks out the project's deletion.
+    /// by id. Locks out the project's deletion. All that it joins is the
+    /// project's, and its keys and its disks' sources are what the user to whom
+    /// it was `granted`, and that silo, have.
     ///
     /// # Errors
     ///
-    /// `KeyUsed`; `NotFound`: the project is gone, or a group or a disk is;
+    /// `KeyUsed`; `NotFound`: the project is gone, or a group or a disk or a
+    /// key is, or they are another's;
     /// `InUse`: a disk is attached elsewhere; `DiskState`: its blocks are not
     /// there; `TooMany`; `AlreadyExists`: the name is taken, or a new disk's;
     /// `StorageExceeded`.
@@ -173,6 +176,7 @@ impl DataStore {
     pub async fn instance_insert(
         &self,
         fence: Fence,
+        granted: Option<(SiloId, SiloUserId)>,
         new: NewInstance,
         joins: Joins,
         id: InstanceId,
@@ -193,12 +197,8 @@ impl DataStore {
             if let Some(request) = &request {
                 idempotency::claim(conn, request, id)?;
             }
-            let now: DateTime<Utc> = project::table
-                .find(project_id)
-                .filter(project::time_deleted.is_null())
-                .select(sql::<Timestamptz>("clock_timestamp()"))
-                .for_share()
-                .first(conn)?;
+            let silo = granted.map(|(silo, _)| silo);
+            let now = crate::project::keep(conn, silo, project_id)?.1;
             let (mut row, attempt) =
                 requests::create(&new, id, project_id, attempt, now);
             row.boot_disk_id = joins.boot;
@@ -214,7 +214,8 @@ impl DataStore {
             for group in &groups {
                 affinity_group::join(conn, id, project_id, *group)?;
             }
-            ssh_key::link(conn, id, &joins.ssh_keys)?;
+            let user = granted.map(|(_, user)| user);
+            ssh_key::link(conn, id, user, &joins.ssh_keys)?;
             let mut disks = joins.attached.clone();
             disks.sort_unstable();
             for disk in &disks {
@@ -223,6 +224,11 @@ impl DataStore {
             for (made, new) in &joins.made {
                 disk::insert(conn, project_id, *made, new, now)?;
                 disk::link(conn, id, *made)?;
+            }
+            if let Some(boot) = joins.boot
+                && disk::attached_to(conn, boot)? != Some(id)
+            {
+                return Err(Error::NotFound);
             }
             disk::charge(conn, project_id, joins.made.iter().map(|(_, d)| d))
         })

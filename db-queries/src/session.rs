@@ -1,6 +1,7 @@
 //! Console sessions: made by a login, and checked at each request.
 
-use crate::silo::{Authenticated, roles_of};
+use crate::role::roles_of;
+use crate::silo::Authenticated;
 use crate::{ById, DataStore, Error, Page};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::schema::{console_session, silo, silo_user};
@@ -10,6 +11,7 @@ use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
 };
+use serde_json::Value;
 
 /// For how long a session is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,20 +68,26 @@ impl DataStore {
         note_every: TimeDelta,
     ) -> Result<Authenticated, Error> {
         self.run(move |conn| {
-            let (session, now, user_id, silo_id) = console_session::table
-                .inner_join(silo_user::table.inner_join(silo::table))
-                .filter(console_session::token_hash.eq(&token_hash))
-                .filter(silo_user::time_deleted.is_null())
-                .filter(silo::time_deleted.is_null())
-                .select((
-                    ConsoleSession::as_select(),
-                    sql::<Timestamptz>("clock_timestamp()"),
-                    silo_user::id,
-                    silo_user::silo_id,
-                ))
-                .first::<(ConsoleSession, DateTime<Utc>, SiloUserId, SiloId)>(
-                    conn,
-                )?;
+            let (session, now, user_id, silo_id, mapped) =
+                console_session::table
+                    .inner_join(silo_user::table.inner_join(silo::table))
+                    .filter(console_session::token_hash.eq(&token_hash))
+                    .filter(silo_user::time_deleted.is_null())
+                    .filter(silo::time_deleted.is_null())
+                    .select((
+                        ConsoleSession::as_select(),
+                        sql::<Timestamptz>("clock_timestamp()"),
+                        silo_user::id,
+                        silo_user::silo_id,
+                        silo::mapped_fleet_roles,
+                    ))
+                    .first::<(
+                        ConsoleSession,
+                        DateTime<Utc>,
+                        SiloUserId,
+                        SiloId,
+                        Value,
+                    )>(conn)?;
             if now - session.time_created >= life.absolute
                 || now - session.time_last_used >= life.idle
             {
@@ -94,7 +102,7 @@ impl DataStore {
                 user_id,
                 silo_id,
                 credential_id: session.id.0,
-                roles: roles_of(conn, user_id, silo_id)?,
+                roles: roles_of(conn, user_id, silo_id, &mapped)?,
             })
         })
         .await

@@ -1,6 +1,6 @@
 //! Silos, their users and tokens.
 
-use crate::{ByNameOrId, DataStore, Error, Page, password, user};
+use crate::{ByNameOrId, DataStore, Error, Page, password, role, user};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
     api_token, db_metadata, image, project, role_assignment, silo, silo_quota,
@@ -17,6 +17,7 @@ use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
     PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 /// Whom a credential speaks for.
@@ -43,7 +44,7 @@ impl DataStore {
         token_hash: String,
     ) -> Result<Authenticated, Error> {
         self.run(move |conn| {
-            let (credential, user_id, silo_id) = api_token::table
+            let (credential, user_id, silo_id, mapped) = api_token::table
                 .inner_join(silo_user::table.inner_join(silo::table))
                 .filter(api_token::token_hash.eq(&token_hash))
                 .filter(
@@ -55,14 +56,16 @@ impl DataStore {
                 )
                 .filter(silo_user::time_deleted.is_null())
                 .filter(silo::time_deleted.is_null())
-                .select((api_token::id, silo_user::id, silo_user::silo_id))
-                .first::<(ApiTokenId, SiloUserId, SiloId)>(conn)?;
-            Ok(Authenticated {
-                user_id,
-                silo_id,
-                credential_id: credential.0,
-                roles: roles_of(conn, user_id, silo_id)?,
-            })
+                .select((
+                    api_token::id,
+                    silo_user::id,
+                    silo_user::silo_id,
+                    silo::mapped_fleet_roles,
+                ))
+                .first::<(ApiTokenId, SiloUserId, SiloId, Value)>(conn)?;
+            let roles = role::roles_of(conn, user_id, silo_id, &mapped)?;
+            let credential_id = credential.0;
+            Ok(Authenticated { user_id, silo_id, credential_id, roles })
         })
         .await
     }
@@ -327,40 +330,4 @@ fn insert(conn: &mut PgConnection, new: &NewSilo) -> Result<Silo, Error> {
         })
         .execute(conn)?;
     Ok(silo)
-}
-
-/// The roles of a user, and those in the fleet that its silo gives to who has
-/// one in the silo.
-pub(crate) fn roles_of(
-    conn: &mut PgConnection,
-    user: SiloUserId,
-    silo: SiloId,
-) -> Result<Vec<(RoleResource, Uuid, RoleName)>, Error> {
-    let mut roles: Vec<(RoleResource, Uuid, RoleName)> = role_assignment::table
-        .filter(role_assignment::silo_user_id.eq(user))
-        .select((
-            role_assignment::resource,
-            role_assignment::resource_id,
-            role_assignment::role_name,
-        ))
-        .load(conn)?;
-    let in_silo: Vec<RoleName> = roles
-        .iter()
-        .filter(|(on, id, _)| (*on, *id) == (RoleResource::Silo, silo.0))
-        .map(|(_, _, role)| *role)
-        .collect();
-    if in_silo.is_empty() {
-        return Ok(roles);
-    }
-    let mapped: serde_json::Value =
-        silo::table.find(silo).select(silo::mapped_fleet_roles).first(conn)?;
-    for role in in_silo {
-        let given = mapped.get(role.as_str()).cloned().unwrap_or_default();
-        let given: Vec<RoleName> =
-            serde_json::from_value(given).unwrap_or_default();
-        roles.extend(
-            given.into_iter().map(|r| (RoleResource::Fleet, FLEET_ID, r)),
-        );
-    }
-    Ok(roles)
 }

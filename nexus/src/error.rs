@@ -31,10 +31,12 @@ pub enum Error {
     },
 
     /// Somebody known asks, and may not.
-    #[error("not allowed to {action}")]
+    #[error("not allowed to {action}: one must be {needs}")]
     Forbidden {
         /// What was asked, as in "not allowed to list sleds".
         action: &'static str,
+        /// Who may, as in "viewer of the fleet".
+        needs: &'static str,
     },
 
     /// There is no such thing, or the caller may not know of it.

@@ -36,6 +36,8 @@ pub struct SagaBench {
     pub datastore: DataStore,
     /// Where instances are made.
     pub project: ProjectId,
+    /// Whose that is.
+    pub silo: SiloId,
     /// Who asks for them.
     pub user: SiloUserId,
     /// The database.
@@ -74,7 +76,7 @@ impl SagaBench {
         // Sagas here give up on a sled soon.
         agent.vmms().await;
         let datastore = database.datastore();
-        let (user, silo) = user(&datastore).await;
+        let (user, silo) = user(&datastore, "main").await;
         let project = datastore
             .project_create(silo, name("demo"), String::new())
             .await
@@ -91,6 +93,7 @@ impl SagaBench {
             sled,
             datastore,
             project,
+            silo,
             user,
             database,
             settings,
@@ -101,6 +104,11 @@ impl SagaBench {
         };
         bench.heartbeat().await;
         bench
+    }
+
+    /// Another silo, and its user.
+    pub async fn another_silo(&self) -> (SiloUserId, SiloId) {
+        user(&self.datastore, "another").await
     }
 
     /// The sled's row, as fresh as after a heartbeat: nothing is placed on a
@@ -248,8 +256,8 @@ fn tuning() -> Tuning {
     Tuning { sled_timeout_ms: 30_000, sled_retry_ms: 20, ..Tuning::default() }
 }
 
-async fn user(datastore: &DataStore) -> (SiloUserId, SiloId) {
-    let silo = users::the_silo(datastore, name("main")).await;
+async fn user(datastore: &DataStore, silo: &str) -> (SiloUserId, SiloId) {
+    let silo = users::the_silo(datastore, name(silo)).await;
     let admin = "admin".parse().unwrap();
     (users::the_user(datastore, &silo, admin).await.id, silo.id)
 }

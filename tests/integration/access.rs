@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
+mod roles;
+
 const EXTERNAL: &str = include_str!("../../nexus/openapi.json");
 const INTERNAL: &str = include_str!("../../nexus/openapi-internal.json");
 
@@ -25,6 +27,8 @@ enum Stranger {
     Empty,
     /// About the stranger's own silo, where this makes or shows something.
     Own,
+    /// That what the body names is not the stranger's silo's.
+    Invalid,
 }
 
 /// A well-formed request for an operation.
@@ -161,6 +165,8 @@ struct Fixture {
     token: String,
     /// A group of each kind, as their operations call it.
     groups: Vec<(&'static str, String)>,
+    /// Who may what, of the fleet, of "main" and of "demo".
+    policies: [Value; 3],
 }
 
 async fn fixture() -> Fixture {
@@ -216,7 +222,9 @@ async fn fixture() -> Fixture {
     let attempt = nexus.attempts(&runs).await[0]["id"].clone();
     let report = nexus.agents[0].vmms().await[0].clone();
     let key = nexus.post("/v1/me/ssh-keys", ssh_key("key")).await.expect(201);
+    let policies = policies(&nexus).await;
     Fixture {
+        policies,
         stranger: nexus.other_silo("other").await,
         sled: nexus.agents[0].id.clone(),
         attempt: attempt.as_str().unwrap().to_string(),
@@ -236,6 +244,16 @@ async fn fixture() -> Fixture {
         snapshot,
         image,
     }
+}
+
+/// Who may what, of the fleet, of "main" and of "demo", as it is.
+async fn policies(nexus: &Client) -> [Value; 3] {
+    let view = async |path: &str| nexus.get(path).await.expect(200);
+    [
+        view("/v1/system/policy").await,
+        view("/v1/policy").await,
+        view("/v1/projects/demo/policy").await,
+    ]
 }
 
 /// The body of an SSH key to be kept.
@@ -319,6 +337,24 @@ impl Fixture {
             ]);
         }
         rows
+    }
+
+    /// What is asked of policies: that they stay as they are.
+    fn of_policies(&self) -> Vec<Row> {
+        use Stranger::*;
+        let [fleet, silo, project] = &self.policies;
+        let of_silo = |id| Row::new(id, NotFound).at("silo", "main");
+        let of_project = |id| Row::new(id, NotFound).at("project", "demo");
+        vec![
+            Row::new("policy_view", Own),
+            Row::new("policy_update", Invalid).body(silo.clone()),
+            of_silo("silo_policy_view"),
+            of_silo("silo_policy_update").body(silo.clone()),
+            Row::new("system_policy_view", Forbidden),
+            Row::new("system_policy_update", Forbidden).body(fleet.clone()),
+            of_project("project_policy_view"),
+            of_project("project_policy_update").body(project.clone()),
+        ]
     }
 
     /// What is asked of what there is none of, and of the rack.
@@ -505,6 +541,7 @@ impl Fixture {
         ];
         rows.extend(self.of_nothing());
         rows.extend(self.of_users());
+        rows.extend(self.of_policies());
         // Before an instance is started that is to join: it must be stopped.
         rows.splice(0..0, self.of_groups());
         operations(EXTERNAL, rows)
@@ -570,7 +607,10 @@ impl Fixture {
                  (SELECT jsonb_agg(to_jsonb(s) - 'time_last_heartbeat') \
                      FROM sled s) AS sleds, \
                  (SELECT jsonb_agg(q ORDER BY q.silo_id) FROM silo_quota q) \
-                     AS quotas",
+                     AS quotas, \
+                 (SELECT jsonb_agg(to_jsonb(r) - 'time_created' \
+                     ORDER BY r.resource_id, r.silo_user_id, r.role_name) \
+                     FROM role_assignment r) AS roles",
         )
     }
 }
@@ -633,6 +673,9 @@ async fn to_another_silo_s_user_all_is_as_if_it_were_not_there() {
             Stranger::Empty => {
                 assert_eq!(answer.status, operation.success, "{what}");
                 assert_eq!(answer.body["items"], json!([]), "{what}");
+            }
+            Stranger::Invalid => {
+                answer.error(400, "InvalidValue");
             }
             Stranger::Own | Stranger::Served => {
                 assert_eq!(answer.status, operation.success, "{what}");

@@ -21,6 +21,7 @@ mod create;
 mod delete;
 mod finish;
 pub(crate) mod fixture;
+mod granted;
 mod make;
 mod slate;
 mod start;

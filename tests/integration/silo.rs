@@ -153,7 +153,9 @@ async fn a_user_without_a_role_sees_its_silo_and_changes_nothing_in_it() {
         ("list the user's sessions", format!("/v1/users/{admin}/sessions")),
     ] {
         let message = plain.get(&path).await.error(403, "Forbidden");
-        assert_eq!(message, format!("not allowed to {what}"));
+        let expected =
+            format!("not allowed to {what}: one must be admin of the silo");
+        assert_eq!(message, expected);
     }
     let path = format!("/v1/users/{admin}/logout");
     plain.post(&path, Value::Null).await.error(403, "Forbidden");

@@ -59,11 +59,11 @@ impl App {
     ) -> Result<Silo, Error> {
         let silo = self.datastore.silo_view(which.clone()).await;
         let silo = silo.map_err(about("silo", which))?;
-        if opctx.may(Action::View, Resource::Silo(silo.id)) {
-            Ok(silo)
-        } else {
-            Err(Error::not_found("silo", which))
-        }
+        let on = Resource::Silo(silo.id);
+        opctx.authorize_seen(Action::View, on, "see the silo", || {
+            Error::not_found("silo", which)
+        })?;
+        Ok(silo)
     }
 
     /// Deletes a silo that has nothing in it, and its users with it.
@@ -112,7 +112,10 @@ impl App {
         &self,
         opctx: &OpContext,
     ) -> Result<Silo, Error> {
-        self.own_silo(opctx).await
+        let what = "see the silo's settings";
+        opctx.authorize(Action::View, opctx.own_silo(), what)?;
+        let SiloId(id) = opctx.silo_id;
+        Ok(self.datastore.silo_view(NameOrId::Id(id)).await?)
     }
 
     /// Changes for how long at most tokens of device logins are good.
@@ -125,15 +128,10 @@ impl App {
         opctx: &OpContext,
         max_ttl_secs: Option<i64>,
     ) -> Result<Silo, Error> {
-        let silo = Resource::Silo(opctx.silo_id);
-        opctx.authorize(Action::Change, silo, "change the silo's settings")?;
+        let what = "change the silo's settings";
+        opctx.authorize(Action::Change, opctx.own_silo(), what)?;
         let changed =
             self.datastore.silo_set_token_max_ttl(opctx.silo_id, max_ttl_secs);
         Ok(changed.await?)
-    }
-
-    async fn own_silo(&self, opctx: &OpContext) -> Result<Silo, Error> {
-        let SiloId(id) = opctx.silo_id;
-        Ok(self.datastore.silo_view(NameOrId::Id(id)).await?)
     }
 }

@@ -49,7 +49,8 @@ impl App {
         which: &NameOrId,
         change: SiloQuotaChange,
     ) -> Result<SiloQuota, Error> {
-        opctx.require_fleet_admin("set a silo's quota")?;
+        let what = "set a silo's quota";
+        opctx.authorize(Action::Change, Resource::Fleet, what)?;
         let (_, quota) = self.quota_of(which).await?;
         let changed =
             self.datastore.silo_quota_change(quota.silo_id, change).await;
@@ -81,6 +82,7 @@ impl App {
         &self,
         opctx: &OpContext,
     ) -> Result<SiloQuota, Error> {
+        opctx.authorize(Action::View, opctx.own_silo(), "see the silo")?;
         let own = NameOrId::Id(opctx.silo_id.0);
         Ok(self.quota_of(&own).await?.1)
     }

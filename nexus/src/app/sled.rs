@@ -87,7 +87,8 @@ impl App {
         id: SledId,
         policy: SledProvisionPolicy,
     ) -> Result<SledProvisionPolicy, Error> {
-        opctx.require_fleet_admin("set a sled's provision policy")?;
+        let what = "set a sled's provision policy";
+        opctx.authorize(Action::Change, Resource::Fleet, what)?;
         let set = self.datastore.sled_set_provision_policy(id, policy).await;
         let old = set.map_err(|error| {
             let db_queries::Error::NoRoom = error else {

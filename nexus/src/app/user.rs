@@ -44,8 +44,8 @@ impl App {
         opctx: &OpContext,
         page: Page<ById>,
     ) -> Result<Vec<SiloUser>, Error> {
-        let silo = Resource::Silo(opctx.silo_id);
-        opctx.authorize(Action::View, silo, "list the silo's users")?;
+        let what = "list the silo's users";
+        opctx.authorize(Action::View, opctx.own_silo(), what)?;
         Ok(self.datastore.user_list(Some(opctx.silo_id), page).await?)
     }
 
@@ -59,8 +59,8 @@ impl App {
         opctx: &OpContext,
         id: SiloUserId,
     ) -> Result<SiloUser, Error> {
-        let silo = Resource::Silo(opctx.silo_id);
-        opctx.authorize(Action::View, silo, "see the silo's users")?;
+        let what = "see the silo's users";
+        opctx.authorize(Action::View, opctx.own_silo(), what)?;
         self.user_of(opctx.silo_id, id).await
     }
 
@@ -115,7 +115,7 @@ impl App {
     ) -> Result<SiloUser, Error> {
         let silo = self.silo_view(opctx, silo).await?;
         let on = Resource::Silo(silo.id);
-        opctx.authorize(Action::Change, on, "create users of the silo")?;
+        opctx.authorize(Action::Create, on, "create users of the silo")?;
         let hash = self.hash(password).await?;
         let text = name.to_string();
         let made = self.datastore.user_create(silo.id, name, hash).await;
@@ -280,28 +280,7 @@ impl App {
         &self,
         opctx: &OpContext,
     ) -> Result<(SiloUser, Silo), Error> {
+        opctx.authorize(Action::View, opctx.oneself(), "see who one is")?;
         Ok(self.datastore.silo_user_view(opctx.user_id).await?)
-    }
-}
-
-impl OpContext {
-    /// May the caller look at what is the fleet's?
-    ///
-    /// # Errors
-    ///
-    /// `Forbidden`.
-    pub fn may_see_fleet(&self) -> Result<(), Error> {
-        let what = "see what the fleet has";
-        self.authorize(Action::View, Resource::Fleet, what)
-    }
-
-    /// # Errors
-    ///
-    /// `Forbidden`, saying that one may not `action`.
-    pub(super) fn require_fleet_admin(
-        &self,
-        action: &'static str,
-    ) -> Result<(), Error> {
-        self.authorize(Action::Change, Resource::Fleet, action)
     }
 }

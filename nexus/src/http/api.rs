@@ -35,6 +35,7 @@ use super::types::*;
             "instances" = { description = "Virtual machines" },
             "metrics" = { description = "What was measured" },
             "networking" = { description = "How instances are reached" },
+            "policy" = { description = "Who may what in the fleet" },
             "projects" = { description = "What instances are kept in" },
             "silos" = { description = "Tenants, as their users see them" },
             "snapshots" = { description = "What disks held" },
@@ -1678,4 +1679,94 @@ pub trait ExternalApi {
         HttpResponseHeaders<HttpResponseUpdatedNoContent, SetCookie>,
         HttpError,
     >;
+
+    /// Fetch who has which role on the caller's silo
+    #[endpoint {
+        method = GET,
+        path = "/v1/policy",
+        tags = ["silos"],
+    }]
+    async fn policy_view(
+        rqctx: RequestContext<Self::Context>,
+    ) -> Result<HttpResponseOk<Policy<SiloRole>>, HttpError>;
+
+    /// Replace who has which role on the caller's silo
+    #[endpoint {
+        method = PUT,
+        path = "/v1/policy",
+        tags = ["silos"],
+    }]
+    async fn policy_update(
+        rqctx: RequestContext<Self::Context>,
+        body: TypedBody<Policy<SiloRole>>,
+    ) -> Result<HttpResponseOk<Policy<SiloRole>>, HttpError>;
+
+    /// Fetch who has which role on a project
+    #[endpoint {
+        method = GET,
+        path = "/v1/projects/{project}/policy",
+        tags = ["projects"],
+    }]
+    async fn project_policy_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<ProjectPath>,
+    ) -> Result<HttpResponseOk<Policy<ProjectRole>>, HttpError>;
+
+    /// Replace who has which role on a project
+    #[endpoint {
+        method = PUT,
+        path = "/v1/projects/{project}/policy",
+        tags = ["projects"],
+    }]
+    async fn project_policy_update(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<ProjectPath>,
+        body: TypedBody<Policy<ProjectRole>>,
+    ) -> Result<HttpResponseOk<Policy<ProjectRole>>, HttpError>;
+
+    /// Fetch who has which role on the fleet
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/policy",
+        tags = ["policy"],
+    }]
+    async fn system_policy_view(
+        rqctx: RequestContext<Self::Context>,
+    ) -> Result<HttpResponseOk<Policy<FleetRole>>, HttpError>;
+
+    /// Replace who has which role on the fleet
+    ///
+    /// At least one user must be an admin.
+    #[endpoint {
+        method = PUT,
+        path = "/v1/system/policy",
+        tags = ["policy"],
+    }]
+    async fn system_policy_update(
+        rqctx: RequestContext<Self::Context>,
+        body: TypedBody<Policy<FleetRole>>,
+    ) -> Result<HttpResponseOk<Policy<FleetRole>>, HttpError>;
+
+    /// Fetch who has which role on a silo
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/silos/{silo}/policy",
+        tags = ["system/silos"],
+    }]
+    async fn silo_policy_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SiloPath>,
+    ) -> Result<HttpResponseOk<Policy<SiloRole>>, HttpError>;
+
+    /// Replace who has which role on a silo
+    #[endpoint {
+        method = PUT,
+        path = "/v1/system/silos/{silo}/policy",
+        tags = ["system/silos"],
+    }]
+    async fn silo_policy_update(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SiloPath>,
+        body: TypedBody<Policy<SiloRole>>,
+    ) -> Result<HttpResponseOk<Policy<SiloRole>>, HttpError>;
 }

@@ -141,7 +141,11 @@ mod tests {
         let id = || text("id \"x\"");
         for (error, status, code) in [
             (Error::Unauthenticated, 401, "Unauthorized"),
-            (Error::Forbidden { action: "list sleds" }, 403, "Forbidden"),
+            (
+                Error::Forbidden { action: "list sleds", needs: "viewer" },
+                403,
+                "Forbidden",
+            ),
             (
                 Error::NotFound { kind: "instance", lookup: id() },
                 404,

@@ -15,9 +15,10 @@ use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 use super::{
     affinity_group, disk, disk_import, group, image, instance, measurement,
-    networking, ping, placement, project, rack, serial_console, session, silo,
-    silo_quota, sled, snapshot, ssh_key, start_attempt, user,
+    networking, ping, placement, policy, project, rack, serial_console,
+    session, silo, silo_quota, sled, snapshot, ssh_key, start_attempt, user,
 };
+use crate::app::PolicyOf;
 
 type Answer<T> = Result<HttpResponseOk<T>, HttpError>;
 type Accepted<T> = Result<HttpResponseAccepted<T>, HttpError>;
@@ -1036,5 +1037,65 @@ impl ExternalApi for ExternalApiImpl {
 
     async fn logout(rqctx: Request) -> Result<session::WithCookie, HttpError> {
         admitted(rqctx, session::logout).await
+    }
+
+    async fn policy_view(rqctx: Request) -> Answer<Policy<SiloRole>> {
+        let of = PolicyOf::OwnSilo;
+        admitted(rqctx, |rqctx| policy::view(rqctx, of)).await
+    }
+
+    async fn policy_update(
+        rqctx: Request,
+        body: TypedBody<Policy<SiloRole>>,
+    ) -> Answer<Policy<SiloRole>> {
+        let of = PolicyOf::OwnSilo;
+        admitted(rqctx, |rqctx| policy::update(rqctx, of, body)).await
+    }
+
+    async fn project_policy_view(
+        rqctx: Request,
+        path: Path<ProjectPath>,
+    ) -> Answer<Policy<ProjectRole>> {
+        let of = PolicyOf::Project(path.into_inner().project);
+        admitted(rqctx, |rqctx| policy::view(rqctx, of)).await
+    }
+
+    async fn project_policy_update(
+        rqctx: Request,
+        path: Path<ProjectPath>,
+        body: TypedBody<Policy<ProjectRole>>,
+    ) -> Answer<Policy<ProjectRole>> {
+        let of = PolicyOf::Project(path.into_inner().project);
+        admitted(rqctx, |rqctx| policy::update(rqctx, of, body)).await
+    }
+
+    async fn system_policy_view(rqctx: Request) -> Answer<Policy<FleetRole>> {
+        let of = PolicyOf::Fleet;
+        admitted(rqctx, |rqctx| policy::view(rqctx, of)).await
+    }
+
+    async fn system_policy_update(
+        rqctx: Request,
+        body: TypedBody<Policy<FleetRole>>,
+    ) -> Answer<Policy<FleetRole>> {
+        let of = PolicyOf::Fleet;
+        admitted(rqctx, |rqctx| policy::update(rqctx, of, body)).await
+    }
+
+    async fn silo_policy_view(
+        rqctx: Request,
+        path: Path<SiloPath>,
+    ) -> Answer<Policy<SiloRole>> {
+        let of = PolicyOf::Silo(path.into_inner().silo);
+        admitted(rqctx, |rqctx| policy::view(rqctx, of)).await
+    }
+
+    async fn silo_policy_update(
+        rqctx: Request,
+        path: Path<SiloPath>,
+        body: TypedBody<Policy<SiloRole>>,
+    ) -> Answer<Policy<SiloRole>> {
+        let of = PolicyOf::Silo(path.into_inner().silo);
+        admitted(rqctx, |rqctx| policy::update(rqctx, of, body)).await
     }
 }

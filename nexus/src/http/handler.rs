@@ -40,7 +40,7 @@ pub(super) type Request = RequestContext<ApiContext>;
 pub(super) struct Admitted {
     rqctx: Request,
     place: Mutex<Place>,
-    caller: OnceLock<OpContext>,
+    caller: Arc<OnceLock<OpContext>>,
 }
 
 impl Deref for Admitted {
@@ -93,11 +93,25 @@ where
     let answer = match rqctx.context().admission.place().await {
         Ok(place) => {
             let place = Mutex::new(place);
-            handler(Admitted { rqctx, place, caller: OnceLock::new() }).await
+            let caller = Arc::new(OnceLock::new());
+            let shared = Arc::clone(&caller);
+            let answer =
+                handler(Admitted { rqctx, place, caller: shared }).await;
+            answer.and_then(|answer| decided(answer, &caller))
         }
         Err(error) => Err(error.into()),
     };
     timer.end(answer)
+}
+
+/// The answer, if it was asked whether its caller may have it: nobody who has
+/// shown who it is gets anything that was not decided.
+fn decided<T>(answer: T, caller: &OnceLock<OpContext>) -> Result<T, HttpError> {
+    if caller.get().is_none_or(OpContext::decided) {
+        return Ok(answer);
+    }
+    let bug = "the request was served without a decision whether it may be";
+    Err(Error::internal(bug).into())
 }
 
 /// Runs a request that needs no turn, and times it.

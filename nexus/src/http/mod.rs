@@ -29,6 +29,7 @@ mod openapi;
 pub mod pagination;
 mod ping;
 mod placement;
+mod policy;
 mod project;
 mod rack;
 mod serial_console;

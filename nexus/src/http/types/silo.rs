@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::description::check_description;
 use super::nullable::Nullable;
+use super::policy::FleetRole;
 use crate::error::Error;
 
 /// How the users of a silo show who they are.
@@ -24,29 +25,6 @@ pub enum SiloIdentityMode {
     /// By an identity provider (SAML), which makes the users (SCIM). Not to be
     /// had here.
     SamlScim,
-}
-
-/// A role in the fleet.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Deserialize,
-    Eq,
-    JsonSchema,
-    Ord,
-    PartialEq,
-    PartialOrd,
-    Serialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum FleetRole {
-    /// Everything, also who else may what.
-    Admin,
-    /// Makes and changes silos, but not who may what.
-    Collaborator,
-    /// Looks.
-    Viewer,
 }
 
 /// What roles in the fleet come with a role in a silo: by the latter.
