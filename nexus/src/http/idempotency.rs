@@ -119,7 +119,8 @@ fn hash(texts: &[&str]) -> String {
 /// What a body says, whatever the order of its fields and the room between
 /// them. None: it is no JSON, so it will be refused.
 pub(super) fn canonical(body: &[u8]) -> Option<String> {
-    let value: Value = serde_json::from_slice(body).ok()?;
+    let mut value: Value = serde_json::from_slice(body).ok()?;
+    value.sort_all_objects();
     Some(value.to_string())
 }
 
