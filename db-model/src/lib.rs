@@ -8,6 +8,7 @@
 mod sql_enum;
 
 mod affinity_group;
+mod audit_log;
 mod block_size;
 mod blocks;
 mod cpu;
@@ -37,6 +38,7 @@ mod units;
 mod vmm;
 
 pub use affinity_group::*;
+pub use audit_log::*;
 pub use block_size::*;
 pub use blocks::*;
 pub use cpu::*;
