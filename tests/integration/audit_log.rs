@@ -28,10 +28,7 @@ async fn changes_and_refused_ones_are_logged_and_looks_are_not() {
     let nexus = TestNexus::start().await;
     let body = json!({ "name": "audited", "description": "" });
     nexus.post("/v1/projects", body.clone()).await.expect(201);
-    nexus
-        .post("/v1/projects", body)
-        .await
-        .error(400, "ObjectAlreadyExists");
+    nexus.post("/v1/projects", body).await.error(400, "ObjectAlreadyExists");
     nexus
         .request(Method::DELETE, "/v1/vpcs/v", None)
         .await
@@ -39,10 +36,8 @@ async fn changes_and_refused_ones_are_logged_and_looks_are_not() {
     nexus.get("/v1/projects").await.expect(200);
     let entries = entries(&nexus).await;
     let made = of(&entries, "project_create");
-    let made: Vec<_> = made
-        .into_iter()
-        .filter(|e| e["result"]["kind"] == "error")
-        .collect();
+    let made: Vec<_> =
+        made.into_iter().filter(|e| e["result"]["kind"] == "error").collect();
     assert_eq!(made.len(), 1, "{entries:?}");
     assert_eq!(made[0]["result"]["http_status_code"], 400);
     assert_eq!(made[0]["result"]["error_code"], "ObjectAlreadyExists");
@@ -73,8 +68,7 @@ async fn the_log_is_led_through_page_by_page_both_ways() {
             let page = nexus.get(&path).await.expect(200);
             seen.extend(page["items"].as_array().unwrap().clone());
             let Some(token) = page["next_page"].as_str() else { break };
-            path =
-                format!("/v1/system/audit-log?limit=2&page_token={token}");
+            path = format!("/v1/system/audit-log?limit=2&page_token={token}");
         }
         if sort.ends_with("descending") {
             seen.reverse();
