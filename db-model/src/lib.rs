@@ -35,6 +35,7 @@ mod ssh_key;
 mod ssh_public_key;
 mod start_attempt;
 mod units;
+mod user_name;
 mod vmm;
 
 pub use affinity_group::*;
@@ -61,4 +62,5 @@ pub use ssh_key::*;
 pub use ssh_public_key::*;
 pub use start_attempt::*;
 pub use units::*;
+pub use user_name::*;
 pub use vmm::*;

@@ -346,7 +346,7 @@ impl JsonSchema for NameOrId {
 }
 
 /// The schema of a string that follows a pattern.
-fn string_schema(
+pub(crate) fn string_schema(
     title: &str,
     description: &str,
     pattern: &str,

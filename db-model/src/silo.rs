@@ -1,7 +1,11 @@
 //! Tenants, their users, and the tokens that speak for the users.
 
-use crate::schema::{api_token, silo, silo_quota, silo_user};
-use crate::{ApiTokenId, ByteCount, Name, SiloId, SiloUserId};
+use crate::schema::{
+    api_token, console_session, silo, silo_quota, silo_user, silo_user_password,
+};
+use crate::{
+    ApiTokenId, ByteCount, ConsoleSessionId, Name, SiloId, SiloUserId,
+};
 use chrono::{DateTime, Utc};
 use diesel::{Insertable, Queryable, QueryableByName, Selectable};
 
@@ -96,4 +100,52 @@ pub struct ApiToken {
     pub token_hash: String,
     pub time_created: DateTime<Utc>,
     pub time_expires: Option<DateTime<Utc>>,
+}
+
+/// A console session as it is kept: hashed.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = console_session)]
+#[expect(missing_docs, reason = "dbinit.sql says what each column means")]
+pub struct ConsoleSession {
+    pub id: ConsoleSessionId,
+    pub silo_user_id: SiloUserId,
+    pub token_hash: String,
+    pub time_created: DateTime<Utc>,
+    pub time_last_used: DateTime<Utc>,
+}
+
+/// A user's password as it is kept: hashed. Without `Debug`, so that it is in
+/// no log.
+#[derive(Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = silo_user_password)]
+#[expect(missing_docs, reason = "dbinit.sql says what each column means")]
+pub struct SiloUserPassword {
+    pub silo_user_id: SiloUserId,
+    pub hash: String,
+    pub time_set: DateTime<Utc>,
+    pub failures: i64,
+    pub time_last_failure: Option<DateTime<Utc>>,
+}
+
+/// A silo to be made.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct NewSilo {
+    pub name: Name,
+    pub description: String,
+    pub discoverable: bool,
+    pub mapped_fleet_roles: serde_json::Value,
+    pub vcpus: i64,
+    pub memory: ByteCount,
+    pub storage: ByteCount,
+}
+
+impl NewSilo {
+    /// Does no role in it come with one in the fleet?
+    pub fn gives_no_fleet_roles(&self) -> bool {
+        let mapped = self.mapped_fleet_roles.as_object();
+        mapped.is_none_or(|roles| {
+            roles.values().all(|r| r.as_array().is_none_or(Vec::is_empty))
+        })
+    }
 }

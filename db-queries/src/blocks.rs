@@ -7,7 +7,7 @@
 
 use crate::silo_quota::refund_storage;
 use crate::waiting::wake_room;
-use crate::{DataStore, Error, disk, fence, image, snapshot};
+use crate::{DataStore, Error, disk, image, snapshot};
 use db_model::schema::{blocks_gone, sled};
 use db_model::{
     BlocksGone, BlocksId, BlocksOf, BlocksPlace, ByteCount, DiskState, Fence,
@@ -38,13 +38,10 @@ impl DataStore {
         fence: Fence,
         of: BlocksOf,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
-            match of {
-                BlocksOf::Disk(id) => disk::is_wanted(conn, id),
-                BlocksOf::Snapshot(id) => snapshot::is_wanted(conn, id),
-                BlocksOf::Image(id) => image::is_wanted(conn, id),
-            }
+        self.fenced_look(fence, move |conn| match of {
+            BlocksOf::Disk(id) => disk::is_wanted(conn, id),
+            BlocksOf::Snapshot(id) => snapshot::is_wanted(conn, id),
+            BlocksOf::Image(id) => image::is_wanted(conn, id),
         })
         .await
     }
@@ -60,13 +57,10 @@ impl DataStore {
         of: BlocksOf,
         disk_state: DiskState,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
-            match of {
-                BlocksOf::Disk(id) => disk::made(conn, id, disk_state),
-                BlocksOf::Snapshot(id) => snapshot::made(conn, id),
-                BlocksOf::Image(id) => image::made(conn, id),
-            }
+        self.fenced(fence, move |conn| match of {
+            BlocksOf::Disk(id) => disk::made(conn, id, disk_state),
+            BlocksOf::Snapshot(id) => snapshot::made(conn, id),
+            BlocksOf::Image(id) => image::made(conn, id),
         })
         .await
     }
@@ -77,13 +71,10 @@ impl DataStore {
         fence: Fence,
         of: BlocksOf,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
-            match of {
-                BlocksOf::Disk(id) => disk::unmake(conn, id),
-                BlocksOf::Snapshot(id) => snapshot::unmake(conn, id),
-                BlocksOf::Image(id) => image::unmake(conn, id),
-            }
+        self.fenced(fence, move |conn| match of {
+            BlocksOf::Disk(id) => disk::unmake(conn, id),
+            BlocksOf::Snapshot(id) => snapshot::unmake(conn, id),
+            BlocksOf::Image(id) => image::unmake(conn, id),
         })
         .await
     }

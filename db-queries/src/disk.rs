@@ -7,10 +7,9 @@
 //! written by the sagas that make and finish them, with its row locked.
 
 use crate::blocks::{let_go_of_local, let_go_of_store};
+use crate::project::keep;
 use crate::silo_quota::charge_storage;
-use crate::{
-    ByNameOrId, DataStore, Error, Limit, Page, fence, image, snapshot,
-};
+use crate::{ByNameOrId, DataStore, Error, Limit, Page, image, snapshot};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, requests};
 use db_model::schema::{disk, instance, project, vmm};
@@ -131,7 +130,7 @@ impl DataStore {
     }
 
     /// An instance's disks, in the order in which it tries to boot from them:
-    /// its boot disk first, and then by name.
+    /// its boot disk first, and then by name. None but its project's.
     ///
     /// # Errors
     ///
@@ -141,12 +140,13 @@ impl DataStore {
         instance: InstanceId,
     ) -> Result<Vec<Disk>, Error> {
         self.run(move |conn| {
-            let boot: Option<DiskId> = instance::table
+            let (project, boot): (ProjectId, Option<DiskId>) = instance::table
                 .find(instance)
-                .select(instance::boot_disk_id)
+                .select((instance::project_id, instance::boot_disk_id))
                 .first(conn)?;
             let mut disks: Vec<Disk> = disk::table
                 .filter(disk::instance_id.eq(instance))
+                .filter(disk::project_id.eq(project))
                 .select(Disk::as_select())
                 .load(conn)?;
             disks.sort_by(|a, b| {
@@ -184,27 +184,28 @@ impl DataStore {
     }
 
     /// A new distributed disk, whose blocks are to be made. Idempotent by id.
-    /// Locks out the project's deletion.
+    /// Locks out the project's deletion. With `granted`, in that silo only.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the project is gone, or what it is to begin with;
+    /// `NotFound`: the project is gone, or what it is to begin with, or they
+    /// are another silo's;
     /// `AlreadyExists`; `StorageExceeded`; `Fenced`.
     pub async fn disk_insert(
         &self,
         fence: Fence,
+        granted: Option<SiloId>,
         project: ProjectId,
         id: DiskId,
         new: NewDisk,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let there: bool =
                 select(exists(disk::table.find(id))).get_result(conn)?;
             if there {
                 return Ok(());
             }
-            let now = live_project(conn, project)?;
+            let (_, now) = keep(conn, granted, project)?;
             insert(conn, project, id, &new, now)?;
             charge(conn, project, [&new])
         })
@@ -237,7 +238,7 @@ impl DataStore {
     }
 
     /// The last of a disk's blocks was sent; with them, a snapshot is to be made
-    /// of it. Idempotent.
+    /// of it. Idempotent. With `granted`, of a disk of that project only.
     ///
     /// # Errors
     ///
@@ -246,13 +247,17 @@ impl DataStore {
     pub async fn disk_finalize(
         &self,
         fence: Fence,
+        granted: Option<(SiloId, ProjectId)>,
         id: DiskId,
         snapshot: Option<(SnapshotId, NewSnapshot)>,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let project = project_of(conn, id)?;
-            let now = live_project(conn, project)?;
+            if granted.is_some_and(|(_, granted)| granted != project) {
+                return Err(Error::NotFound);
+            }
+            let silo = granted.map(|(silo, _)| silo);
+            let (silo, now) = keep(conn, silo, project)?;
             let there = lock(conn, id)?;
             let ours = there.finalized_by == Some(fence.saga_id);
             match there.state {
@@ -270,7 +275,6 @@ impl DataStore {
                 | DiskState::Faulted) => return Err(Error::DiskState(state)),
             }
             let Some((snapshot, new)) = &snapshot else { return Ok(()) };
-            let silo = silo_of(conn, project)?;
             snapshot::insert(conn, silo, &there, *snapshot, new, now)
         })
         .await
@@ -285,8 +289,7 @@ impl DataStore {
         id: DiskId,
         lost: bool,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let there = match lock(conn, id) {
                 Err(Error::NotFound) => return Ok(()),
                 there => there?,
@@ -318,8 +321,7 @@ impl DataStore {
         id: DiskId,
         snapshot: Option<SnapshotId>,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let there = lock(conn, id)?;
             if there.state == DiskState::Finalizing {
                 set_state(conn, id, DiskState::Ready)?;
@@ -343,7 +345,7 @@ impl DataStore {
         new: NewDisk,
     ) -> Result<Disk, Error> {
         self.transaction(move |conn| {
-            let now = live_project(conn, project)?;
+            let (_, now) = keep(conn, None, project)?;
             insert(conn, project, DiskId::new_v4(), &new, now)
         })
         .await
@@ -467,19 +469,6 @@ pub(crate) fn lock(conn: &mut PgConnection, id: DiskId) -> Result<Disk, Error> {
         .first(conn)?)
 }
 
-/// The time, and a live project, whose deletion is locked out.
-fn live_project(
-    conn: &mut PgConnection,
-    id: ProjectId,
-) -> Result<DateTime<Utc>, Error> {
-    Ok(project::table
-        .find(id)
-        .filter(project::time_deleted.is_null())
-        .select(sql::<Timestamptz>("clock_timestamp()"))
-        .for_share()
-        .first(conn)?)
-}
-
 fn silo_of(
     conn: &mut PgConnection,
     project: ProjectId,
@@ -598,7 +587,13 @@ struct Begins {
     image: Option<ImageId>,
 }
 
-fn begins(conn: &mut PgConnection, kind: NewDiskKind) -> Result<Begins, Error> {
+/// Nothing begins with what its silo does not have, or, of images, with what
+/// is another project's.
+fn begins(
+    conn: &mut PgConnection,
+    project: ProjectId,
+    kind: NewDiskKind,
+) -> Result<Begins, Error> {
     let blank = |state, block_size| Begins {
         state,
         block_size,
@@ -612,13 +607,15 @@ fn begins(conn: &mut PgConnection, kind: NewDiskKind) -> Result<Begins, Error> {
             blank(DiskState::Creating, block_size)
         }
         NewDiskKind::Snapshot { id, .. } => {
-            let block_size = snapshot::source(conn, id)?.block_size;
+            let silo = silo_of(conn, project)?;
+            let block_size = snapshot::source(conn, silo, id)?.block_size;
             let begins = blank(DiskState::Creating, block_size);
             Begins { snapshot: Some(id), ..begins }
         }
         NewDiskKind::Image { id, .. } => {
-            let block_size = image::source(conn, id)?.block_size;
-            let begins = blank(DiskState::Creating, block_size);
+            let silo = silo_of(conn, project)?;
+            let there = image::source(conn, silo, project, id)?;
+            let begins = blank(DiskState::Creating, there.block_size);
             Begins { image: Some(id), ..begins }
         }
     })
@@ -637,7 +634,7 @@ pub(crate) fn insert(
     new: &NewDisk,
     now: DateTime<Utc>,
 ) -> Result<Disk, Error> {
-    let begins = begins(conn, new.kind)?;
+    let begins = begins(conn, project, new.kind)?;
     Ok(diesel::insert_into(disk::table)
         .values(&Disk {
             id,

@@ -1,9 +1,14 @@
-//! Fencing: a saga writes only while it is its process's.
+//! Fencing: a saga writes only while it is its process's. And what its log owes:
+//! records that need not be durable before the next write of their saga is, and
+//! so go with that.
 
-use crate::Error;
-use db_model::schema::saga;
-use db_model::{Fence, SagaState, SecId};
+use crate::saga::{self, Record};
+use crate::{DataStore, Error};
+use db_model::schema::saga as saga_table;
+use db_model::{Fence, SagaId, SagaState, SecId};
 use diesel::{OptionalExtension, PgConnection, QueryDsl, RunQueryDsl};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Why a saga's write was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,15 +21,118 @@ pub enum FenceError {
     Parked,
 }
 
+/// Records of sagas that this process runs, and has not written yet. Lost with
+/// the process, which is no more than to die a moment earlier.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Owed(Arc<Mutex<HashMap<SagaId, Vec<Record>>>>);
+
+impl Owed {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SagaId, Vec<Record>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be written with the next write of its saga.
+    pub(crate) fn add(&self, id: SagaId, record: Record) {
+        self.lock().entry(id).or_default().push(record);
+    }
+
+    /// The saga is over, or not this process's any more.
+    pub(crate) fn forget(&self, id: SagaId) {
+        self.lock().remove(&id);
+    }
+
+    fn of(&self, id: SagaId) -> Vec<Record> {
+        self.lock().get(&id).cloned().unwrap_or_default()
+    }
+
+    /// The first `count` are written.
+    fn paid(&self, id: SagaId, count: usize) {
+        if let Some(records) = self.lock().get_mut(&id) {
+            records.drain(..count.min(records.len()));
+        }
+    }
+}
+
+impl DataStore {
+    /// A transaction of a saga: it happens only if the saga is still this
+    /// process's, and takes along what its log owes.
+    ///
+    /// # Errors
+    ///
+    /// `Fenced`; what `work` returns.
+    pub(crate) async fn fenced<T, F>(
+        &self,
+        fence: Fence,
+        mut work: F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
+    {
+        let owed = self.owed.of(fence.saga_id);
+        let count = owed.len();
+        let done = self
+            .transaction(move |conn| {
+                saga::record(conn, &fence, &owed)?;
+                work(conn)
+            })
+            .await?;
+        self.owed.paid(fence.saga_id, count);
+        Ok(done)
+    }
+
+    /// The same for one that only looks. What the log owes, it goes on owing.
+    ///
+    /// # Errors
+    ///
+    /// `Fenced`; what `look` returns.
+    pub(crate) async fn fenced_look<T, F>(
+        &self,
+        fence: Fence,
+        mut look: F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
+    {
+        self.transaction(move |conn| {
+            check(conn, &fence)?;
+            look(conn)
+        })
+        .await
+    }
+
+    /// Writes what a saga's log owes: before it does anything that is not a
+    /// transaction of this database, and so cannot take that along.
+    ///
+    /// # Errors
+    ///
+    /// `Fenced`.
+    pub async fn saga_pay(&self, fence: Fence) -> Result<(), Error> {
+        let owed = self.owed.of(fence.saga_id);
+        if owed.is_empty() {
+            return Ok(());
+        }
+        let count = owed.len();
+        self.run(move |conn| saga::record(conn, &fence, &owed)).await?;
+        self.owed.paid(fence.saga_id, count);
+        Ok(())
+    }
+}
+
 /// Checks that the saga is still this process's, and keeps it so until the
 /// transaction ends. The first statement of every transaction of a saga.
 pub(crate) fn check(
     conn: &mut PgConnection,
     fence: &Fence,
 ) -> Result<(), Error> {
-    let held: Option<(SecId, i64, SagaState)> = saga::table
+    let held: Option<(SecId, i64, SagaState)> = saga_table::table
         .find(fence.saga_id)
-        .select((saga::current_sec, saga::adopt_generation, saga::state))
+        .select((
+            saga_table::current_sec,
+            saga_table::adopt_generation,
+            saga_table::state,
+        ))
         .for_share()
         .first(conn)
         .optional()?;

@@ -1,10 +1,11 @@
 //! Images: a project's, or its silo's.
 
 use crate::blocks::let_go_of_store;
+use crate::project::keep;
 use crate::silo_quota::charge_storage;
-use crate::{ByNameOrId, DataStore, Error, Page, fence, snapshot};
+use crate::{ByNameOrId, DataStore, Error, Page, snapshot};
 use chrono::{DateTime, Utc};
-use db_model::schema::{image, project};
+use db_model::schema::image;
 use db_model::{
     BlocksOf, Fence, Image, ImageId, NameOrId, NewImage, ProjectId, SiloId,
 };
@@ -119,20 +120,19 @@ impl DataStore {
         id: ImageId,
         new: NewImage,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let there: bool =
                 select(exists(image::table.find(id))).get_result(conn)?;
             if there {
                 return Ok(());
             }
             if let Some(project) = project {
-                keep_project(conn, project)?;
+                keep(conn, Some(silo), project)?;
             }
             let now: DateTime<Utc> =
                 select(sql::<Timestamptz>("clock_timestamp()"))
                     .get_result(conn)?;
-            let of = snapshot::source(conn, new.snapshot_id)?;
+            let of = snapshot::source(conn, silo, new.snapshot_id)?;
             diesel::insert_into(image::table)
                 .values(&Image {
                     id,
@@ -168,10 +168,14 @@ impl DataStore {
         to: Option<ProjectId>,
     ) -> Result<Image, Error> {
         self.transaction(move |conn| {
-            if let Some(project) = to {
-                keep_project(conn, project)?;
-            }
+            let silo = match to {
+                Some(project) => Some(keep(conn, None, project)?.0),
+                None => None,
+            };
             let there = lock(conn, id)?;
+            if silo.is_some_and(|silo| silo != there.silo_id) {
+                return Err(Error::NotFound);
+            }
             if there.project_id == to {
                 return Ok(there);
             }
@@ -202,17 +206,6 @@ impl DataStore {
         })
         .await
     }
-}
-
-/// Locks out a live project's deletion.
-fn keep_project(conn: &mut PgConnection, id: ProjectId) -> Result<(), Error> {
-    let _: ProjectId = project::table
-        .find(id)
-        .filter(project::time_deleted.is_null())
-        .select(project::id)
-        .for_share()
-        .first(conn)?;
-    Ok(())
 }
 
 /// Locks a live image.
@@ -261,13 +254,23 @@ fn delete(conn: &mut PgConnection, was: &Image) -> Result<(), Error> {
     let_go_of_store(conn, BlocksOf::Image(was.id), was.silo_id, was.size_bytes)
 }
 
-/// What a new disk of an image is like.
+/// What a new disk of an image is like: of one of this silo's own, or of this
+/// project's.
 pub(crate) fn source(
     conn: &mut PgConnection,
+    silo: SiloId,
+    project: ProjectId,
     id: ImageId,
 ) -> Result<Image, Error> {
+    use diesel::NullableExpressionMethods;
     Ok(image::table
         .find(id)
+        .filter(image::silo_id.eq(silo))
+        .filter(
+            image::project_id
+                .is_null()
+                .or(image::project_id.eq(project).assume_not_null()),
+        )
         .filter(image::time_deleted.is_null())
         .filter(image::made)
         .select(Image::as_select())

@@ -2,16 +2,15 @@
 
 use crate::idempotency;
 use crate::{
-    ById, ByNameOrId, DataStore, Error, Page, affinity_group, disk, fence,
-    ssh_key,
+    ById, ByNameOrId, DataStore, Error, Page, affinity_group, disk, ssh_key,
 };
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Refusal, requests, steps};
-use db_model::schema::{instance, project, sled, start_attempt, vmm};
+use db_model::schema::{instance, sled, start_attempt, vmm};
 use db_model::{
     Fence, Instance, InstanceChange, InstanceId, InstanceState, InstanceView,
-    Joins, KeyedRequest, Name, NewInstance, ProjectId, SagaId, SiloUserId,
-    StartAttempt, StartAttemptId, Vmm,
+    Joins, KeyedRequest, Name, NewInstance, ProjectId, SagaId, SiloId,
+    SiloUserId, StartAttempt, StartAttemptId, Vmm,
 };
 use diesel::dsl::sql;
 use diesel::sql_types::Timestamptz;
@@ -162,11 +161,14 @@ impl DataStore {
 
     /// The create saga's first step: the instance, what it comes with, and the
     /// attempt to start it, and the key of the request that wants it. Idempotent
-    /// by id. Locks out the project's deletion.
+    /// by id. Locks out the project's deletion. All that it joins is the
+    /// project's, and its keys and its disks' sources are what the user to whom
+    /// it was `granted`, and that silo, have.
     ///
     /// # Errors
     ///
-    /// `KeyUsed`; `NotFound`: the project is gone, or a group or a disk is;
+    /// `KeyUsed`; `NotFound`: the project is gone, or a group or a disk or a
+    /// key is, or they are another's;
     /// `InUse`: a disk is attached elsewhere; `DiskState`: its blocks are not
     /// there; `TooMany`; `AlreadyExists`: the name is taken, or a new disk's;
     /// `StorageExceeded`.
@@ -174,6 +176,7 @@ impl DataStore {
     pub async fn instance_insert(
         &self,
         fence: Fence,
+        granted: Option<(SiloId, SiloUserId)>,
         new: NewInstance,
         joins: Joins,
         id: InstanceId,
@@ -181,8 +184,7 @@ impl DataStore {
         attempt: Option<(StartAttemptId, SiloUserId)>,
         request: Option<KeyedRequest>,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let there: Option<InstanceId> = instance::table
                 .find(id)
                 .select(instance::id)
@@ -195,12 +197,8 @@ impl DataStore {
             if let Some(request) = &request {
                 idempotency::claim(conn, request, id)?;
             }
-            let now: DateTime<Utc> = project::table
-                .find(project_id)
-                .filter(project::time_deleted.is_null())
-                .select(sql::<Timestamptz>("clock_timestamp()"))
-                .for_share()
-                .first(conn)?;
+            let silo = granted.map(|(silo, _)| silo);
+            let now = crate::project::keep(conn, silo, project_id)?.1;
             let (mut row, attempt) =
                 requests::create(&new, id, project_id, attempt, now);
             row.boot_disk_id = joins.boot;
@@ -216,7 +214,8 @@ impl DataStore {
             for group in &groups {
                 affinity_group::join(conn, id, project_id, *group)?;
             }
-            ssh_key::link(conn, id, &joins.ssh_keys)?;
+            let user = granted.map(|(_, user)| user);
+            ssh_key::link(conn, id, user, &joins.ssh_keys)?;
             let mut disks = joins.attached.clone();
             disks.sort_unstable();
             for disk in &disks {
@@ -225,6 +224,11 @@ impl DataStore {
             for (made, new) in &joins.made {
                 disk::insert(conn, project_id, *made, new, now)?;
                 disk::link(conn, id, *made)?;
+            }
+            if let Some(boot) = joins.boot
+                && disk::attached_to(conn, boot)? != Some(id)
+            {
+                return Err(Error::NotFound);
             }
             disk::charge(conn, project_id, joins.made.iter().map(|(_, d)| d))
         })
@@ -309,21 +313,17 @@ impl DataStore {
         .await
     }
 
-    /// The instance's `view_gen`: the least that tells whether a view of it
-    /// would be another one by now.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`.
-    pub async fn instance_view_gen(
+    /// The `view_gen` of each of these that is there, deleted ones too: the
+    /// least that tells whether a view of it would be another one by now.
+    pub async fn instance_view_gens(
         &self,
-        id: InstanceId,
-    ) -> Result<i64, Error> {
+        ids: Vec<InstanceId>,
+    ) -> Result<Vec<(InstanceId, i64)>, Error> {
         self.run(move |conn| {
             Ok(instance::table
-                .find(id)
-                .select(instance::view_gen)
-                .first(conn)?)
+                .filter(instance::id.eq_any(&ids))
+                .select((instance::id, instance::view_gen))
+                .load(conn)?)
         })
         .await
     }

@@ -28,6 +28,7 @@ mod lifecycle;
 mod migrate;
 mod operator;
 mod pagination;
+mod password;
 mod placement;
 mod pool;
 mod project;
@@ -35,15 +36,19 @@ mod rack;
 mod reconcile;
 mod reservation;
 mod retention;
+mod role;
 mod saga;
 mod saga_store;
+mod session;
 mod silo;
 mod silo_quota;
 mod sled;
 mod snapshot;
 mod ssh_key;
 mod start_attempt;
+mod token;
 mod transaction;
+mod user;
 mod vmm;
 mod waiting;
 
@@ -61,12 +66,15 @@ pub use operator::{
     SledLoad, Unsettled,
 };
 pub use pagination::{ById, ByNameOrId, ByTime, Page};
+pub use password::Guess;
 pub use placement::{BY_CHANCE, FULLEST, Imagined, LOOKED_AT, PlacementCase};
 pub use pool::{Connections, PoolSettings};
 pub use reconcile::{Claimed, Unfinished};
 pub use retention::Pruned;
+pub use role::{Assignments, Role};
 pub use saga::UnfinishedSaga;
 pub use saga_store::{SagaStore, Zombie, to_steno};
+pub use session::SessionLife;
 pub use silo::Authenticated;
 pub use sled::{HeardFrom, SledFacts};
 pub use ssh_key::FirstBoot;
@@ -79,6 +87,7 @@ pub struct DataStore {
     max_connections: u32,
     attempts_ended: AttemptsEnded,
     vmms_cut_off: Counter,
+    owed: fence::Owed,
 }
 
 impl DataStore {
@@ -90,6 +99,7 @@ impl DataStore {
             max_connections: settings.max_connections,
             attempts_ended: attempts_ended::none_yet(),
             vmms_cut_off: Counter::default(),
+            owed: fence::Owed::default(),
         }
     }
 

@@ -2,8 +2,7 @@
 //! the facts, decide (purely), write.
 
 use crate::{
-    AttemptEnded, DataStore, Error, affinity_group, disk, fence, reservation,
-    ssh_key,
+    AttemptEnded, DataStore, Error, affinity_group, disk, reservation, ssh_key,
 };
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Facts, ReservationFate};
@@ -46,20 +45,17 @@ impl DataStore {
             + Send
             + 'static,
     {
-        let (answer, ended) = self
-            .transaction(move |conn| {
-                if let Some(fence) = &fence {
-                    fence::check(conn, fence)?;
-                }
-                let facts = lock(conn, id)?;
-                let (changes, answer) = decide(conn, &facts)?;
-                write(conn, &facts, &changes)?;
-                Ok((
-                    answer,
-                    changes.attempt.as_ref().and_then(AttemptEnded::of),
-                ))
-            })
-            .await?;
+        let work = move |conn: &mut PgConnection| {
+            let facts = lock(conn, id)?;
+            let (changes, answer) = decide(conn, &facts)?;
+            write(conn, &facts, &changes)?;
+            let ended = changes.attempt.as_ref().and_then(AttemptEnded::of);
+            Ok((answer, ended))
+        };
+        let (answer, ended) = match fence {
+            Some(fence) => self.fenced(fence, work).await?,
+            None => self.transaction(work).await?,
+        };
         // Only a pending attempt is ever written, so it ended just now.
         if let Some(ended) = ended {
             self.attempts_ended().get_or_create(&ended).inc();

@@ -1,13 +1,13 @@
 //! Projects.
 
-use crate::{ByNameOrId, DataStore, Error, Page};
+use crate::{ByNameOrId, DataStore, Error, Page, role};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
-    affinity_group, disk, image, instance, project, snapshot,
+    affinity_group, disk, image, instance, project, role_assignment, snapshot,
 };
 use db_model::{
     AffinityGroupKind, Name, NameOrId, Project, ProjectChange, ProjectId,
-    SiloId,
+    RoleResource, SiloId, SiloUserId,
 };
 use diesel::dsl::{exists, now, select, sql};
 use diesel::sql_types::Timestamptz;
@@ -53,10 +53,11 @@ impl DataStore {
         .await
     }
 
-    /// A silo's projects.
+    /// A silo's projects; with `only_of`, those on which this user has a role.
     pub async fn project_list(
         &self,
         silo: SiloId,
+        only_of: Option<SiloUserId>,
         page: Page<ByNameOrId>,
     ) -> Result<Vec<Project>, Error> {
         self.run(move |conn| {
@@ -66,6 +67,21 @@ impl DataStore {
                 .limit(page.limit)
                 .select(Project::as_select())
                 .into_boxed();
+            let query = match only_of {
+                Some(user) => query.filter(exists(
+                    role_assignment::table
+                        .filter(
+                            role_assignment::resource.eq(RoleResource::Project),
+                        )
+                        .filter(role_assignment::resource_id.eq(sql::<
+                            diesel::sql_types::Uuid,
+                        >(
+                            "project.id"
+                        )))
+                        .filter(role_assignment::silo_user_id.eq(user)),
+                )),
+                None => query,
+            };
             let query = match page.by.clone() {
                 ByNameOrId::Name { after, descending: false } => {
                     let query = query.order(project::name.asc());
@@ -157,7 +173,7 @@ impl DataStore {
         .await
     }
 
-    /// Deletes an empty project. Its row is locked first, so that nothing comes
+    /// Deletes an empty project, and all roles on it. Its row is locked first, so that nothing comes
     /// in between (whatever does locks it FOR SHARE).
     ///
     /// # Errors
@@ -178,10 +194,32 @@ impl DataStore {
             diesel::update(project::table.find(id))
                 .set(project::time_deleted.eq(now))
                 .execute(conn)?;
-            Ok(())
+            role::delete_all(conn, RoleResource::Project, id.0)
         })
         .await
     }
+}
+
+/// A live project's silo, and the time. Its deletion is locked out.
+///
+/// # Errors
+///
+/// `NotFound`, also if it is not of the silo that is said.
+pub(crate) fn keep(
+    conn: &mut PgConnection,
+    silo: Option<SiloId>,
+    id: ProjectId,
+) -> Result<(SiloId, DateTime<Utc>), Error> {
+    let (owner, at) = project::table
+        .find(id)
+        .filter(project::time_deleted.is_null())
+        .select((project::silo_id, sql::<Timestamptz>("clock_timestamp()")))
+        .for_share()
+        .first(conn)?;
+    if silo.is_some_and(|silo| silo != owner) {
+        return Err(Error::NotFound);
+    }
+    Ok((owner, at))
 }
 
 /// Of what there is something in a project.

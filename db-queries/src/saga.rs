@@ -9,7 +9,7 @@ use db_model::{
 };
 use diesel::dsl::{exists, not, sql};
 use diesel::sql_types::{
-    BigInt, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel::{
     ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl,
@@ -54,6 +54,59 @@ pub(crate) fn may_work_on(
         .filter(saga::instance_id.eq_any(ids))
         .filter(saga::time_ended.is_null());
     Ok(diesel::select(exists(unfinished)).get_result(conn)?)
+}
+
+/// A record of a saga's log.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) node_id: i64,
+    pub(crate) event_type: &'static str,
+    pub(crate) data: Option<serde_json::Value>,
+}
+
+/// Writes records of a saga's log, in their order. Idempotent. One statement,
+/// with the fence in it, since a saga has more of these than of anything else;
+/// without records, the fence alone.
+///
+/// # Errors
+///
+/// `Fenced`.
+pub(crate) fn record(
+    conn: &mut PgConnection,
+    fence: &Fence,
+    records: &[Record],
+) -> Result<(), Error> {
+    if records.is_empty() {
+        return fence::check(conn, fence);
+    }
+    let nodes: Vec<_> = records.iter().map(|r| r.node_id).collect();
+    let types: Vec<_> = records.iter().map(|r| r.event_type).collect();
+    // As texts: not both engines have arrays of JSON.
+    let data: Vec<_> = records
+        .iter()
+        .map(|r| r.data.as_ref().map(serde_json::Value::to_string))
+        .collect();
+    let recorded = sql_query(
+        "INSERT INTO saga_node_event \
+             (saga_id, node_id, event_type, data, creator, event_time) \
+         SELECT saga.id, r.node_id, r.event_type, r.data::JSONB, \
+             saga.current_sec, clock_timestamp() + r.n * INTERVAL '1 microsecond' \
+         FROM saga, unnest($4::INT8[], $5::TEXT[], $6::TEXT[]) \
+             WITH ORDINALITY AS r (node_id, event_type, data, n) \
+         WHERE saga.id = $1 AND saga.current_sec = $2 \
+           AND saga.adopt_generation = $3 AND saga.state <> 'abandoned' \
+         FOR SHARE OF saga \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind::<SqlUuid, _>(fence.saga_id)
+    .bind::<SqlUuid, _>(fence.sec_id)
+    .bind::<BigInt, _>(fence.adopt_generation)
+    .bind::<Array<BigInt>, _>(nodes)
+    .bind::<Array<Text>, _>(types)
+    .bind::<Array<Nullable<Text>>, _>(data)
+    .execute(conn)?;
+    // Fewer are written if some were recorded before, or all are fenced off.
+    if recorded == records.len() { Ok(()) } else { fence::check(conn, fence) }
 }
 
 fn database_time(conn: &mut PgConnection) -> Result<DateTime<Utc>, Error> {
@@ -102,43 +155,6 @@ impl DataStore {
         .await
     }
 
-    /// A record of a saga's log. Idempotent. One statement, with the fence in
-    /// it, since a saga has more of these than of anything else.
-    ///
-    /// # Errors
-    ///
-    /// `Fenced`.
-    pub(crate) async fn saga_record(
-        &self,
-        fence: Fence,
-        node_id: i64,
-        event_type: String,
-        data: Option<serde_json::Value>,
-    ) -> Result<(), Error> {
-        self.run(move |conn| {
-            let recorded = sql_query(
-                "INSERT INTO saga_node_event \
-                     (saga_id, node_id, event_type, data, creator, event_time) \
-                 SELECT id, $4, $5, $6, current_sec, clock_timestamp() \
-                 FROM saga \
-                 WHERE id = $1 AND current_sec = $2 \
-                   AND adopt_generation = $3 AND state <> 'abandoned' \
-                 FOR SHARE \
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind::<SqlUuid, _>(fence.saga_id)
-            .bind::<SqlUuid, _>(fence.sec_id)
-            .bind::<BigInt, _>(fence.adopt_generation)
-            .bind::<BigInt, _>(node_id)
-            .bind::<Text, _>(&event_type)
-            .bind::<Nullable<Jsonb>, _>(&data)
-            .execute(conn)?;
-            // Nothing is written if it was recorded before, or is fenced off.
-            if recorded == 1 { Ok(()) } else { fence::check(conn, &fence) }
-        })
-        .await
-    }
-
     /// How far a saga is. One that is done stamps its instance, since somebody
     /// may have waited for it.
     ///
@@ -150,8 +166,7 @@ impl DataStore {
         fence: Fence,
         state: SagaState,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let now = database_time(conn)?;
             let instance_id: InstanceId =
                 diesel::update(saga::table.find(fence.saga_id))

@@ -1,5 +1,6 @@
 //! steno's store, over the database: every write fenced.
 
+use crate::saga::Record;
 use crate::{DataStore, Error, FenceError};
 use async_trait::async_trait;
 use db_model::{Fence, InstanceId, SagaId, SagaState, SecId};
@@ -78,12 +79,14 @@ impl SagaStore {
 
     /// Announces a saga that steno is about to resume.
     pub fn announce_adopted(&self, instance: InstanceId, fence: Fence) {
+        self.datastore.owed.forget(fence.saga_id);
         self.lock().insert(fence.saga_id, (instance, fence));
     }
 
     /// A saga that never began, or is over.
     pub fn forget(&self, id: SagaId) {
         self.lock().remove(&id);
+        self.datastore.owed.forget(id);
     }
 
     /// Does this process run it?
@@ -151,19 +154,14 @@ impl SecStore for SagaStore {
             .map_err(anyhow::Error::new)
     }
 
+    /// It is written with the next transaction of the saga, or before the saga
+    /// asks a sled. To lose it is to have died before what it records, of which
+    /// nothing is there then; and what had ended runs again, as it may.
     async fn record_event(&self, event: steno::SagaNodeEvent) {
         let id = SagaId(event.saga_id.into_untyped_uuid());
-        let node = i64::from(u32::from(event.node_id));
-        let (kind, data) = split(&event.event_type);
-        self.persist(id, |fence| {
-            self.datastore.saga_record(
-                fence,
-                node,
-                kind.to_string(),
-                data.clone(),
-            )
-        })
-        .await;
+        let node_id = i64::from(u32::from(event.node_id));
+        let (event_type, data) = split(&event.event_type);
+        self.datastore.owed.add(id, Record { node_id, event_type, data });
     }
 
     async fn saga_update(&self, id: steno::SagaId, update: SagaCachedState) {

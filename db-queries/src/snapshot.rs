@@ -6,8 +6,9 @@
 //! (`crate::reservation`).
 
 use crate::blocks::let_go_of_store;
+use crate::project::keep;
 use crate::silo_quota::charge_storage;
-use crate::{ByNameOrId, DataStore, Error, Page, disk, fence, lifecycle};
+use crate::{ByNameOrId, DataStore, Error, Page, disk, lifecycle};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::requests;
 use db_model::schema::{project, snapshot};
@@ -15,8 +16,7 @@ use db_model::{
     BlocksOf, Disk, DiskId, DiskState, Fence, InstanceId, NameOrId,
     NewSnapshot, ProjectId, SiloId, Snapshot, SnapshotId,
 };
-use diesel::dsl::{exists, select, sql};
-use diesel::sql_types::Timestamptz;
+use diesel::dsl::{exists, select};
 use diesel::{
     ExpressionMethods, JoinOnDsl, OptionalExtension, PgConnection, QueryDsl,
     RunQueryDsl, SelectableHelper,
@@ -98,26 +98,26 @@ impl DataStore {
     }
 
     /// A snapshot that is to be made of a disk at rest. Idempotent by id. Locks
-    /// out the project's deletion.
+    /// out the project's deletion. With `granted`, in that silo only.
     ///
     /// # Errors
     ///
-    /// `NotFound`: the project is gone, or the disk; `AlreadyExists`; `InUse`:
+    /// `NotFound`: the project is gone, or the disk, or another's; `AlreadyExists`; `InUse`:
     /// the disk's instance is not stopped; `DiskState`: its blocks are not all
     /// there; `StorageExceeded`.
     pub async fn snapshot_insert(
         &self,
         fence: Fence,
+        granted: Option<SiloId>,
         project: ProjectId,
         id: SnapshotId,
         new: NewSnapshot,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             if is_there(conn, id)? {
                 return Ok(());
             }
-            let (silo, now) = live_project(conn, project)?;
+            let (silo, now) = keep(conn, granted, project)?;
             let of = lock_at_rest(conn, new.disk_id)?;
             if of.project_id != project {
                 return Err(Error::NotFound);
@@ -147,19 +147,6 @@ impl DataStore {
         })
         .await
     }
-}
-
-/// A live project's silo, and the time. Its deletion is locked out.
-fn live_project(
-    conn: &mut PgConnection,
-    id: ProjectId,
-) -> Result<(SiloId, DateTime<Utc>), Error> {
-    Ok(project::table
-        .find(id)
-        .filter(project::time_deleted.is_null())
-        .select((project::silo_id, sql::<Timestamptz>("clock_timestamp()")))
-        .for_share()
-        .first(conn)?)
 }
 
 /// Locks a disk, and the instance that it is attached to, which holds no place
@@ -280,13 +267,16 @@ fn delete(conn: &mut PgConnection, was: &Snapshot) -> Result<(), Error> {
     let_go_of_store(conn, BlocksOf::Snapshot(was.id), silo, was.size_bytes)
 }
 
-/// What a new disk of a snapshot is like.
+/// What a new disk of a snapshot of this silo is like.
 pub(crate) fn source(
     conn: &mut PgConnection,
+    silo: SiloId,
     id: SnapshotId,
 ) -> Result<Snapshot, Error> {
     let there: Option<Snapshot> = snapshot::table
-        .find(id)
+        .inner_join(project::table.on(project::id.eq(snapshot::project_id)))
+        .filter(snapshot::id.eq(id))
+        .filter(project::silo_id.eq(silo))
         .filter(snapshot::time_deleted.is_null())
         .filter(snapshot::made)
         .select(Snapshot::as_select())

@@ -170,14 +170,30 @@ impl DataStore {
     }
 }
 
-/// Gives a new instance these keys, each of them once.
+/// Gives a new instance these keys, each of them once; all of them this user's,
+/// if one is said.
+///
+/// # Errors
+///
+/// `NotFound`: a key is gone, or another's.
 pub(crate) fn link(
     conn: &mut PgConnection,
     instance: InstanceId,
+    user: Option<SiloUserId>,
     keys: &[SshKeyId],
-) -> QueryResult<()> {
+) -> Result<(), Error> {
     if keys.is_empty() {
         return Ok(());
+    }
+    if let Some(user) = user {
+        let own: i64 = ssh_key::table
+            .filter(ssh_key::id.eq_any(keys))
+            .filter(ssh_key::silo_user_id.eq(user))
+            .count()
+            .get_result(conn)?;
+        if usize::try_from(own) != Ok(keys.len()) {
+            return Err(Error::NotFound);
+        }
     }
     let links: Vec<_> = keys
         .iter()

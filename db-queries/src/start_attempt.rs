@@ -117,8 +117,7 @@ impl DataStore {
         fence: Fence,
         id: StartAttemptId,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            crate::fence::check(conn, &fence)?;
+        self.fenced_look(fence, move |conn| {
             check(conn, id, &fence)?;
             Ok(())
         })
@@ -133,8 +132,7 @@ impl DataStore {
         id: StartAttemptId,
         staged: StagedFailure,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            crate::fence::check(conn, &fence)?;
+        self.fenced(fence, move |conn| {
             let json = serde_json::to_value(&staged)
                 .unwrap_or(serde_json::Value::Null);
             diesel::update(start_attempt::table.find(id))

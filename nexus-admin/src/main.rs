@@ -19,6 +19,7 @@ mod sled;
 mod sled_expunge;
 mod status;
 mod table;
+mod user;
 mod words;
 
 use clap::{Parser, Subcommand};
@@ -29,7 +30,7 @@ use report::print;
 use std::process::ExitCode;
 
 /// Shows what Nexus does and why, from its database; expunges sleds and
-/// abandons sagas.
+/// abandons sagas; lets users in again.
 ///
 /// Needs --config or --database-url. Exit codes: 0 done, 1 failed, 2 wrongly
 /// asked or not found.
@@ -55,6 +56,9 @@ enum Command {
     /// Instances: what is known of one, and what comes next
     #[command(subcommand)]
     Instance(InstanceCommand),
+    /// Users: for when nobody can log in
+    #[command(subcommand)]
+    User(UserCommand),
     /// Sleds: the hosts
     #[command(subcommand)]
     Sled(SledCommand),
@@ -92,6 +96,20 @@ enum InstanceCommand {
         /// Its id, or SILO/PROJECT/NAME
         #[arg(value_name = "ID|SILO/PROJECT/NAME")]
         which: instance::Which,
+    },
+}
+
+#[derive(Subcommand)]
+enum UserCommand {
+    /// Set a user's password, read from the first line of standard input
+    SetPassword(user::Which),
+    /// Make an access token of a user's, and print it, once
+    IssueToken {
+        #[command(flatten)]
+        which: user::Which,
+        /// For how long it is good, in seconds; by default for ever
+        #[arg(long, value_name = "SECONDS")]
+        ttl_secs: Option<u32>,
     },
 }
 
@@ -147,6 +165,13 @@ async fn run(args: &Args) -> Result<(), Failure> {
         }
         Command::Instance(InstanceCommand::Placement { which }) => {
             print(&placement::show(&database, which).await?, json)
+        }
+        Command::User(UserCommand::SetPassword(which)) => {
+            print(&user::set_password(&database, which).await?, json)
+        }
+        Command::User(UserCommand::IssueToken { which, ttl_secs }) => {
+            let issued = user::issue_token(&database, which, *ttl_secs);
+            print(&issued.await?, json)
         }
         Command::Sled(SledCommand::List) => {
             print(&sled::list(&database).await?, json)

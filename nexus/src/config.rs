@@ -2,6 +2,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use chrono::TimeDelta;
+use db_queries::SessionLife;
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -39,6 +40,9 @@ pub struct Config {
     /// The audit log.
     #[serde(default)]
     pub audit: AuditSettings,
+    /// Console sessions.
+    #[serde(default)]
+    pub session: SessionConfig,
     /// Times and bounds.
     #[serde(default)]
     pub tuning: Tuning,
@@ -58,6 +62,40 @@ pub struct AuditSettings {
 impl Default for AuditSettings {
     fn default() -> AuditSettings {
         AuditSettings { keep_days: 90, unknown_after_secs: 300 }
+    }
+}
+
+/// For how long one is logged in to the console.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionConfig {
+    /// After so long without a request one has to log in again.
+    pub idle_secs: u32,
+    /// And after so long in any case.
+    pub absolute_secs: u32,
+    /// Is the API reached by HTTPS alone? Then browsers are told to send the
+    /// cookie over nothing else.
+    pub secure_cookie: bool,
+}
+
+impl Default for SessionConfig {
+    /// A working day without a break, and a day.
+    fn default() -> SessionConfig {
+        SessionConfig {
+            idle_secs: 8 * 60 * 60,
+            absolute_secs: 24 * 60 * 60,
+            secure_cookie: false,
+        }
+    }
+}
+
+impl SessionConfig {
+    /// The same, as the database is told it.
+    pub fn life(&self) -> SessionLife {
+        SessionLife {
+            idle: TimeDelta::seconds(i64::from(self.idle_secs)),
+            absolute: TimeDelta::seconds(i64::from(self.absolute_secs)),
+        }
     }
 }
 

@@ -17,11 +17,26 @@ pub enum Error {
     #[error("credentials missing or invalid")]
     Unauthenticated,
 
+    /// Somebody shows a password, and it is not right: try another.
+    #[error("user name or password wrong")]
+    WrongPassword,
+
+    /// It was asked too often: wait.
+    #[error("{message}")]
+    TooManyRequests {
+        /// What was asked too often.
+        message: String,
+        /// When it makes sense to ask again.
+        retry_after_secs: u32,
+    },
+
     /// Somebody known asks, and may not.
-    #[error("not allowed to {action}")]
+    #[error("not allowed to {action}: one must be {needs}")]
     Forbidden {
         /// What was asked, as in "not allowed to list sleds".
         action: &'static str,
+        /// Who may, as in "viewer of the fleet".
+        needs: &'static str,
     },
 
     /// There is no such thing, or the caller may not know of it.

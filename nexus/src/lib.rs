@@ -7,12 +7,12 @@
 pub mod app;
 pub mod authz;
 pub mod background;
-pub mod bootstrap;
 pub mod config;
 pub mod consoles;
 pub mod context;
 pub mod error;
 pub mod http;
+pub mod init;
 pub mod lease;
 pub mod logging;
 pub mod metrics;

@@ -2,10 +2,10 @@
 
 use camino::Utf8PathBuf;
 use clap::{Parser, Subcommand};
-use db_model::Name;
-use nexus::bootstrap::bootstrap;
+use db_model::{Name, UserName};
 use nexus::config::Config;
 use nexus::error::chain;
+use nexus::init::init;
 use nexus::{Server, logging, server};
 use slog::{Logger, error, info};
 use std::process::ExitCode;
@@ -27,9 +27,10 @@ enum Command {
         #[arg(long)]
         config: Utf8PathBuf,
     },
-    /// Makes a silo and a user if they are not there, and a new token, which
-    /// is printed as JSON and kept nowhere.
-    Bootstrap {
+    /// Makes the first silo and the first user, who may do everything, and
+    /// prints a token of its, and the password unless it was given one, as
+    /// JSON. They are kept nowhere. Refuses a database that has any.
+    Init {
         /// The configuration file (TOML).
         #[arg(long)]
         config: Utf8PathBuf,
@@ -38,10 +39,10 @@ enum Command {
         silo: Name,
         /// The user's name.
         #[arg(long, default_value = "admin")]
-        user: String,
-        /// The user may not see or change what is the fleet's.
+        user: UserName,
+        /// Take the password from the first line of standard input.
         #[arg(long)]
-        no_fleet_admin: bool,
+        password_stdin: bool,
     },
 }
 
@@ -51,7 +52,7 @@ const EXIT_ZOMBIE: i32 = 3;
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let (Command::Run { config } | Command::Bootstrap { config, .. }) =
+    let (Command::Run { config } | Command::Init { config, .. }) =
         &args.command;
     let config = match Config::from_file(config) {
         Ok(config) => config,
@@ -60,8 +61,8 @@ async fn main() -> ExitCode {
     let log = logging::logger(&config.log_level);
     let done = match args.command {
         Command::Run { .. } => run(&config, &log).await,
-        Command::Bootstrap { silo, user, no_fleet_admin, .. } => {
-            print_token(&config, &log, silo, &user, !no_fleet_admin).await
+        Command::Init { silo, user, password_stdin, .. } => {
+            print_admin(&config, &log, silo, user, password_stdin).await
         }
     };
     done.unwrap_or_else(|text| {
@@ -99,24 +100,33 @@ async fn run(config: &Config, log: &Logger) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn print_token(
+async fn print_admin(
     config: &Config,
     log: &Logger,
     silo: Name,
-    user: &str,
-    fleet_admin: bool,
+    user: UserName,
+    password_stdin: bool,
 ) -> Result<ExitCode, String> {
+    let password = match password_stdin {
+        true => Some(first_line().map_err(|e| chain(&e))?),
+        false => None,
+    };
     let datastore = server::datastore(config);
     server::prepare(&datastore, log).await.map_err(|e| chain(&e))?;
-    let made = bootstrap(&datastore, silo, user, fleet_admin)
-        .await
-        .map_err(|e| chain(&e))?;
+    let made =
+        init(&datastore, silo, user, password).await.map_err(|e| chain(&e))?;
     let json = serde_json::to_string(&made).map_err(|e| chain(&e))?;
     #[expect(clippy::print_stdout, reason = "it is what was asked for")]
     {
         println!("{json}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn first_line() -> Result<String, std::io::Error> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn fail(text: &str) -> ExitCode {

@@ -67,6 +67,9 @@ pub enum StartError {
     /// The secret that sleds share cannot be read.
     #[error("the sleds' secret cannot be used")]
     Secret(#[from] sled_agent_client::SecretError),
+    /// It cannot be decided who may do what.
+    #[error("the policies of who may do what make no sense: {0}")]
+    Policies(String),
     /// The API cannot be served.
     #[error("the API cannot be served")]
     Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -86,6 +89,7 @@ impl Server {
         config: &Config,
         log: Logger,
     ) -> Result<Server, StartError> {
+        crate::authz::check().map_err(StartError::Policies)?;
         let sec_id = SecId::new_v4();
         let log = log.new(o!("nexus" => sec_id.to_string()));
         let secret = Secret::from_file(config.sled_secret_file.as_std_path())?;
@@ -135,6 +139,7 @@ impl Server {
             activators.clone(),
             tuning,
             secret,
+            config.session,
             config.placement_detail,
             rack_id,
             log.clone(),

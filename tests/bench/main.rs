@@ -8,9 +8,12 @@
     reason = "it reports to whoever runs it, and to nobody else"
 )]
 
+mod limit;
 mod packing;
 mod placement;
 mod recovery;
+mod stage;
+mod starts;
 mod statements;
 mod table;
 
@@ -29,6 +32,8 @@ enum What {
     Recovery(recovery::Args),
     /// What a reservation costs, by the size of the fleet, and 64 at once
     Placement(placement::Args),
+    /// How long a start takes, and how many a second there are at once
+    Starts(starts::Args),
     /// How well a fleet is filled, by the order in which sleds are taken
     Packing(packing::Args),
 }
@@ -38,6 +43,7 @@ async fn main() {
     match Args::parse().what {
         What::Recovery(args) => recovery::run(&args).await,
         What::Placement(args) => placement::run(&args).await,
+        What::Starts(args) => starts::run(&args).await,
         What::Packing(args) => packing::run(&args),
     }
 }

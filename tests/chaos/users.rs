@@ -378,7 +378,7 @@ impl User {
         let path = format!("/v1/instances/{}", owned.id);
         let Some(view) = self.view(owned, &path).await else { return };
         let seen = &view["view_gen"];
-        let path = format!("{path}?wait_for_change={seen}&timeout_secs=2");
+        let path = format!("{path}?wait_for_change={seen}&wait_seconds=2");
         self.view(owned, &path).await;
     }
 

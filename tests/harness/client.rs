@@ -17,6 +17,8 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// `Content-Type`, if there is one.
     pub content_type: Option<String>,
+    /// The cookie that it sets.
+    pub set_cookie: Option<String>,
 }
 
 impl Answer {
@@ -69,6 +71,20 @@ impl Client {
     /// The same user, at the door of this address.
     pub fn at(&self, address: std::net::SocketAddr) -> Client {
         Client { base: format!("http://{address}"), ..self.clone() }
+    }
+
+    /// The token that it shows.
+    pub fn token(&self) -> &str {
+        self.token.as_deref().unwrap_or_default()
+    }
+
+    /// The same door, by this cookie alone.
+    pub fn with_cookie(&self, cookie: &str) -> Client {
+        let value = cookie.parse().unwrap();
+        let headers = [(reqwest::header::COOKIE, value)].into_iter().collect();
+        let http = reqwest::Client::builder().no_proxy();
+        let http = http.default_headers(headers).build().unwrap();
+        Client { token: None, http, ..self.clone() }
     }
 
     /// The same door, without a token.
@@ -201,13 +217,14 @@ impl Client {
         };
         let retry_after = header("retry-after");
         let content_type = header("content-type");
+        let set_cookie = header("set-cookie");
         let text = answer.text().await?;
         let body = if text.is_empty() {
             Value::Null
         } else {
             serde_json::from_str(&text).unwrap_or(Value::String(text))
         };
-        Ok(Answer { status, body, retry_after, content_type })
+        Ok(Answer { status, body, retry_after, content_type, set_cookie })
     }
 
     /// GET.
@@ -343,7 +360,7 @@ impl Client {
             let seen = view["view_gen"].as_u64().unwrap();
             // Short, for what changes without a change of the view: silence.
             let path = format!(
-                "/v1/instances/{id}?wait_for_change={seen}&timeout_secs=2"
+                "/v1/instances/{id}?wait_for_change={seen}&wait_seconds=2"
             );
             view = self.get(&path).await.expect(200);
         }

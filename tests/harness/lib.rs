@@ -32,6 +32,7 @@ mod ports;
 mod process;
 mod saga_bench;
 mod store;
+mod users;
 mod wait;
 
 pub use admin::{Said, nexus_admin};

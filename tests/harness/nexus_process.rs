@@ -196,24 +196,43 @@ impl NexusProcess {
         crate::Client::new(self.internal, &Token(SLED_SECRET.to_string()))
     }
 
-    /// Makes a silo and a user, if they are not there, and a token.
+    /// Whom `token` speaks for, at its front door.
+    pub fn client(&self, token: &Token) -> crate::Client {
+        crate::Client::new(self.external, token)
+    }
+
+    /// Has the first admin made, with this password or, if it is empty, with one
+    /// that is made up: what is printed.
+    ///
+    /// # Errors
+    ///
+    /// What it says if it refuses.
+    pub async fn init(&self, password: &str) -> Result<Value, String> {
+        let mut command = tokio::process::Command::new(program("nexus"));
+        command.args(["init", "--config"]).arg(config_path(&self.dir));
+        command.stdin(std::process::Stdio::null());
+        if !password.is_empty() {
+            let file = self.dir.join("password");
+            std::fs::write(&file, password).unwrap();
+            command.arg("--password-stdin");
+            command.stdin(std::fs::File::open(file).unwrap());
+        }
+        let output = command.output().await.unwrap();
+        if output.status.success() {
+            return Ok(serde_json::from_slice(&output.stdout).unwrap());
+        }
+        Err(String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// Makes a silo and a user, an admin of it, if they are not there; and a
+    /// token.
     pub async fn bootstrap(
         &self,
         silo: &str,
         user: &str,
         fleet_admin: bool,
     ) -> Token {
-        let mut command = tokio::process::Command::new(program("nexus"));
-        command
-            .args(["bootstrap", "--silo", silo, "--user", user, "--config"])
-            .arg(config_path(&self.dir));
-        if !fleet_admin {
-            command.arg("--no-fleet-admin");
-        }
-        let output = command.output().await.unwrap();
-        let json: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|_| panic!("{output:?}"));
-        Token(json["token"].as_str().unwrap().to_string())
+        crate::users::token(&self.database_url, silo, user, fleet_admin).await
     }
 
     /// Where its configuration is.

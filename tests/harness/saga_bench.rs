@@ -4,13 +4,12 @@
 
 use crate::nexus_process::SLED_SECRET;
 use crate::{
-    Agent, AgentSettings, DEADLINE, Database, NexusProcess, eventually,
+    Agent, AgentSettings, DEADLINE, Database, NexusProcess, eventually, users,
 };
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use db_model::lifecycle::reports::Observation;
 use db_model::{
-    Name, ProjectId, SagaId, SecId, Silo, SiloId, SiloUser, SiloUserId, SledId,
-    VmmId,
+    Name, ProjectId, SagaId, SecId, SiloId, SiloUserId, SledId, VmmId,
 };
 use db_queries::{DataStore, SledFacts, Zombie};
 use nexus::background::reaper::{Reaped, Reaper};
@@ -37,6 +36,8 @@ pub struct SagaBench {
     pub datastore: DataStore,
     /// Where instances are made.
     pub project: ProjectId,
+    /// Whose that is.
+    pub silo: SiloId,
     /// Who asks for them.
     pub user: SiloUserId,
     /// The database.
@@ -75,7 +76,7 @@ impl SagaBench {
         // Sagas here give up on a sled soon.
         agent.vmms().await;
         let datastore = database.datastore();
-        let (user, silo) = user(&datastore).await;
+        let (user, silo) = user(&datastore, "main").await;
         let project = datastore
             .project_create(silo, name("demo"), String::new())
             .await
@@ -92,6 +93,7 @@ impl SagaBench {
             sled,
             datastore,
             project,
+            silo,
             user,
             database,
             settings,
@@ -102,6 +104,11 @@ impl SagaBench {
         };
         bench.heartbeat().await;
         bench
+    }
+
+    /// Another silo, and its user.
+    pub async fn another_silo(&self) -> (SiloUserId, SiloId) {
+        user(&self.datastore, "another").await
     }
 
     /// The sled's row, as fresh as after a heartbeat: nothing is placed on a
@@ -249,27 +256,8 @@ fn tuning() -> Tuning {
     Tuning { sled_timeout_ms: 30_000, sled_retry_ms: 20, ..Tuning::default() }
 }
 
-async fn user(datastore: &DataStore) -> (SiloUserId, SiloId) {
-    let now = Utc::now();
-    let silo = Silo {
-        id: SiloId::new_v4(),
-        name: name("main"),
-        description: String::new(),
-        time_created: now,
-        time_modified: now,
-        time_deleted: None,
-        discoverable: true,
-        mapped_fleet_roles: serde_json::json!({}),
-        device_token_max_ttl_secs: None,
-    };
-    let silo = datastore.silo_ensure(silo).await.unwrap().id;
-    let user = SiloUser {
-        id: SiloUserId::new_v4(),
-        silo_id: silo,
-        external_id: "admin".to_string(),
-        time_created: now,
-        time_modified: now,
-        time_deleted: None,
-    };
-    (datastore.silo_user_ensure(user).await.unwrap().id, silo)
+async fn user(datastore: &DataStore, silo: &str) -> (SiloUserId, SiloId) {
+    let silo = users::the_silo(datastore, name(silo)).await;
+    let admin = "admin".parse().unwrap();
+    (users::the_user(datastore, &silo, admin).await.id, silo.id)
 }

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
+mod roles;
+
 const EXTERNAL: &str = include_str!("../../nexus/openapi.json");
 const INTERNAL: &str = include_str!("../../nexus/openapi-internal.json");
 
@@ -25,6 +27,8 @@ enum Stranger {
     Empty,
     /// About the stranger's own silo, where this makes or shows something.
     Own,
+    /// That what the body names is not the stranger's silo's.
+    Invalid,
 }
 
 /// A well-formed request for an operation.
@@ -155,8 +159,14 @@ struct Fixture {
     image: String,
     attempt: String,
     ssh_key: String,
+    /// A user of "main" without a role, who logs in by [`PASSWORD`].
+    plain: String,
+    /// A token that nobody uses.
+    token: String,
     /// A group of each kind, as their operations call it.
     groups: Vec<(&'static str, String)>,
+    /// Who may what, of the fleet, of "main" and of "demo".
+    policies: [Value; 3],
 }
 
 async fn fixture() -> Fixture {
@@ -188,14 +198,39 @@ async fn fixture() -> Fixture {
     let of = json!({ "name": "s", "description": "", "disk": "shared" });
     let snapshot = made(&nexus, "snapshots", of).await;
     let image = made(&nexus, "images", new_image("i", &snapshot)).await;
+    let users = "/v1/system/identity-providers/local/users?silo=main";
+    let plain = json!({
+        "external_id": "plain",
+        "password": { "mode": "password", "value": PASSWORD },
+    });
+    let plain = nexus.post(users, plain).await.expect(201)["id"].clone();
+    nexus.post("/v1/system/silos", silo("to-delete")).await.expect(201);
+    nexus.process.bootstrap("main", "admin", true).await;
+    let tokens = nexus.get("/v1/me/access-tokens").await.expect(200);
+    let used = nexus.database.texts(&format!(
+        "SELECT id::TEXT FROM api_token WHERE token_hash = \
+             encode(sha256('{}'), 'hex')",
+        nexus.token(),
+    ));
+    let token = tokens["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|token| token["id"] != used[0].as_str())
+        .unwrap()["id"]
+        .clone();
     let attempt = nexus.attempts(&runs).await[0]["id"].clone();
     let report = nexus.agents[0].vmms().await[0].clone();
     let key = nexus.post("/v1/me/ssh-keys", ssh_key("key")).await.expect(201);
+    let policies = policies(&nexus).await;
     Fixture {
+        policies,
         stranger: nexus.other_silo("other").await,
         sled: nexus.agents[0].id.clone(),
         attempt: attempt.as_str().unwrap().to_string(),
         ssh_key: key["id"].as_str().unwrap().to_string(),
+        plain: plain.as_str().unwrap().to_string(),
+        token: token.as_str().unwrap().to_string(),
         nexus,
         vmm,
         report,
@@ -211,6 +246,16 @@ async fn fixture() -> Fixture {
     }
 }
 
+/// Who may what, of the fleet, of "main" and of "demo", as it is.
+async fn policies(nexus: &Client) -> [Value; 3] {
+    let view = async |path: &str| nexus.get(path).await.expect(200);
+    [
+        view("/v1/system/policy").await,
+        view("/v1/policy").await,
+        view("/v1/projects/demo/policy").await,
+    ]
+}
+
 /// The body of an SSH key to be kept.
 fn ssh_key(name: &str) -> Value {
     json!({
@@ -218,6 +263,21 @@ fn ssh_key(name: &str) -> Value {
         "description": "",
         "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHZ8Z3dGm9lSxYV4mA0\
                        TQzJm5l9Z3kq1mQyqzqkz3m1v",
+    })
+}
+
+/// The password of the user "plain".
+const PASSWORD: &str = "plain and simple";
+
+/// The body of a silo to be made.
+fn silo(name: &str) -> Value {
+    json!({
+        "name": name,
+        "description": "",
+        "discoverable": true,
+        "identity_mode": "local_only",
+        "quotas": { "cpus": 1, "memory": GIB, "storage": GIB },
+        "tls_certificates": [],
     })
 }
 
@@ -279,6 +339,24 @@ impl Fixture {
         rows
     }
 
+    /// What is asked of policies: that they stay as they are.
+    fn of_policies(&self) -> Vec<Row> {
+        use Stranger::*;
+        let [fleet, silo, project] = &self.policies;
+        let of_silo = |id| Row::new(id, NotFound).at("silo", "main");
+        let of_project = |id| Row::new(id, NotFound).at("project", "demo");
+        vec![
+            Row::new("policy_view", Own),
+            Row::new("policy_update", Invalid).body(silo.clone()),
+            of_silo("silo_policy_view"),
+            of_silo("silo_policy_update").body(silo.clone()),
+            Row::new("system_policy_view", Forbidden),
+            Row::new("system_policy_update", Forbidden).body(fleet.clone()),
+            of_project("project_policy_view"),
+            of_project("project_policy_update").body(project.clone()),
+        ]
+    }
+
     /// What is asked of what there is none of, and of the rack.
     fn of_nothing(&self) -> Vec<Row> {
         use Stranger::*;
@@ -320,6 +398,45 @@ impl Fixture {
             Row::never("physical_disk_view", Forbidden).at("disk_id", &nobody),
             Row::new("sled_physical_disk_list", Forbidden)
                 .at("sled_id", &self.sled),
+        ]
+    }
+
+    /// What is asked of silos, users, their tokens and sessions.
+    fn of_users(&self) -> Vec<Row> {
+        use Stranger::*;
+        let user = |id| Row::new(id, NotFound).at("user_id", &self.plain);
+        let of_main = |id| user(id).within("?silo=main");
+        let password = json!({ "mode": "password", "value": PASSWORD });
+        vec![
+            Row::new("login_local", Served)
+                .at("silo_name", "main")
+                .body(json!({ "username": "plain", "password": PASSWORD })),
+            Row::new("logout", Served),
+            Row::new("silo_list", Forbidden),
+            Row::new("silo_create", Forbidden).body(silo("new")),
+            Row::new("silo_view", NotFound).at("silo", "main"),
+            Row::new("silo_delete", NotFound).at("silo", "to-delete"),
+            Row::new("silo_user_list", NotFound).within("?silo=main"),
+            of_main("silo_user_view"),
+            Row::new("local_idp_user_create", NotFound)
+                .within("?silo=main")
+                .body(json!({
+                    "external_id": "new",
+                    "password": { "mode": "login_disallowed" },
+                })),
+            of_main("local_idp_user_set_password").body(password),
+            Row::new("user_list", Own),
+            user("user_view"),
+            user("user_token_list"),
+            user("user_session_list"),
+            user("user_logout"),
+            of_main("local_idp_user_delete"),
+            Row::new("auth_settings_view", Own),
+            Row::new("auth_settings_update", Own)
+                .body(json!({ "device_token_max_ttl_seconds": null })),
+            Row::new("current_user_access_token_list", Own),
+            Row::new("current_user_access_token_delete", NotFound)
+                .at("token_id", &self.token),
         ]
     }
 
@@ -425,6 +542,8 @@ impl Fixture {
             silo("silo_utilization_view"),
         ];
         rows.extend(self.of_nothing());
+        rows.extend(self.of_users());
+        rows.extend(self.of_policies());
         // Before an instance is started that is to join: it must be stopped.
         rows.splice(0..0, self.of_groups());
         operations(EXTERNAL, rows)
@@ -477,12 +596,23 @@ impl Fixture {
                      AS snapshots, \
                  (SELECT jsonb_agg(m ORDER BY m.id) FROM image m) AS images, \
                  (SELECT jsonb_agg(v ORDER BY v.id) FROM vmm v) AS vmms, \
+                 (SELECT jsonb_agg(s ORDER BY s.id) FROM silo s \
+                     WHERE s.name <> 'other') AS silos, \
+                 (SELECT jsonb_agg(u ORDER BY u.id) FROM silo_user u) \
+                     AS users, \
+                 (SELECT jsonb_agg(t ORDER BY t.id) FROM api_token t) \
+                     AS tokens, \
+                 (SELECT jsonb_agg(h.hash) FROM silo_user_password h) \
+                     AS passwords, \
                  (SELECT jsonb_agg(a ORDER BY a.id) FROM start_attempt a) \
                      AS attempts, \
                  (SELECT jsonb_agg(to_jsonb(s) - 'time_last_heartbeat') \
                      FROM sled s) AS sleds, \
                  (SELECT jsonb_agg(q ORDER BY q.silo_id) FROM silo_quota q) \
-                     AS quotas",
+                     AS quotas, \
+                 (SELECT jsonb_agg(to_jsonb(r) - 'time_created' \
+                     ORDER BY r.resource_id, r.silo_user_id, r.role_name) \
+                     FROM role_assignment r) AS roles",
         )
     }
 }
@@ -546,6 +676,9 @@ async fn to_another_silo_s_user_all_is_as_if_it_were_not_there() {
                 assert_eq!(answer.status, operation.success, "{what}");
                 assert_eq!(answer.body["items"], json!([]), "{what}");
             }
+            Stranger::Invalid => {
+                answer.error(400, "InvalidValue");
+            }
             Stranger::Own | Stranger::Served => {
                 assert_eq!(answer.status, operation.success, "{what}");
             }
@@ -572,8 +705,8 @@ async fn to_another_silo_s_user_all_is_as_if_it_were_not_there() {
 async fn without_the_sleds_secret_the_internal_api_serves_nothing() {
     let fixture = fixture().await;
     let nexus = &fixture.nexus;
-    let before = fixture.state();
     let token = nexus.process.bootstrap("main", "admin", true).await;
+    let before = fixture.state();
     let internal = nexus.process.internal();
     for client in [
         Client::new(internal, &token),
@@ -602,9 +735,13 @@ async fn each_operation_is_timed_under_its_id_and_status() {
         operation.ask(&nexus.process.internal_client().anonymous()).await;
     }
     let metrics = nexus.process.metrics().await;
-    for operation in external.iter().chain(&internal) {
+    let (outside, inside) = (external.iter(), internal.iter());
+    let asked = outside
+        .map(|o| (o, o.row.stranger == Stranger::Served))
+        .chain(inside.map(|o| (o, false)));
+    for (operation, served) in asked {
         let id = &operation.row.operation;
-        let status = if id == "ping" { 200 } else { 401 };
+        let status = if served { operation.success } else { 401 };
         let count = metrics.at(&format!(
             "nexus_request_duration_seconds_count\
              {{operation=\"{id}\",status=\"{status}\"}}"

@@ -3,7 +3,8 @@
 use crate::unreachable::abandoned_while_it_may_run;
 use db_model::{SiloUserId, StartAttemptId};
 use harness::{
-    Client, SLED_SECRET, Setup, TestNexus, Tuning, eventually, is, nexus_admin,
+    Client, Database, NexusProcess, SLED_SECRET, Setup, TestNexus, Token,
+    Tuning, eventually, is, nexus_admin,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -462,4 +463,55 @@ fn the_documented_times_and_bounds_are_the_defaults() {
         let row = format!("| `{key}` | {value} |");
         assert!(doc.contains(&row), "no {row}");
     }
+}
+
+#[tokio::test]
+async fn the_first_admin_is_made_once_and_users_are_let_in_again() {
+    let database = Database::create().await;
+    let dir = tempfile::tempdir().unwrap();
+    let tuning = Tuning::default();
+    let nexus = NexusProcess::start(dir.path(), &database.url, &tuning).await;
+    let two = tokio::join!(nexus.init("a good password"), nexus.init(""));
+    let (one, other) = match two {
+        (Ok(one), Err(other)) | (Err(other), Ok(one)) => (one, other),
+        both => panic!("one of two wins: {both:?}"),
+    };
+    assert!(other.contains("set up already"), "{other}");
+    let again = nexus.init("").await.unwrap_err();
+    assert!(again.contains("nexus-admin user"), "{again}");
+    let token = one["token"].as_str().unwrap();
+    let admin = nexus.client(&Token(token.to_string()));
+    let me = admin.get("/v1/me").await.expect(200);
+    assert_eq!(
+        (&me["fleet_viewer"], &me["silo_admin"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(database.count("SELECT count(*) FROM silo_user"), 1);
+    let password = one["password"].as_str().unwrap_or("a good password");
+    let log_in = async |password: &str| {
+        let body = json!({ "username": "admin", "password": password });
+        admin.anonymous().post("/v1/login/main/local", body).await.status
+    };
+    assert_eq!(log_in(password).await, 204);
+
+    let url = ["--database-url", &database.url];
+    let ask = async |args: &[&str], typed: &str| {
+        nexus_admin(&[&url, args].concat(), typed).await
+    };
+    let short =
+        ask(&["user", "set-password", "main", "admin"], "short\n").await;
+    assert!(short.refused(2).contains("8 to 512"));
+    let unknown = ask(&["user", "set-password", "main", "ann"], "").await;
+    assert!(unknown.refused(2).contains("no user \"ann\""));
+    let set = ask(&["user", "set-password", "main", "admin"], "new password\n");
+    set.await.done();
+    assert_eq!(log_in(password).await, 401);
+    assert_eq!(log_in("new password").await, 204);
+
+    let args = ["user", "issue-token", "main", "admin", "--ttl-secs", "60"];
+    let token = ask(&args, "").await.done().trim().to_string();
+    nexus.client(&Token(token)).get("/v1/me").await.expect(200);
+    let ends = "SELECT count(*) FROM api_token \
+                WHERE time_expires BETWEEN now() AND now() + INTERVAL '61 s'";
+    assert_eq!(database.count(ends), 1);
 }

@@ -124,6 +124,7 @@ async fn raw(nexus: &TestNexus, request: &str) -> Answer {
         body: serde_json::from_str(body).unwrap(),
         retry_after: None,
         content_type: None,
+        set_cookie: None,
     }
 }
 

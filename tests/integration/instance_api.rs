@@ -369,7 +369,7 @@ async fn a_start_while_it_is_created_is_taken_and_comes_after() {
 
 /// The path that waits for the view to change from `seen`.
 fn waiting(id: &str, seen: u64, secs: u64) -> String {
-    let wait = format!("wait_for_change={seen}&timeout_secs={secs}");
+    let wait = format!("wait_for_change={seen}&wait_seconds={secs}");
     format!("/v1/instances/{id}?{wait}")
 }
 
@@ -498,11 +498,11 @@ async fn a_wait_that_cannot_be_is_refused_by_name() {
     let nexus = TestNexus::with(Setup::no_sled()).await;
     let id = nexus.create("db", false).await;
     for (query, field) in [
-        ("wait_for_change=1&timeout_secs=0", "timeout_secs"),
-        ("wait_for_change=1&timeout_secs=61", "timeout_secs"),
-        ("timeout_secs=61", "timeout_secs"),
-        ("wait_for_change=1&timeout_secs=-1", ""),
-        ("wait_for_change=1&timeout_secs=soon", ""),
+        ("wait_for_change=1&wait_seconds=0", "wait_seconds"),
+        ("wait_for_change=1&wait_seconds=61", "wait_seconds"),
+        ("wait_seconds=61", "wait_seconds"),
+        ("wait_for_change=1&wait_seconds=-1", ""),
+        ("wait_for_change=1&wait_seconds=soon", ""),
         ("wait_for_change=-1", ""),
         ("wait_for_change=18446744073709551615", "wait_for_change"),
     ] {

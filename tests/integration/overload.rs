@@ -138,7 +138,7 @@ async fn those_who_wait_for_a_change_keep_nobody_waiting() {
     nexus.settled(&id).await;
     let seen = nexus.instance_view(&id).await["view_gen"].clone();
     let path =
-        format!("/v1/instances/{id}?wait_for_change={seen}&timeout_secs=60");
+        format!("/v1/instances/{id}?wait_for_change={seen}&wait_seconds=60");
     let mut waiting = Vec::new();
     for come in [100.0, 200.0] {
         // To begin with each has to take its turn.

@@ -240,8 +240,23 @@ async fn all_lists(nexus: &TestNexus) -> Vec<(String, String)> {
     nexus.post("/v1/images?project=demo", image).await.expect(201);
     let sled = &nexus.agents[0].id;
     let groups = joined(nexus, &failed, &["group"]).await;
+    let me = nexus.get("/v1/me").await.expect(200)["id"].clone();
+    let me = me.as_str().unwrap();
+    let set_password = format!(
+        "/v1/system/identity-providers/local/users/{me}/set-password?silo=main"
+    );
+    let password = json!({ "mode": "password", "value": "correct horse" });
+    nexus.post(&set_password, password).await.expect(204);
+    let login = json!({ "username": "admin", "password": "correct horse" });
+    nexus.post("/v1/login/main/local", login).await.expect(204);
     let mut lists = Vec::new();
     for path in [
+        "/v1/system/silos".to_string(),
+        "/v1/system/users".to_string(),
+        "/v1/users".to_string(),
+        format!("/v1/users/{me}/access-tokens"),
+        format!("/v1/users/{me}/sessions"),
+        "/v1/me/access-tokens".to_string(),
         PROJECTS.to_string(),
         INSTANCES.to_string(),
         format!("/v1/instances/{id}/start-attempts"),

@@ -355,15 +355,15 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     });
     probe!("project_list by name", |db, _n| {
         let page = by_name(None, false);
-        assert_eq!(db.project_list(silo, page).await.unwrap().len(), 25);
+        assert_eq!(db.project_list(silo, None, page).await.unwrap().len(), 25);
     });
     probe!("project_list by name, from the middle back", |db, _n| {
         let page = by_name(Some("project-2000"), true);
-        assert_eq!(db.project_list(silo, page).await.unwrap().len(), 25);
+        assert_eq!(db.project_list(silo, None, page).await.unwrap().len(), 25);
     });
     probe!("project_list by id", |db, _n| {
         let page = by_id(None);
-        assert_eq!(db.project_list(silo, page).await.unwrap().len(), 25);
+        assert_eq!(db.project_list(silo, None, page).await.unwrap().len(), 25);
     });
     probe!("project_view by name", |db, _n| {
         let which = db_model::NameOrId::Name(name("project-10"));
@@ -588,8 +588,10 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
         assert_eq!(unfinished.sagas, [(SagaState::Running, 200)]);
         assert!(unfinished.lag >= TimeDelta::minutes(1));
     });
-    probe!("instance_view_gen", |db, n| {
-        assert_eq!(db.instance_view_gen(instances[n]).await.unwrap(), 1);
+    probe!("instance_view_gens", |db, n| {
+        let ids = vec![instances[n]];
+        let found = db.instance_view_gens(ids).await.unwrap();
+        assert_eq!(found, [(instances[n], 1)]);
     });
     probe!("reconcile_facts", |db, n| {
         let (facts, saga) = db.reconcile_facts(instances[n]).await.unwrap();

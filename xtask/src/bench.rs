@@ -4,6 +4,7 @@
 use crate::cluster::Durability;
 use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
+use crate::pg_bin::PgBin;
 use crate::scratch::Server;
 use crate::{cargo, test};
 use std::process::{Command, ExitCode};
@@ -19,6 +20,9 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
+/// Where the benchmarks find PostgreSQL's own.
+const PGBENCH_VARIABLE: &str = "NEXUS_BENCH_PGBENCH";
+
 /// What needs no database.
 const PURE: &str = "packing";
 
@@ -32,6 +36,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let server = Server::postgres(Durability::Kept, &interrupt)?;
     bench.env(test::URL_VARIABLE, server.url());
+    if let Some(bin) = PgBin::find() {
+        bench.env(PGBENCH_VARIABLE, bin.dir().join("pgbench"));
+    }
     let measured = measure(&mut bench, &interrupt);
     server.remove()?;
     measured

@@ -52,6 +52,10 @@ impl Home {
         self.dir.join("token")
     }
 
+    pub(crate) fn password(&self) -> Utf8PathBuf {
+        self.dir.join("password")
+    }
+
     pub(crate) fn sled_secret(&self) -> Utf8PathBuf {
         self.dir.join("sled-secret")
     }

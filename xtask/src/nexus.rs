@@ -15,10 +15,11 @@ use std::time::Duration;
 /// It ends its requests first; sagas go on at the next start.
 const STOP: &[(Signal, Duration)] = &[(Signal::TERM, Duration::from_secs(20))];
 
-/// What `nexus bootstrap` prints.
+/// What `nexus init` prints.
 #[derive(Deserialize)]
-struct Bootstrap {
+struct FirstAdmin {
     token: String,
+    password: String,
 }
 
 pub(crate) fn process(home: &Home, i: u16) -> Process {
@@ -83,8 +84,8 @@ fn address(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-/// The token of the admin user, made once and kept: each `nexus bootstrap`
-/// makes a new one.
+/// The token of the admin user, who is made once; its password is kept beside
+/// it.
 pub(crate) fn token(home: &Home, bin_dir: &Utf8Path) -> Result<String> {
     let path = home.token();
     if let Ok(token) = std::fs::read_to_string(&path) {
@@ -93,20 +94,21 @@ pub(crate) fn token(home: &Home, bin_dir: &Utf8Path) -> Result<String> {
     say("Setting up the database, the silo and its admin user");
     let mut command = Command::new(bin_dir.join("nexus"));
     command
-        .args(["bootstrap", "--config", home.nexus_config(0).as_str()])
+        .args(["init", "--config", home.nexus_config(0).as_str()])
         .current_dir("/")
         .stdin(Stdio::null());
-    let log = Log::attach_stderr(&home.log("bootstrap"), &mut command)?;
-    let output = command.output().context(|| "cannot run nexus bootstrap")?;
+    let log = Log::attach_stderr(&home.log("init"), &mut command)?;
+    let output = command.output().context(|| "cannot run nexus init")?;
     if !output.status.success() {
         return Err(Failure::new(format!(
-            "nexus bootstrap failed ({}):\n{}",
+            "nexus init failed ({}):\n{}",
             output.status,
             log.last_words()
         )));
     }
-    let made: Bootstrap = serde_json::from_slice(&output.stdout)
-        .context(|| "nexus bootstrap did not print what is expected")?;
+    let made: FirstAdmin = serde_json::from_slice(&output.stdout)
+        .context(|| "nexus init did not print what is expected")?;
+    crate::secret::write_private(&home.password(), &made.password)?;
     crate::secret::write_private(&path, &made.token)?;
     Ok(made.token)
 }

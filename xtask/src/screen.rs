@@ -28,6 +28,7 @@ Nexus is up: {api}
 Sleds:       {sleds}, each of {vcpus} vCPUs and {memory} GiB
 Guests:      {guests}
 Token:       {token}
+Console:     user "admin" of silo "main"; its password is in {password}
 Details:     {details}; logs in {logs}
 
 To try it, paste these: a project, an instance, one too large for any sled,
@@ -39,6 +40,7 @@ API={api} TOKEN={token}
 {post} "$API/v1/instances?project=demo" -d '{too_big}'
 sleep 1; {get} "$API/v1/instances?project=demo" "$API/v1/start-failures?project=demo"
 "#,
+        password = stack.home.password(),
         sleds = settings.sleds,
         guests = match settings.hypervisor {
             Hypervisor::Simulated => "simulated",

@@ -3,6 +3,7 @@
 
 use super::instance::refused;
 use super::{App, InstanceSelector, about};
+use crate::authz::Action;
 use crate::context::OpContext;
 use crate::error::Error;
 use db_model::{
@@ -50,7 +51,8 @@ impl App {
         project: &NameOrId,
         new: NewAffinityGroup,
     ) -> Result<AffinityGroup, Error> {
-        let id = self.project_view(opctx, project).await?.id;
+        let (action, what) = (Action::Create, "create groups in the project");
+        let id = self.project_to(opctx, project, action, what).await?.id;
         let name = new.name.clone();
         let created = self.datastore.affinity_group_create(id, kind, new).await;
         created.map_err(|error| taken(kind, &name, error, "project", project))
@@ -82,10 +84,31 @@ impl App {
             }
         };
         let (silo, group) = (opctx.silo_id, which.group.clone());
-        self.datastore
+        let found = self
+            .datastore
             .affinity_group_view(silo, which.kind, project, group)
-            .await
-            .map_err(about(noun, &which.group))
+            .await;
+        let group = found.map_err(about(noun, &which.group))?;
+        let (action, asked) = (Action::View, (noun, &which.group));
+        self.may_in(opctx, group.project_id, action, "see groups", asked)?;
+        Ok(group)
+    }
+
+    /// The same, which the caller may change.
+    async fn group_to_change(
+        &self,
+        opctx: &OpContext,
+        which: &AffinityGroupSelector,
+    ) -> Result<AffinityGroup, Error> {
+        let group = self.affinity_group_view(opctx, which).await?;
+        self.may_in(
+            opctx,
+            group.project_id,
+            Action::ChangeContents,
+            "change the project's groups",
+            (which.kind.noun(), &which.group),
+        )?;
+        Ok(group)
     }
 
     /// Changes a group's name or description.
@@ -99,7 +122,7 @@ impl App {
         which: &AffinityGroupSelector,
         change: AffinityGroupChange,
     ) -> Result<AffinityGroup, Error> {
-        let group = self.affinity_group_view(opctx, which).await?;
+        let group = self.group_to_change(opctx, which).await?;
         let name = change.name.clone().unwrap_or(group.name);
         let changed =
             self.datastore.affinity_group_change(group.id, change).await;
@@ -117,7 +140,7 @@ impl App {
         opctx: &OpContext,
         which: &AffinityGroupSelector,
     ) -> Result<(), Error> {
-        let group = self.affinity_group_view(opctx, which).await?;
+        let group = self.group_to_change(opctx, which).await?;
         let deleted = self.datastore.affinity_group_delete(group.id).await;
         deleted.map_err(about(which.kind.noun(), &which.group))?;
         self.activators.changed();
@@ -168,7 +191,7 @@ impl App {
         which: &AffinityGroupSelector,
         instance: &NameOrId,
     ) -> Result<AffinityGroupMember, Error> {
-        let group = self.affinity_group_view(opctx, which).await?;
+        let group = self.group_to_change(opctx, which).await?;
         let id = self.of_project(opctx, group.project_id, instance).await?;
         let added = self.datastore.affinity_group_member_add(&group, id).await;
         added.map_err(|error| not_added(&group, instance, error))?;
@@ -187,7 +210,7 @@ impl App {
         which: &AffinityGroupSelector,
         instance: &NameOrId,
     ) -> Result<(), Error> {
-        let group = self.affinity_group_view(opctx, which).await?;
+        let group = self.group_to_change(opctx, which).await?;
         let id = self.of_project(opctx, group.project_id, instance).await?;
         self.datastore
             .affinity_group_member_remove(group.id, id)

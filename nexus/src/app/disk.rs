@@ -2,6 +2,7 @@
 
 use super::blocks::Named;
 use super::{App, InstanceSelector, about};
+use crate::authz::Action;
 use crate::context::OpContext;
 use crate::error::Error;
 use crate::saga::blocks_make::{Made, Params};
@@ -56,7 +57,8 @@ impl App {
         new: NewDisk,
         aside: impl FnOnce() -> Result<(), Error>,
     ) -> Result<Disk, Error> {
-        let found = self.project_view(opctx, project).await?;
+        let (action, what) = (Action::Create, "create disks in the project");
+        let found = self.project_to(opctx, project, action, what).await?;
         if new.kind.backend() == DiskBackend::Distributed {
             self.check_source(opctx, found.id, &new).await?;
             aside()?;
@@ -81,7 +83,9 @@ impl App {
     ) -> Result<Disk, Error> {
         let id = DiskId::new_v4();
         let (name, size) = (new.name.to_string(), new.size);
-        let params = Params { what: Made::Disk { id, project, new }, size };
+        let granted = Some(opctx.granted(Action::Create, Some(project)));
+        let what = Made::Disk { id, project, new };
+        let params = Params { what, size, granted };
         let named = Named { kind: "disk", name: &name, verb: "created" };
         self.make_blocks(&params, named).await?;
         let which = NameOrId::Id(id.0);
@@ -109,6 +113,13 @@ impl App {
                     .snapshot_view(opctx.silo_id, None, which.clone())
                     .await
                     .map_err(about("snapshot", &which))?;
+                self.may_in(
+                    opctx,
+                    there.project_id,
+                    Action::View,
+                    "see snapshots",
+                    ("snapshot", &which),
+                )?;
                 if !there.made {
                     return Err(Error::invalid_value(
                         "snapshot_id",
@@ -168,10 +179,32 @@ impl App {
                 });
             }
         };
-        self.datastore
+        let found = self
+            .datastore
             .disk_view(opctx.silo_id, within, which.disk.clone())
-            .await
-            .map_err(about("disk", &which.disk))
+            .await;
+        let disk = found.map_err(about("disk", &which.disk))?;
+        let asked = ("disk", &which.disk);
+        let project = disk.project_id;
+        self.may_in(opctx, project, Action::View, "see disks", asked)?;
+        Ok(disk)
+    }
+
+    /// The same, which the caller may change.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::disk_view`]; `Forbidden`: not to do `what`.
+    pub(super) async fn disk_to(
+        &self,
+        opctx: &OpContext,
+        which: &DiskSelector,
+        what: &'static str,
+    ) -> Result<Disk, Error> {
+        let disk = self.disk_view(opctx, which).await?;
+        let (action, asked) = (Action::ChangeContents, ("disk", &which.disk));
+        self.may_in(opctx, disk.project_id, action, what, asked)?;
+        Ok(disk)
     }
 
     /// Deletes a disk that is attached to nothing.
@@ -185,7 +218,8 @@ impl App {
         opctx: &OpContext,
         which: &DiskSelector,
     ) -> Result<(), Error> {
-        let disk = self.disk_view(opctx, which).await?;
+        let what = "delete the project's disks";
+        let disk = self.disk_to(opctx, which, what).await?;
         match self.datastore.disk_delete(disk.id).await {
             Ok(()) => {
                 self.activators.blocks_gone();
@@ -321,7 +355,8 @@ impl App {
         which: &InstanceSelector,
         disk: &NameOrId,
     ) -> Result<(InstanceView, Disk), Error> {
-        let view = self.live(opctx, which).await?;
+        let what = "attach and detach the project's disks";
+        let view = self.live_to(opctx, which, what).await?;
         let within = Some(view.instance.project_id);
         let disk = self
             .datastore

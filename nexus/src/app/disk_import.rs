@@ -3,6 +3,7 @@
 
 use super::blocks::{Named, SLEDS_ASKED};
 use super::{App, DiskSelector, RETRY_AFTER_SECS, about};
+use crate::authz::Action;
 use crate::context::OpContext;
 use crate::error::{Error, chain};
 use crate::saga::import_finish::{ImportFinish, Params};
@@ -10,6 +11,8 @@ use crate::sleds::{Reach, ReachError, sentence};
 use db_model::{Disk, DiskState, Name, NewSnapshot, SnapshotId};
 use sled_agent_client::{Error as SledError, RefusalCode};
 use slog::info;
+
+const IMPORT: &str = "write to the project's disks";
 
 /// The most that is taken at a time.
 const CHUNK_MAX_BYTES: usize = 512 << 10;
@@ -19,7 +22,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `InvalidRequest`: it is not to be imported.
+    /// `NotFound`; `Forbidden`; `InvalidRequest`: it is not to be imported.
     pub async fn disk_import_start(
         &self,
         opctx: &OpContext,
@@ -34,7 +37,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `InvalidRequest`: it is not being imported.
+    /// `NotFound`; `Forbidden`; `InvalidRequest`: it is not being imported.
     pub async fn disk_import_stop(
         &self,
         opctx: &OpContext,
@@ -53,7 +56,7 @@ impl App {
         to: DiskState,
         what: &str,
     ) -> Result<(), Error> {
-        let disk = self.disk_view(opctx, which).await?;
+        let disk = self.disk_to(opctx, which, IMPORT).await?;
         match self.datastore.disk_import_move(disk.id, from, to).await {
             Ok(()) => Ok(()),
             Err(db_queries::Error::DiskState(state)) => {
@@ -68,7 +71,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `InvalidRequest`: nothing is to be sent to it;
+    /// `NotFound`; `Forbidden`; `InvalidRequest`: nothing is to be sent to it;
     /// `InvalidValue`: the chunk does not fit; `Conflict`: its contents are
     /// lost; `Unavailable`.
     pub async fn disk_import_write(
@@ -78,7 +81,7 @@ impl App {
         offset: u64,
         bytes: Vec<u8>,
     ) -> Result<(), Error> {
-        let disk = self.disk_view(opctx, which).await?;
+        let disk = self.disk_to(opctx, which, IMPORT).await?;
         let wanted = DiskState::ImportingFromBulkWrites;
         if disk.state != wanted {
             return Err(wrong_state(&disk, "written to", wanted, disk.state));
@@ -126,7 +129,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `InvalidRequest`: it is not being imported, or is still being
+    /// `NotFound`; `Forbidden`; `InvalidRequest`: it is not being imported, or is still being
     /// sent, or the quota has no room for the snapshot; `AlreadyExists`: the
     /// snapshot; `Conflict`: that is going on already; `Unavailable`.
     pub async fn disk_finalize(
@@ -136,7 +139,7 @@ impl App {
         snapshot_name: Option<Name>,
         aside: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let disk = self.disk_view(opctx, which).await?;
+        let disk = self.disk_to(opctx, which, IMPORT).await?;
         if disk.state != DiskState::ImportReady
             && disk.state != DiskState::Finalizing
         {
@@ -160,8 +163,14 @@ impl App {
             let new = NewSnapshot { name, description, disk_id: disk.id };
             (SnapshotId::new_v4(), new)
         });
-        let params =
-            Params { disk_id: disk.id, size: disk.size_bytes, snapshot };
+        let granted =
+            opctx.granted(Action::ChangeContents, Some(disk.project_id));
+        let params = Params {
+            disk_id: disk.id,
+            size: disk.size_bytes,
+            snapshot,
+            granted: Some(granted),
+        };
         aside()?;
         // If it takes long, it goes on, and the disk's state says so.
         self.run_blocks::<ImportFinish>(&params, named).await?;

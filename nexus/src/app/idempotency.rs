@@ -1,7 +1,8 @@
 //! Requests that are done once, however often they are made.
 
 use super::App;
-use super::instance::{CREATE_WAIT, WAIT_LOOK};
+use super::changes::TICK;
+use super::instance::CREATE_WAIT;
 use crate::error::Error;
 use db_model::{InstanceState, InstanceView, KeyedRequest};
 use serde_json::Value;
@@ -48,7 +49,7 @@ impl App {
             if Instant::now() >= deadline || self.sagas.closed() {
                 return Err(not_certain());
             }
-            let look = Instant::now() + WAIT_LOOK;
+            let look = Instant::now() + TICK;
             // Whichever comes first, the answer is to look.
             let _ = tokio::time::timeout_at(look, changes.changed()).await;
         }

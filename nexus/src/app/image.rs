@@ -2,6 +2,7 @@
 
 use super::blocks::Named;
 use super::{App, RETRY_AFTER_SECS, about};
+use crate::authz::Action;
 use crate::context::OpContext;
 use crate::error::Error;
 use crate::saga::blocks_make::{Made, Params};
@@ -29,7 +30,8 @@ impl App {
         project: Option<&NameOrId>,
         page: Page<ByNameOrId>,
     ) -> Result<Vec<Image>, Error> {
-        let within = self.image_parent(opctx, project).await?;
+        let (action, what) = (Action::View, "see the silo's images");
+        let within = self.image_parent(opctx, project, action, what).await?;
         Ok(self.datastore.image_list(opctx.silo_id, within, page).await?)
     }
 
@@ -48,13 +50,20 @@ impl App {
         new: NewImage,
         aside: impl FnOnce() -> Result<(), Error>,
     ) -> Result<Image, Error> {
-        let within = self.image_parent(opctx, project).await?;
+        let action = match project {
+            Some(_) => Action::Create,
+            None => Action::ChangeImages,
+        };
+        let what = "create images here";
+        let within = self.image_parent(opctx, project, action, what).await?;
         let of = NameOrId::Id(new.snapshot_id.0);
         let snapshot = self
             .datastore
             .snapshot_view(opctx.silo_id, None, of.clone())
             .await
             .map_err(about("snapshot", &of))?;
+        let (see, asked) = ("see snapshots", ("snapshot", &of));
+        self.may_in(opctx, snapshot.project_id, Action::View, see, asked)?;
         if !snapshot.made {
             return Err(Error::InvalidRequest {
                 message: format!(
@@ -68,7 +77,8 @@ impl App {
         let name = new.name.to_string();
         let what =
             Made::Image { id, silo: opctx.silo_id, project: within, new };
-        let params = Params { what, size: snapshot.size_bytes };
+        let granted = Some(opctx.granted(action, within));
+        let params = Params { what, size: snapshot.size_bytes, granted };
         let named = Named { kind: "image", name: &name, verb: "created" };
         aside()?;
         if !self.make_blocks(&params, named).await? {
@@ -98,11 +108,40 @@ impl App {
         opctx: &OpContext,
         which: &ImageSelector,
     ) -> Result<Image, Error> {
-        let within = self.image_parent(opctx, which.project.as_ref()).await?;
-        self.datastore
+        let (action, what) = (Action::View, "see the silo's images");
+        let project = which.project.as_ref();
+        let within = self.image_parent(opctx, project, action, what).await?;
+        let image = self
+            .datastore
             .image_view(opctx.silo_id, within, which.image.clone())
             .await
-            .map_err(about("image", &which.image))
+            .map_err(about("image", &which.image))?;
+        self.may_with_image(opctx, &image, &which.image, action, what)?;
+        Ok(image)
+    }
+
+    /// May the caller do this with an image where it is: to see it, or to
+    /// change it?
+    fn may_with_image(
+        &self,
+        opctx: &OpContext,
+        image: &Image,
+        which: &NameOrId,
+        action: Action,
+        what: &'static str,
+    ) -> Result<(), Error> {
+        match (image.project_id, action) {
+            (Some(project), action) => {
+                self.may_in(opctx, project, action, what, ("image", which))
+            }
+            (None, Action::View) => {
+                opctx.authorize(action, opctx.own_silo(), what)
+            }
+            (None, _) => {
+                let action = Action::ChangeImages;
+                opctx.authorize(action, opctx.own_silo(), what)
+            }
+        }
     }
 
     /// Deletes an image. Disks that were made from it stay.
@@ -116,6 +155,8 @@ impl App {
         which: &ImageSelector,
     ) -> Result<(), Error> {
         let image = self.image_view(opctx, which).await?;
+        let (action, what) = (Action::ChangeContents, "delete the image");
+        self.may_with_image(opctx, &image, &which.image, action, what)?;
         self.datastore
             .image_delete(image.id)
             .await
@@ -136,6 +177,9 @@ impl App {
         which: &ImageSelector,
     ) -> Result<Image, Error> {
         let image = self.image_view(opctx, which).await?;
+        let (action, what) = (Action::ChangeContents, "promote the image");
+        self.may_with_image(opctx, &image, &which.image, action, what)?;
+        opctx.authorize(Action::ChangeImages, opctx.own_silo(), what)?;
         self.move_image(&image, None).await
     }
 
@@ -151,9 +195,13 @@ impl App {
         image: &NameOrId,
         project: &NameOrId,
     ) -> Result<Image, Error> {
-        let to = self.project_view(opctx, project).await?.id;
+        let what = "demote the image";
+        let action = Action::Create;
+        let to = self.project_to(opctx, project, action, what).await?.id;
         let which = ImageSelector { project: None, image: image.clone() };
         let image = self.image_view(opctx, &which).await?;
+        let action = Action::ChangeContents;
+        self.may_with_image(opctx, &image, &which.image, action, what)?;
         self.move_image(&image, Some(to)).await
     }
 
@@ -180,16 +228,19 @@ impl App {
         }
     }
 
+    /// The project that is named, or with none the silo, for `action` there.
     async fn image_parent(
         &self,
         opctx: &OpContext,
         project: Option<&NameOrId>,
+        action: Action,
+        what: &'static str,
     ) -> Result<Option<ProjectId>, Error> {
-        match project {
-            Some(project) => {
-                Ok(Some(self.project_view(opctx, project).await?.id))
-            }
-            None => Ok(None),
-        }
+        let Some(project) = project else {
+            opctx.authorize(action, opctx.own_silo(), what)?;
+            return Ok(None);
+        };
+        let found = self.project_to(opctx, project, action, what).await?;
+        Ok(Some(found.id))
     }
 }

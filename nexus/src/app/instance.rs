@@ -2,7 +2,9 @@
 //! transaction that also checks that it is allowed; the rest of the system
 //! carries it out.
 
+use super::changes::TICK;
 use super::{App, Once, about};
+use crate::authz::{Action, Resource};
 use crate::context::OpContext;
 use crate::error::{Error, chain};
 use crate::saga::{ExecError, SagaFailure, instance_create};
@@ -18,14 +20,13 @@ use db_queries::{ByNameOrId, DataStore, Limit, Page};
 use sled_agent_client::{Error as SledError, RequestedState};
 use slog::info;
 use std::time::Duration;
+use tokio::time::Instant;
+
+const CHANGE: &str = "change the project's instances";
 
 /// How long a request to create waits for the create saga. The saga goes on
 /// without it.
 pub(super) const CREATE_WAIT: Duration = Duration::from_secs(30);
-
-/// How often a wait for a change looks though nothing changed here: another
-/// process may have changed it.
-pub(super) const WAIT_LOOK: Duration = Duration::from_millis(500);
 
 /// Of so many connections to the database one may be used by those who wait for
 /// a change, all together. There may be thousands of them, and none is urgent.
@@ -68,7 +69,7 @@ impl App {
     /// # Errors
     ///
     /// `NotFound`: no such project, or no such group or disk in it;
-    /// `AlreadyExists`; `InvalidValue`: a group is full; `InvalidRequest`: a disk
+    /// `Forbidden`; `AlreadyExists`; `InvalidValue`: a group is full; `InvalidRequest`: a disk
     /// is attached to another; `Conflict`: something came in between;
     /// `Unavailable`: it is not known yet whether it will be there.
     pub async fn instance_create(
@@ -78,7 +79,9 @@ impl App {
         new: NewInstance,
         request: Option<KeyedRequest>,
     ) -> Result<Once<InstanceView>, Error> {
-        let project = self.project_view(opctx, project).await?;
+        let (action, what) =
+            (Action::Create, "create instances in the project");
+        let project = self.project_to(opctx, project, action, what).await?;
         if let Some(done) = self.done_before(request.as_ref()).await? {
             return Ok(done);
         }
@@ -87,6 +90,7 @@ impl App {
         let params = instance_create::Params {
             instance_id: InstanceId::new_v4(),
             project_id: project.id,
+            granted: Some(opctx.granted(action, Some(project.id))),
             attempt: new
                 .start
                 .then(|| (StartAttemptId::new_v4(), opctx.user_id)),
@@ -219,31 +223,35 @@ impl App {
         seen: i64,
         timeout: Duration,
     ) -> Result<InstanceView, Error> {
-        let deadline = tokio::time::Instant::now() + timeout;
-        let mut changes = self.activators.changes();
+        let deadline = Instant::now() + timeout;
         let view = self.in_turn(self.live(opctx, which)).await?;
         if view.instance.view_gen > seen {
             return Ok(view);
         }
-        let id = view.instance.id;
-        loop {
-            let now = tokio::time::Instant::now();
-            if now >= deadline || self.sagas.closed() {
-                break;
-            }
-            let look = (now + WAIT_LOOK).min(deadline);
-            // Whichever comes first, the answer is to look.
-            let _ = tokio::time::timeout_at(look, changes.changed()).await;
-            let looked = self.in_turn(self.datastore.instance_view_gen(id));
-            if looked.await.map_err(missing(which))? > seen {
-                break;
-            }
-        }
+        self.changed(view.instance.id, seen, deadline).await;
         self.in_turn(self.live(opctx, which)).await
     }
 
+    /// Returns when the instance's `view_gen` is above `seen` or it is no more;
+    /// at the deadline; and when this process shuts down. Is it the first?
+    pub(super) async fn changed(
+        &self,
+        instance: InstanceId,
+        seen: i64,
+        deadline: Instant,
+    ) -> bool {
+        let mut waiter = self.changes.of(instance);
+        while Instant::now() < deadline && !self.sagas.closed() {
+            let until = (Instant::now() + TICK).min(deadline);
+            if waiter.changed(seen, until).await {
+                return true;
+            }
+        }
+        false
+    }
+
     /// What somebody who waits for a change does is done, when it is its turn.
-    async fn in_turn<T>(&self, look: impl Future<Output = T>) -> T {
+    pub(super) async fn in_turn<T>(&self, look: impl Future<Output = T>) -> T {
         // It is never closed.
         let _turn = self.looks.acquire().await;
         look.await
@@ -254,7 +262,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`, the disk too; `InvalidValue`: the disk is not attached to it;
+    /// `NotFound`, the disk too; `Forbidden`; `InvalidValue`: the disk is not attached to it;
     /// `Conflict`: the size, the CPU or the boot disk, while it is not at rest.
     pub async fn instance_update(
         &self,
@@ -263,7 +271,7 @@ impl App {
         change: InstanceChange,
         boot_disk: Option<&NameOrId>,
     ) -> Result<InstanceView, Error> {
-        let instance = self.live(opctx, which).await?.instance;
+        let instance = self.live_to(opctx, which, CHANGE).await?.instance;
         let id = instance.id;
         let boot_disk = match boot_disk {
             Some(disk) => Some(self.disk_of(opctx, &instance, disk).await?),
@@ -313,13 +321,14 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `InvalidRequest`: it must be stopped first.
+    /// `NotFound`; `Forbidden`; `InvalidRequest`: it must be stopped first.
     pub async fn instance_delete(
         &self,
         opctx: &OpContext,
         which: &InstanceSelector,
     ) -> Result<(), Error> {
-        let view = self.live(opctx, which).await?;
+        let what = "delete the project's instances";
+        let view = self.live_to(opctx, which, what).await?;
         let deleted = self.datastore.instance_delete(view.instance.id).await;
         deleted.map_err(|error| refused(which, "deleted", error))?;
         self.activators.changed();
@@ -331,14 +340,15 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `Conflict`: it is still stopping.
+    /// `NotFound`; `Forbidden`; `Conflict`: it is still stopping.
     pub async fn instance_start(
         &self,
         opctx: &OpContext,
         which: &InstanceSelector,
         request: Option<KeyedRequest>,
     ) -> Result<Once<InstanceView>, Error> {
-        let id = self.live(opctx, which).await?.instance.id;
+        let what = "start the project's instances";
+        let id = self.live_to(opctx, which, what).await?.instance.id;
         if let Some(done) = self.done_before(request.as_ref()).await? {
             return Ok(done);
         }
@@ -360,13 +370,14 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `InvalidRequest`: it is still being created.
+    /// `NotFound`; `Forbidden`; `InvalidRequest`: it is still being created.
     pub async fn instance_stop(
         &self,
         opctx: &OpContext,
         which: &InstanceSelector,
     ) -> Result<InstanceView, Error> {
-        let id = self.live(opctx, which).await?.instance.id;
+        let what = "stop the project's instances";
+        let id = self.live_to(opctx, which, what).await?.instance.id;
         let stopped = self.datastore.instance_stop(id).await;
         stopped.map_err(|error| refused(which, "stopped", error))?;
         self.activators.changed();
@@ -378,7 +389,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `InvalidRequest`: it does not run; `Unavailable`: its sled
+    /// `NotFound`; `Forbidden`; `InvalidRequest`: it does not run; `Unavailable`: its sled
     /// gave no answer, or has lost it.
     pub async fn instance_reboot(
         &self,
@@ -386,7 +397,8 @@ impl App {
         which: &InstanceSelector,
         aside: impl FnOnce() -> Result<(), Error>,
     ) -> Result<InstanceView, Error> {
-        let id = self.live(opctx, which).await?.instance.id;
+        let what = "reboot the project's instances";
+        let id = self.live_to(opctx, which, what).await?.instance.id;
         let vmm = self
             .datastore
             .instance_to_reboot(id)
@@ -489,9 +501,28 @@ impl App {
         Ok(view)
     }
 
-    /// The instance, if it is of the caller's silo and, when a project is
-    /// named, in it.
-    async fn look_up(
+    /// The same, which the caller may change.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Forbidden`: not to do `what`.
+    pub(super) async fn live_to(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+        what: &'static str,
+    ) -> Result<InstanceView, Error> {
+        let view = self.live(opctx, which).await?;
+        let (project, action) =
+            (view.instance.project_id, Action::ChangeContents);
+        let asked = ("instance", &which.instance);
+        self.may_in(opctx, project, action, what, asked)?;
+        Ok(view)
+    }
+
+    /// The instance, if the caller may see its project, and, when a project is
+    /// named, if it is in that.
+    pub(super) async fn look_up(
         &self,
         opctx: &OpContext,
         which: &InstanceSelector,
@@ -522,9 +553,10 @@ impl App {
             .project_owner(view.instance.project_id)
             .await
             .map_err(missing(which))?;
-        if owner != opctx.silo_id {
-            return Err(Error::not_found("instance", &which.instance));
-        }
+        let id = view.instance.project_id.0;
+        let project = Resource::Project { id, silo: owner };
+        let hidden = || Error::not_found("instance", &which.instance);
+        opctx.authorize_seen(Action::View, project, "see instances", hidden)?;
         if let (NameOrId::Id(_), Some(project)) =
             (&which.instance, &which.project)
         {

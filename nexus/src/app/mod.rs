@@ -4,15 +4,20 @@
 mod affinity_group;
 mod audit_log;
 mod blocks;
+mod changes;
 mod disk;
 mod disk_import;
 mod idempotency;
 mod image;
 mod instance;
+mod password;
 mod placement;
+mod policy;
 mod project;
 mod rack;
 mod serial_console;
+mod session;
+mod silo;
 mod silo_quota;
 mod sled;
 mod snapshot;
@@ -26,12 +31,14 @@ pub use disk::DiskSelector;
 pub use idempotency::Once;
 pub use image::ImageSelector;
 pub use instance::InstanceSelector;
+pub use password::{Hasher, Password};
+pub use policy::PolicyOf;
 pub use serial_console::ConsoleBytes;
 pub use snapshot::{SnapshotSelector, SnapshotWish};
 pub use token::Token;
 
 use crate::background::Activators;
-use crate::config::Tuning;
+use crate::config::{SessionConfig, Tuning};
 use crate::consoles::Consoles;
 use crate::error::Error;
 use crate::saga::SagaExecutor;
@@ -56,9 +63,12 @@ pub struct App {
     activators: Activators,
     tuning: Tuning,
     sled_secret: Secret,
+    session: SessionConfig,
+    hasher: Hasher,
     placement_detail: bool,
     rack_id: Uuid,
     looks: Semaphore,
+    changes: changes::Changes,
     consoles: Consoles,
     log: Logger,
 }
@@ -73,11 +83,17 @@ impl App {
         activators: Activators,
         tuning: Tuning,
         sled_secret: Secret,
+        session: SessionConfig,
         placement_detail: bool,
         rack_id: Uuid,
         log: Logger,
     ) -> App {
         let looks = Semaphore::new(instance::looks_at_once(&datastore));
+        let changes = changes::Changes::new(
+            datastore.clone(),
+            activators.clone(),
+            log.clone(),
+        );
         App {
             datastore,
             sleds,
@@ -85,9 +101,12 @@ impl App {
             activators,
             tuning,
             sled_secret,
+            session,
+            hasher: Hasher::default(),
             placement_detail,
             rack_id,
             looks,
+            changes,
             consoles: Consoles::new(tuning.console_streams),
             log,
         }

@@ -1,13 +1,14 @@
 //! Projects.
 
 use super::{App, about};
+use crate::authz::{Action, Resource};
 use crate::context::OpContext;
 use crate::error::Error;
-use db_model::{Name, NameOrId, NewProject, Project, ProjectChange};
+use db_model::{Name, NameOrId, NewProject, Project, ProjectChange, ProjectId};
 use db_queries::{ByNameOrId, Page};
 
 impl App {
-    /// The caller's silo's projects.
+    /// Those of the caller's silo's projects that the caller may see.
     ///
     /// # Errors
     ///
@@ -17,19 +18,27 @@ impl App {
         opctx: &OpContext,
         page: Page<ByNameOrId>,
     ) -> Result<Vec<Project>, Error> {
-        Ok(self.datastore.project_list(opctx.silo_id, page).await?)
+        let silo = opctx.own_silo();
+        opctx.authorize(Action::View, silo, "see the silo")?;
+        let only_of = match opctx.may(Action::ViewProjects, silo) {
+            true => None,
+            false => Some(opctx.user_id),
+        };
+        Ok(self.datastore.project_list(opctx.silo_id, only_of, page).await?)
     }
 
     /// Makes a project.
     ///
     /// # Errors
     ///
-    /// `AlreadyExists`.
+    /// `Forbidden`; `AlreadyExists`.
     pub async fn project_create(
         &self,
         opctx: &OpContext,
         new: NewProject,
     ) -> Result<Project, Error> {
+        let silo = opctx.own_silo();
+        opctx.authorize(Action::CreateProject, silo, "create projects")?;
         let name = new.name.clone();
         let created = self
             .datastore
@@ -48,40 +57,81 @@ impl App {
         opctx: &OpContext,
         which: &NameOrId,
     ) -> Result<Project, Error> {
-        self.datastore
-            .project_view(opctx.silo_id, which.clone())
-            .await
-            .map_err(about("project", which))
+        self.project_to(opctx, which, Action::View, "see the project").await
+    }
+
+    /// A project in which, or with which, the caller may do `action`.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, also of one that the caller may not see; `Forbidden`: not to
+    /// do `what`.
+    pub(super) async fn project_to(
+        &self,
+        opctx: &OpContext,
+        which: &NameOrId,
+        action: Action,
+        what: &'static str,
+    ) -> Result<Project, Error> {
+        let found = self.datastore.project_view(opctx.silo_id, which.clone());
+        let project = found.await.map_err(about("project", which))?;
+        let hidden = || Error::not_found("project", which);
+        opctx.authorize_seen(action, of(&project), what, hidden)?;
+        Ok(project)
+    }
+
+    /// May the caller do `action` in its silo's project of this id, in which
+    /// something is that was asked for?
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: a `kind` called `which`, if the caller may not see it;
+    /// `Forbidden`: not to do `what`.
+    pub(super) fn may_in(
+        &self,
+        opctx: &OpContext,
+        id: ProjectId,
+        action: Action,
+        what: &'static str,
+        (kind, which): (&'static str, &NameOrId),
+    ) -> Result<(), Error> {
+        let project = Resource::Project { id: id.0, silo: opctx.silo_id };
+        let hidden = || Error::not_found(kind, which);
+        opctx.authorize_seen(action, project, what, hidden)
     }
 
     /// Changes a project's name or description.
     ///
     /// # Errors
     ///
-    /// `NotFound`; `AlreadyExists`.
+    /// `NotFound`; `Forbidden`; `AlreadyExists`.
     pub async fn project_update(
         &self,
         opctx: &OpContext,
         which: &NameOrId,
         change: ProjectChange,
     ) -> Result<Project, Error> {
-        let project = self.project_view(opctx, which).await?;
+        let what = "change the project";
+        let project =
+            self.project_to(opctx, which, Action::Change, what).await?;
         let name = change.name.clone().unwrap_or(project.name);
         let changed = self.datastore.project_change(project.id, change).await;
         changed.map_err(|e| taken(e, &name, which))
     }
 
-    /// Deletes a project that has nothing in it.
+    /// Deletes a project that has nothing in it, and who may what in it.
     ///
     /// # Errors
     ///
-    /// `NotFound`; `InvalidRequest` while there is something in it.
+    /// `NotFound`; `Forbidden`; `InvalidRequest` while there is something in it.
     pub async fn project_delete(
         &self,
         opctx: &OpContext,
         which: &NameOrId,
     ) -> Result<(), Error> {
-        let project = self.project_view(opctx, which).await?;
+        let what = "delete the project";
+        let project =
+            self.project_to(opctx, which, Action::Delete, what).await?;
         let deleted = self.datastore.project_delete(project.id).await;
         deleted.map_err(|error| {
             let db_queries::Error::NotEmpty(kept) = error else {
@@ -96,6 +146,11 @@ impl App {
             }
         })
     }
+}
+
+/// As what is decided about it.
+pub(super) fn of(project: &Project) -> Resource {
+    Resource::Project { id: project.id.0, silo: project.silo_id }
 }
 
 /// The error of who wanted `name` for a project asked for by `which`.

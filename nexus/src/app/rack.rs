@@ -1,6 +1,7 @@
 //! The rack: what all sleds are in.
 
 use super::{App, about};
+use crate::authz::{Action, Resource};
 use crate::context::OpContext;
 use crate::error::Error;
 use db_model::Rack;
@@ -20,7 +21,7 @@ impl App {
         opctx: &OpContext,
         page: Page<ById>,
     ) -> Result<Vec<Rack>, Error> {
-        opctx.require_fleet_admin(VIEW)?;
+        opctx.authorize(Action::View, Resource::Fleet, VIEW)?;
         Ok(self.datastore.rack_list(page).await?)
     }
 
@@ -34,7 +35,7 @@ impl App {
         opctx: &OpContext,
         id: Uuid,
     ) -> Result<Rack, Error> {
-        opctx.require_fleet_admin(VIEW)?;
+        opctx.authorize(Action::View, Resource::Fleet, VIEW)?;
         let rack = self.datastore.rack_view(id).await;
         rack.map_err(about("rack", &id.into()))
     }

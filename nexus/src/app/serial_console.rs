@@ -29,7 +29,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `NotThere`: it never ran, or that run is not kept any more;
+    /// `NotFound`; `Forbidden`; `NotThere`: it never ran, or that run is not kept any more;
     /// `Unavailable`: its sled gave no answer.
     pub async fn instance_serial_console(
         &self,
@@ -81,7 +81,10 @@ impl App {
         opctx: &OpContext,
         which: &InstanceSelector,
     ) -> Result<Vmm, Error> {
-        let id = self.live(opctx, which).await?.instance.id;
+        // What a guest prints may be secret, so to see that there is an
+        // instance does not do.
+        let what = "read the project's serial consoles";
+        let id = self.live_to(opctx, which, what).await?.instance.id;
         let run = self.datastore.vmm_of_last_run(id).await?;
         run.ok_or_else(|| Error::NotThere {
             message: format!(

@@ -1,6 +1,7 @@
 //! Quotas: what silos may have at once, and what they have.
 
 use super::{App, about};
+use crate::authz::{Action, Resource};
 use crate::context::OpContext;
 use crate::error::Error;
 use db_model::{Name, NameOrId, SiloQuota, SiloQuotaChange};
@@ -19,7 +20,7 @@ impl App {
         opctx: &OpContext,
         page: Page<ById>,
     ) -> Result<Vec<SiloQuota>, Error> {
-        opctx.require_fleet_admin(VIEW)?;
+        opctx.authorize(Action::View, Resource::Fleet, VIEW)?;
         Ok(self.datastore.silo_quota_list(page).await?)
     }
 
@@ -33,7 +34,7 @@ impl App {
         opctx: &OpContext,
         which: &NameOrId,
     ) -> Result<(Name, SiloQuota), Error> {
-        opctx.require_fleet_admin(VIEW)?;
+        opctx.authorize(Action::View, Resource::Fleet, VIEW)?;
         self.quota_of(which).await
     }
 
@@ -48,7 +49,8 @@ impl App {
         which: &NameOrId,
         change: SiloQuotaChange,
     ) -> Result<SiloQuota, Error> {
-        opctx.require_fleet_admin("set a silo's quota")?;
+        let what = "set a silo's quota";
+        opctx.authorize(Action::Change, Resource::Fleet, what)?;
         let (_, quota) = self.quota_of(which).await?;
         let changed =
             self.datastore.silo_quota_change(quota.silo_id, change).await;
@@ -67,7 +69,7 @@ impl App {
         opctx: &OpContext,
         page: Page<ByNameOrId>,
     ) -> Result<Vec<(Name, SiloQuota)>, Error> {
-        opctx.require_fleet_admin(VIEW)?;
+        opctx.authorize(Action::View, Resource::Fleet, VIEW)?;
         Ok(self.datastore.silo_utilization_list(page).await?)
     }
 
@@ -80,6 +82,7 @@ impl App {
         &self,
         opctx: &OpContext,
     ) -> Result<SiloQuota, Error> {
+        opctx.authorize(Action::View, opctx.own_silo(), "see the silo")?;
         let own = NameOrId::Id(opctx.silo_id.0);
         Ok(self.quota_of(&own).await?.1)
     }

@@ -1,6 +1,7 @@
 //! Sleds: what their agents say, and what operators do with them.
 
 use super::{App, about};
+use crate::authz::{Action, Resource};
 use crate::context::OpContext;
 use crate::error::Error;
 use crate::sleds::reported;
@@ -42,7 +43,7 @@ impl App {
         opctx: &OpContext,
         page: Page<ById>,
     ) -> Result<Vec<Sled>, Error> {
-        opctx.require_fleet_admin(LIST)?;
+        opctx.authorize(Action::View, Resource::Fleet, LIST)?;
         Ok(self.datastore.sled_list(page).await?)
     }
 
@@ -56,7 +57,7 @@ impl App {
         opctx: &OpContext,
         id: SledId,
     ) -> Result<Sled, Error> {
-        opctx.require_fleet_admin(LIST)?;
+        opctx.authorize(Action::View, Resource::Fleet, LIST)?;
         self.datastore.sled_view(id).await.map_err(about_sled(id))
     }
 
@@ -86,7 +87,8 @@ impl App {
         id: SledId,
         policy: SledProvisionPolicy,
     ) -> Result<SledProvisionPolicy, Error> {
-        opctx.require_fleet_admin("set a sled's provision policy")?;
+        let what = "set a sled's provision policy";
+        opctx.authorize(Action::Change, Resource::Fleet, what)?;
         let set = self.datastore.sled_set_provision_policy(id, policy).await;
         let old = set.map_err(|error| {
             let db_queries::Error::NoRoom = error else {

@@ -2,6 +2,7 @@
 
 use super::blocks::Named;
 use super::{App, DiskSelector, about};
+use crate::authz::Action;
 use crate::context::OpContext;
 use crate::error::Error;
 use crate::saga::blocks_make::{Made, Params};
@@ -58,7 +59,9 @@ impl App {
         wish: SnapshotWish,
         aside: impl FnOnce() -> Result<(), Error>,
     ) -> Result<Snapshot, Error> {
-        let within = self.project_view(opctx, project).await?.id;
+        let (action, what) =
+            (Action::Create, "create snapshots in the project");
+        let within = self.project_to(opctx, project, action, what).await?.id;
         let of = DiskSelector {
             project: Some(NameOrId::Id(within.0)),
             disk: wish.disk,
@@ -82,6 +85,7 @@ impl App {
         let params = Params {
             what: Made::Snapshot { id, project: within, new },
             size: disk.size_bytes,
+            granted: Some(opctx.granted(action, Some(within))),
         };
         let name = wish.name.as_str();
         let named = Named { kind: "snapshot", name, verb: "created" };
@@ -118,23 +122,35 @@ impl App {
                 });
             }
         };
-        self.datastore
+        let found = self
+            .datastore
             .snapshot_view(opctx.silo_id, within, which.snapshot.clone())
-            .await
-            .map_err(about("snapshot", &which.snapshot))
+            .await;
+        let snapshot = found.map_err(about("snapshot", &which.snapshot))?;
+        let asked = ("snapshot", &which.snapshot);
+        let project = snapshot.project_id;
+        self.may_in(opctx, project, Action::View, "see snapshots", asked)?;
+        Ok(snapshot)
     }
 
     /// Deletes a snapshot. What was made from it stays.
     ///
     /// # Errors
     ///
-    /// `NotFound`; `Conflict`: it is still being made.
+    /// `NotFound`; `Forbidden`; `Conflict`: it is still being made.
     pub async fn snapshot_delete(
         &self,
         opctx: &OpContext,
         which: &SnapshotSelector,
     ) -> Result<(), Error> {
         let snapshot = self.snapshot_view(opctx, which).await?;
+        self.may_in(
+            opctx,
+            snapshot.project_id,
+            Action::ChangeContents,
+            "delete the project's snapshots",
+            ("snapshot", &which.snapshot),
+        )?;
         match self.datastore.snapshot_delete(snapshot.id).await {
             Ok(()) => {
                 self.activators.blocks_gone();

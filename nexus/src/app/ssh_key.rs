@@ -1,6 +1,7 @@
 //! Users' SSH keys, and those that instances are given.
 
 use super::{App, InstanceSelector, about};
+use crate::authz::Action;
 use crate::context::OpContext;
 use crate::error::Error;
 use db_model::{
@@ -12,6 +13,8 @@ use db_queries::{ByNameOrId, Page};
 /// The field of a new instance that names keys.
 const FIELD: &str = "ssh_public_keys";
 
+const CHANGE: &str = "change one's keys";
+
 impl App {
     /// The caller's keys.
     pub async fn ssh_key_list(
@@ -19,6 +22,7 @@ impl App {
         opctx: &OpContext,
         page: Page<ByNameOrId>,
     ) -> Result<Vec<SshKey>, Error> {
+        opctx.authorize(Action::View, opctx.oneself(), "see one's keys")?;
         Ok(self.datastore.ssh_key_list(opctx.user_id, page).await?)
     }
 
@@ -33,6 +37,7 @@ impl App {
         opctx: &OpContext,
         new: NewSshKey,
     ) -> Result<SshKey, Error> {
+        opctx.authorize(Action::Change, opctx.oneself(), CHANGE)?;
         let name = new.name.to_string();
         let created = self.datastore.ssh_key_create(opctx.user_id, new).await;
         created.map_err(|error| {
@@ -58,6 +63,7 @@ impl App {
         opctx: &OpContext,
         which: &NameOrId,
     ) -> Result<SshKey, Error> {
+        opctx.authorize(Action::View, opctx.oneself(), "see one's keys")?;
         self.datastore
             .ssh_key_view(opctx.user_id, which.clone())
             .await
@@ -75,6 +81,7 @@ impl App {
         opctx: &OpContext,
         which: &NameOrId,
     ) -> Result<(), Error> {
+        opctx.authorize(Action::Change, opctx.oneself(), CHANGE)?;
         let key = self.ssh_key_view(opctx, which).await?;
         let deleted = self.datastore.ssh_key_delete(key.id).await;
         deleted.map_err(about("SSH key", which))

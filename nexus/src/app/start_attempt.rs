@@ -3,8 +3,12 @@
 use super::{App, InstanceSelector};
 use crate::context::OpContext;
 use crate::error::Error;
-use db_model::{InstanceView, NameOrId, StartAttempt, StartAttemptId};
+use db_model::{
+    InstanceView, NameOrId, StartAttempt, StartAttemptId, StartOutcome,
+};
 use db_queries::{ById, ByTime, Page};
+use std::time::Duration;
+use tokio::time::Instant;
 
 impl App {
     /// An instance's attempts, newest first. By id, a deleted instance's too.
@@ -38,6 +42,40 @@ impl App {
         let missing = super::about("start attempt", &NameOrId::Id(attempt.0));
         let found = self.datastore.start_attempt_view(id, attempt).await;
         Ok(self.shown_attempt(found.map_err(missing)?))
+    }
+
+    /// An attempt, once its outcome is another than `seen`, or as it is when
+    /// `timeout` is over or this process shuts down. One that is over changes
+    /// no more, and is answered at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::instance_start_attempt_view`].
+    pub async fn instance_start_attempt_wait_for_change(
+        &self,
+        opctx: &OpContext,
+        which: &InstanceSelector,
+        attempt: StartAttemptId,
+        seen: StartOutcome,
+        timeout: Duration,
+    ) -> Result<StartAttempt, Error> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            // Read before the attempt: its end raises this one.
+            let instance =
+                self.in_turn(self.look_up(opctx, which)).await?.instance;
+            let view = self.instance_start_attempt_view(opctx, which, attempt);
+            let found = self.in_turn(view).await?;
+            if found.outcome != seen || found.outcome != StartOutcome::Pending {
+                return Ok(found);
+            }
+            let seen = instance.view_gen;
+            if !self.changed(instance.id, seen, deadline).await {
+                let view =
+                    self.instance_start_attempt_view(opctx, which, attempt);
+                return self.in_turn(view).await;
+            }
+        }
     }
 
     /// Those of a project's instances that should run and do not, now.

@@ -2,8 +2,13 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::error::Error;
+
 /// What a token begins with, so that one that leaked is recognized.
 const PREFIX: &str = "nexus-token-";
+
+/// What the secret of a session's cookie begins with.
+const SESSION_PREFIX: &str = "nexus-session-";
 
 /// A token in clear text. Never logged: it has no `Debug`.
 pub struct Token(String);
@@ -14,10 +19,32 @@ impl Token {
     /// # Errors
     ///
     /// The system has no randomness to give.
-    pub fn generate() -> Result<Token, getrandom::Error> {
+    pub fn generate() -> Result<Token, Error> {
+        Token::random(PREFIX)
+    }
+
+    /// The secret of a new session's cookie, as hard to guess.
+    ///
+    /// # Errors
+    ///
+    /// The system has no randomness to give.
+    pub fn session() -> Result<Token, Error> {
+        Token::random(SESSION_PREFIX)
+    }
+
+    /// A password that nobody can guess, for who chose none.
+    ///
+    /// # Errors
+    ///
+    /// The system has no randomness to give.
+    pub fn password() -> Result<Token, Error> {
+        Token::random("")
+    }
+
+    fn random(prefix: &str) -> Result<Token, Error> {
         let mut bytes = [0u8; 32];
-        getrandom::fill(&mut bytes)?;
-        Ok(Token(format!("{PREFIX}{}", hex(&bytes))))
+        getrandom::fill(&mut bytes).map_err(Error::internal)?;
+        Ok(Token(format!("{prefix}{}", hex(&bytes))))
     }
 
     /// What a request showed.

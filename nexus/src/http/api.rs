@@ -6,8 +6,8 @@
 
 use dropshot::{
     HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
-    HttpResponseOk, HttpResponseUpdatedNoContent, RequestContext, ResultsPage,
-    WebsocketEndpointResult,
+    HttpResponseHeaders, HttpResponseOk, HttpResponseUpdatedNoContent,
+    RequestContext, ResultsPage, WebsocketEndpointResult,
 };
 
 use super::audit_log::PagesByCompletion;
@@ -18,8 +18,9 @@ use super::types::*;
 
 /// What users may ask of Nexus.
 ///
-/// Every operation but `ping` needs an API token, as a bearer token (else
-/// 401). What the caller's silo does not own is not found (404).
+/// Every operation but `ping`, `login_local` and `logout` needs an access token,
+/// as a bearer token, or the cookie of a console session (else 401). What the
+/// caller's silo does not own is not found (404).
 #[dropshot::api_description {
     tag_config = {
         allow_other_tags = false,
@@ -30,14 +31,17 @@ use super::types::*;
             },
             "current-user" = { description = "Who is asking" },
             "disks" = { description = "What instances keep their data on" },
+            "login" = { description = "The console's sessions" },
             "images" = { description = "What disks may begin with" },
             "instances" = { description = "Virtual machines" },
             "metrics" = { description = "What was measured" },
             "networking" = { description = "How instances are reached" },
+            "policy" = { description = "Who may what in the fleet" },
             "projects" = { description = "What instances are kept in" },
             "silos" = { description = "Tenants, as their users see them" },
             "snapshots" = { description = "What disks held" },
             "system/audit-log" = { description = "Who changed what" },
+            "tokens" = { description = "By what programs show whose they are" },
             "system/hardware" = { description = "The fleet's hosts" },
             "system/silos" = { description = "Tenants, as operators see them" },
             "system/status" = { description = "Whether the API is there" },
@@ -391,7 +395,7 @@ pub trait ExternalApi {
     async fn instance_start_attempt_view(
         rqctx: RequestContext<Self::Context>,
         path: Path<StartAttemptPath>,
-        query: Query<OptionalProjectSelector>,
+        query: Query<StartAttemptViewParams>,
     ) -> Result<HttpResponseOk<StartAttempt>, HttpError>;
 
     /// List the instances that should run and do not
@@ -1438,4 +1442,347 @@ pub trait ExternalApi {
         path: Path<SledPath>,
         query: PagesById<Everything>,
     ) -> Result<HttpResponseOk<ResultsPage<PhysicalDisk>>, HttpError>;
+
+    /// List silos
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/silos",
+        tags = ["system/silos"],
+    }]
+    async fn silo_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByNameOrId<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<Silo>>, HttpError>;
+
+    /// Create a silo
+    ///
+    /// Nobody is in it yet: make users for it.
+    #[endpoint {
+        method = POST,
+        path = "/v1/system/silos",
+        tags = ["system/silos"],
+    }]
+    async fn silo_create(
+        rqctx: RequestContext<Self::Context>,
+        body: TypedBody<SiloCreate>,
+    ) -> Result<HttpResponseCreated<Silo>, HttpError>;
+
+    /// Fetch a silo
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/silos/{silo}",
+        tags = ["system/silos"],
+    }]
+    async fn silo_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SiloPath>,
+    ) -> Result<HttpResponseOk<Silo>, HttpError>;
+
+    /// Delete a silo
+    ///
+    /// One without projects and images. Its users, their tokens and sessions go
+    /// with it.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/system/silos/{silo}",
+        tags = ["system/silos"],
+    }]
+    async fn silo_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SiloPath>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// List the users of a silo
+    ///
+    /// Or of all silos.
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/users",
+        tags = ["system/silos"],
+    }]
+    async fn silo_user_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesById<OptionalSiloSelector>,
+    ) -> Result<HttpResponseOk<ResultsPage<User>>, HttpError>;
+
+    /// Fetch a user of a silo
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/users/{user_id}",
+        tags = ["system/silos"],
+    }]
+    async fn silo_user_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<UserPath>,
+        query: Query<SiloSelector>,
+    ) -> Result<HttpResponseOk<User>, HttpError>;
+
+    /// Create a user
+    ///
+    /// It has no role yet.
+    #[endpoint {
+        method = POST,
+        path = "/v1/system/identity-providers/local/users",
+        tags = ["system/silos"],
+    }]
+    async fn local_idp_user_create(
+        rqctx: RequestContext<Self::Context>,
+        query: Query<SiloSelector>,
+        body: TypedBody<UserCreate>,
+    ) -> Result<HttpResponseCreated<User>, HttpError>;
+
+    /// Delete a user
+    ///
+    /// Its tokens, sessions and roles go with it; what it made stays.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/system/identity-providers/local/users/{user_id}",
+        tags = ["system/silos"],
+    }]
+    async fn local_idp_user_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<UserPath>,
+        query: Query<SiloSelector>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// Set a user's password, or take it away
+    ///
+    /// Ends the user's sessions. Its tokens stay.
+    #[endpoint {
+        method = POST,
+        path = "/v1/system/identity-providers/local/users/{user_id}/set-password",
+        tags = ["system/silos"],
+    }]
+    async fn local_idp_user_set_password(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<UserPath>,
+        query: Query<SiloSelector>,
+        body: TypedBody<UserPassword>,
+    ) -> Result<HttpResponseUpdatedNoContent, HttpError>;
+
+    /// List the users of the caller's silo
+    #[endpoint {
+        method = GET,
+        path = "/v1/users",
+        tags = ["silos"],
+    }]
+    async fn user_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesById<UsersOf>,
+    ) -> Result<HttpResponseOk<ResultsPage<User>>, HttpError>;
+
+    /// Fetch a user of the caller's silo
+    #[endpoint {
+        method = GET,
+        path = "/v1/users/{user_id}",
+        tags = ["silos"],
+    }]
+    async fn user_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<UserPath>,
+    ) -> Result<HttpResponseOk<User>, HttpError>;
+
+    /// List a user's access tokens
+    #[endpoint {
+        method = GET,
+        path = "/v1/users/{user_id}/access-tokens",
+        tags = ["silos"],
+    }]
+    async fn user_token_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<UserPath>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<DeviceAccessToken>>, HttpError>;
+
+    /// List a user's console sessions
+    #[endpoint {
+        method = GET,
+        path = "/v1/users/{user_id}/sessions",
+        tags = ["silos"],
+    }]
+    async fn user_session_list(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<UserPath>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<ConsoleSession>>, HttpError>;
+
+    /// Log a user out
+    ///
+    /// Ends its console sessions, and deletes its access tokens.
+    #[endpoint {
+        method = POST,
+        path = "/v1/users/{user_id}/logout",
+        tags = ["silos"],
+    }]
+    async fn user_logout(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<UserPath>,
+    ) -> Result<HttpResponseUpdatedNoContent, HttpError>;
+
+    /// Fetch how the users of the caller's silo show who they are
+    #[endpoint {
+        method = GET,
+        path = "/v1/auth-settings",
+        tags = ["silos"],
+    }]
+    async fn auth_settings_view(
+        rqctx: RequestContext<Self::Context>,
+    ) -> Result<HttpResponseOk<SiloAuthSettings>, HttpError>;
+
+    /// Change how the users of the caller's silo show who they are
+    #[endpoint {
+        method = PUT,
+        path = "/v1/auth-settings",
+        tags = ["silos"],
+    }]
+    async fn auth_settings_update(
+        rqctx: RequestContext<Self::Context>,
+        body: TypedBody<SiloAuthSettingsUpdate>,
+    ) -> Result<HttpResponseOk<SiloAuthSettings>, HttpError>;
+
+    /// List the caller's access tokens
+    #[endpoint {
+        method = GET,
+        path = "/v1/me/access-tokens",
+        tags = ["tokens"],
+    }]
+    async fn current_user_access_token_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesById<Everything>,
+    ) -> Result<HttpResponseOk<ResultsPage<DeviceAccessToken>>, HttpError>;
+
+    /// Delete an access token of the caller's
+    ///
+    /// From the answer on it is good for nothing.
+    #[endpoint {
+        method = DELETE,
+        path = "/v1/me/access-tokens/{token_id}",
+        tags = ["tokens"],
+    }]
+    async fn current_user_access_token_delete(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<TokenPath>,
+    ) -> Result<HttpResponseDeleted, HttpError>;
+
+    /// Log in to the console
+    ///
+    /// 401 if the name or the password is wrong; 429 if it was guessed too often.
+    #[endpoint {
+        method = POST,
+        path = "/v1/login/{silo_name}/local",
+        tags = ["login"],
+    }]
+    async fn login_local(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<LoginPath>,
+        body: TypedBody<UsernamePasswordCredentials>,
+    ) -> Result<
+        HttpResponseHeaders<HttpResponseUpdatedNoContent, SetCookie>,
+        HttpError,
+    >;
+
+    /// Log out of the console
+    ///
+    /// Whether or not one was logged in.
+    #[endpoint {
+        method = POST,
+        path = "/v1/logout",
+        tags = ["login"],
+    }]
+    async fn logout(
+        rqctx: RequestContext<Self::Context>,
+    ) -> Result<
+        HttpResponseHeaders<HttpResponseUpdatedNoContent, SetCookie>,
+        HttpError,
+    >;
+
+    /// Fetch who has which role on the caller's silo
+    #[endpoint {
+        method = GET,
+        path = "/v1/policy",
+        tags = ["silos"],
+    }]
+    async fn policy_view(
+        rqctx: RequestContext<Self::Context>,
+    ) -> Result<HttpResponseOk<Policy<SiloRole>>, HttpError>;
+
+    /// Replace who has which role on the caller's silo
+    #[endpoint {
+        method = PUT,
+        path = "/v1/policy",
+        tags = ["silos"],
+    }]
+    async fn policy_update(
+        rqctx: RequestContext<Self::Context>,
+        body: TypedBody<Policy<SiloRole>>,
+    ) -> Result<HttpResponseOk<Policy<SiloRole>>, HttpError>;
+
+    /// Fetch who has which role on a project
+    #[endpoint {
+        method = GET,
+        path = "/v1/projects/{project}/policy",
+        tags = ["projects"],
+    }]
+    async fn project_policy_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<ProjectPath>,
+    ) -> Result<HttpResponseOk<Policy<ProjectRole>>, HttpError>;
+
+    /// Replace who has which role on a project
+    #[endpoint {
+        method = PUT,
+        path = "/v1/projects/{project}/policy",
+        tags = ["projects"],
+    }]
+    async fn project_policy_update(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<ProjectPath>,
+        body: TypedBody<Policy<ProjectRole>>,
+    ) -> Result<HttpResponseOk<Policy<ProjectRole>>, HttpError>;
+
+    /// Fetch who has which role on the fleet
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/policy",
+        tags = ["policy"],
+    }]
+    async fn system_policy_view(
+        rqctx: RequestContext<Self::Context>,
+    ) -> Result<HttpResponseOk<Policy<FleetRole>>, HttpError>;
+
+    /// Replace who has which role on the fleet
+    ///
+    /// At least one user must be an admin.
+    #[endpoint {
+        method = PUT,
+        path = "/v1/system/policy",
+        tags = ["policy"],
+    }]
+    async fn system_policy_update(
+        rqctx: RequestContext<Self::Context>,
+        body: TypedBody<Policy<FleetRole>>,
+    ) -> Result<HttpResponseOk<Policy<FleetRole>>, HttpError>;
+
+    /// Fetch who has which role on a silo
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/silos/{silo}/policy",
+        tags = ["system/silos"],
+    }]
+    async fn silo_policy_view(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SiloPath>,
+    ) -> Result<HttpResponseOk<Policy<SiloRole>>, HttpError>;
+
+    /// Replace who has which role on a silo
+    #[endpoint {
+        method = PUT,
+        path = "/v1/system/silos/{silo}/policy",
+        tags = ["system/silos"],
+    }]
+    async fn silo_policy_update(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SiloPath>,
+        body: TypedBody<Policy<SiloRole>>,
+    ) -> Result<HttpResponseOk<Policy<SiloRole>>, HttpError>;
 }

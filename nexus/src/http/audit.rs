@@ -10,16 +10,19 @@ use db_model::{AuditLogBegin, AuditLogEnd};
 use dropshot::{
     Body, HttpError, HttpResponse, HttpResponseAccepted, HttpResponseCreated,
     HttpResponseDeleted, HttpResponseOk, HttpResponseUpdatedNoContent,
+    WebsocketEndpointResult,
 };
 use http::header::USER_AGENT;
 use http::{HeaderMap, Method, Response, Uri};
 use prometheus_client::metrics::counter::Counter;
+use schemars::JsonSchema;
 use serde::Serialize;
 use slog::{Logger, warn};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::handler::Request;
+use super::session::WithCookie;
 use crate::app::App;
 use crate::context::OpContext;
 use crate::error::Error;
@@ -165,6 +168,10 @@ impl Record {
         let end = end(answer);
         let written = if self.begun.initialized() {
             app.audit_complete(about.id, end).await
+        } else if end.http_status.is_some_and(|status| status >= 500) {
+            // It was not its turn, or nobody could be asked who it is: nothing
+            // was done, and what is overloaded is not asked for more.
+            return;
         } else if answer.is_ok() || audit.may_log_nobody(Instant::now()) {
             app.audit_insert(about.clone(), end).await
         } else {
@@ -251,31 +258,43 @@ fn id_of(view: &impl Serialize) -> Option<Uuid> {
     view.get("id")?.as_str()?.parse().ok()
 }
 
-impl<T: Serialize> Answered for HttpResponseOk<T>
+impl<T> Answered for HttpResponseOk<T>
 where
-    HttpResponseOk<T>: HttpResponse,
+    T: Serialize + JsonSchema + Send + Sync + 'static,
 {
     fn about(&self) -> Option<Uuid> {
         id_of(&self.0)
     }
 }
 
-impl<T: Serialize> Answered for HttpResponseCreated<T>
+impl<T> Answered for HttpResponseCreated<T>
 where
-    HttpResponseCreated<T>: HttpResponse,
+    T: Serialize + JsonSchema + Send + Sync + 'static,
 {
     fn about(&self) -> Option<Uuid> {
         id_of(&self.0)
     }
 }
 
-impl<T: Serialize> Answered for HttpResponseAccepted<T>
+impl<T> Answered for HttpResponseAccepted<T>
 where
-    HttpResponseAccepted<T>: HttpResponse,
+    T: Serialize + JsonSchema + Send + Sync + 'static,
 {
     fn about(&self) -> Option<Uuid> {
         id_of(&self.0)
     }
+}
+
+impl Answered for WithCookie {}
+impl Answered for <WebsocketEndpointResult as Outcome>::Success {}
+
+/// For a type that dropshot gives no name.
+trait Outcome {
+    type Success;
+}
+
+impl<T> Outcome for Result<T, HttpError> {
+    type Success = T;
 }
 
 impl Answered for HttpResponseDeleted {}

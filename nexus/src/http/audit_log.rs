@@ -16,7 +16,7 @@ use super::types::{
     AuthMethod,
 };
 
-pub type PagesByCompletion =
+pub(super) type PagesByCompletion =
     Pages<AuditLogSelector, TimeAndIdSortMode, TimeAndIdPlace>;
 
 /// How the audit log can be sorted.

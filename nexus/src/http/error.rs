@@ -9,7 +9,7 @@ use crate::error::{Error, chain};
 
 /// The codes of the external API's refusals, each with its status and with what
 /// it says to a program.
-pub(super) const CODES: [(u16, &str, &str); 16] = [
+pub(super) const CODES: [(u16, &str, &str); 17] = [
     (400, "InvalidRequest", "the request makes no sense, now or ever"),
     (400, "InvalidValue", "one value is not acceptable, which is named first"),
     (400, "ObjectAlreadyExists", "the name is taken"),
@@ -22,6 +22,7 @@ pub(super) const CODES: [(u16, &str, &str); 16] = [
     (413, "PayloadTooLarge", "the body is larger than is taken"),
     (414, "UriTooLong", "the URI is longer than is taken"),
     (415, "UnsupportedMediaType", "the body is no JSON"),
+    (429, "TooManyRequests", "too often; `Retry-After` says how long to wait"),
     (431, "RequestHeaderFieldsTooLarge", "the headers are too large"),
     (500, "Internal", "our fault; the message names an incident"),
     (501, "NotImplemented", "Oxide's API has it, and this server does not"),
@@ -34,6 +35,12 @@ impl From<Error> for HttpError {
         match error {
             Error::Unauthenticated => {
                 refused(Status::UNAUTHORIZED, "Unauthorized", &error)
+            }
+            Error::WrongPassword => {
+                refused(Status::UNAUTHORIZED, "Unauthorized", &error)
+            }
+            Error::TooManyRequests { retry_after_secs, .. } => {
+                too_many(&error, retry_after_secs)
             }
             Error::Forbidden { .. } => {
                 refused(Status::FORBIDDEN, "Forbidden", &error)
@@ -73,6 +80,16 @@ fn refused(
         status,
         error.to_string(),
     )
+}
+
+/// The caller's doing, and told when to come back.
+fn too_many(error: &Error, retry_after_secs: u32) -> HttpError {
+    let status = ClientErrorStatusCode::TOO_MANY_REQUESTS;
+    let mut answer = refused(status, "TooManyRequests", error);
+    answer
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(retry_after_secs));
+    answer
 }
 
 /// Nobody's doing: the caller is told, and nobody need be woken.
@@ -127,7 +144,11 @@ mod tests {
         let id = || text("id \"x\"");
         for (error, status, code) in [
             (Error::Unauthenticated, 401, "Unauthorized"),
-            (Error::Forbidden { action: "list sleds" }, 403, "Forbidden"),
+            (
+                Error::Forbidden { action: "list sleds", needs: "viewer" },
+                403,
+                "Forbidden",
+            ),
             (
                 Error::NotFound { kind: "instance", lookup: id() },
                 404,

@@ -16,9 +16,10 @@ use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 use super::{
     affinity_group, disk, disk_import, group, image, instance, measurement,
-    networking, ping, placement, project, rack, serial_console, silo_quota,
-    sled, snapshot, ssh_key, start_attempt, user,
+    networking, ping, placement, policy, project, rack, serial_console,
+    session, silo, silo_quota, sled, snapshot, ssh_key, start_attempt, user,
 };
+use crate::app::PolicyOf;
 
 type Answer<T> = Result<HttpResponseOk<T>, HttpError>;
 type Accepted<T> = Result<HttpResponseAccepted<T>, HttpError>;
@@ -230,7 +231,7 @@ impl ExternalApi for ExternalApiImpl {
     async fn instance_start_attempt_view(
         rqctx: Request,
         path: Path<StartAttemptPath>,
-        query: Query<OptionalProjectSelector>,
+        query: Query<StartAttemptViewParams>,
     ) -> Answer<StartAttempt> {
         admitted(rqctx, |rqctx| start_attempt::view(rqctx, path, query)).await
     }
@@ -911,5 +912,198 @@ impl ExternalApi for ExternalApiImpl {
         query: PagesById<Everything>,
     ) -> Answer<ResultsPage<PhysicalDisk>> {
         admitted(rqctx, |rqctx| rack::disks_of_sled(rqctx, path, query)).await
+    }
+
+    async fn silo_list(
+        rqctx: Request,
+        query: PagesByNameOrId<Everything>,
+    ) -> Answer<ResultsPage<Silo>> {
+        admitted(rqctx, |rqctx| silo::list(rqctx, query)).await
+    }
+
+    async fn silo_create(
+        rqctx: Request,
+        body: TypedBody<SiloCreate>,
+    ) -> Created<Silo> {
+        admitted(rqctx, |rqctx| silo::create(rqctx, body)).await
+    }
+
+    async fn silo_view(rqctx: Request, path: Path<SiloPath>) -> Answer<Silo> {
+        admitted(rqctx, |rqctx| silo::view(rqctx, path)).await
+    }
+
+    async fn silo_delete(rqctx: Request, path: Path<SiloPath>) -> Deleted {
+        admitted(rqctx, |rqctx| silo::delete(rqctx, path)).await
+    }
+
+    async fn silo_user_list(
+        rqctx: Request,
+        query: PagesById<OptionalSiloSelector>,
+    ) -> Answer<ResultsPage<User>> {
+        admitted(rqctx, |rqctx| user::list_of_silo(rqctx, query)).await
+    }
+
+    async fn silo_user_view(
+        rqctx: Request,
+        path: Path<UserPath>,
+        query: Query<SiloSelector>,
+    ) -> Answer<User> {
+        admitted(rqctx, |rqctx| user::view_of_silo(rqctx, path, query)).await
+    }
+
+    async fn local_idp_user_create(
+        rqctx: Request,
+        query: Query<SiloSelector>,
+        body: TypedBody<UserCreate>,
+    ) -> Created<User> {
+        admitted(rqctx, |rqctx| user::create_local(rqctx, query, body)).await
+    }
+
+    async fn local_idp_user_delete(
+        rqctx: Request,
+        path: Path<UserPath>,
+        query: Query<SiloSelector>,
+    ) -> Deleted {
+        admitted(rqctx, |rqctx| user::delete_local(rqctx, path, query)).await
+    }
+
+    async fn local_idp_user_set_password(
+        rqctx: Request,
+        path: Path<UserPath>,
+        query: Query<SiloSelector>,
+        body: TypedBody<UserPassword>,
+    ) -> Done {
+        admitted(rqctx, |rqctx| {
+            user::set_local_password(rqctx, path, query, body)
+        })
+        .await
+    }
+
+    async fn user_list(
+        rqctx: Request,
+        query: PagesById<UsersOf>,
+    ) -> Answer<ResultsPage<User>> {
+        admitted(rqctx, |rqctx| user::list(rqctx, query)).await
+    }
+
+    async fn user_view(rqctx: Request, path: Path<UserPath>) -> Answer<User> {
+        admitted(rqctx, |rqctx| user::view_other(rqctx, path)).await
+    }
+
+    async fn user_token_list(
+        rqctx: Request,
+        path: Path<UserPath>,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<DeviceAccessToken>> {
+        admitted(rqctx, |rqctx| user::tokens(rqctx, path, query)).await
+    }
+
+    async fn user_session_list(
+        rqctx: Request,
+        path: Path<UserPath>,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<ConsoleSession>> {
+        admitted(rqctx, |rqctx| user::sessions(rqctx, path, query)).await
+    }
+
+    async fn user_logout(rqctx: Request, path: Path<UserPath>) -> Done {
+        admitted(rqctx, |rqctx| user::logout(rqctx, path)).await
+    }
+
+    async fn auth_settings_view(rqctx: Request) -> Answer<SiloAuthSettings> {
+        admitted(rqctx, silo::auth_settings_view).await
+    }
+
+    async fn auth_settings_update(
+        rqctx: Request,
+        body: TypedBody<SiloAuthSettingsUpdate>,
+    ) -> Answer<SiloAuthSettings> {
+        admitted(rqctx, |rqctx| silo::auth_settings_update(rqctx, body)).await
+    }
+
+    async fn current_user_access_token_list(
+        rqctx: Request,
+        query: PagesById<Everything>,
+    ) -> Answer<ResultsPage<DeviceAccessToken>> {
+        admitted(rqctx, |rqctx| user::own_tokens(rqctx, query)).await
+    }
+
+    async fn current_user_access_token_delete(
+        rqctx: Request,
+        path: Path<TokenPath>,
+    ) -> Deleted {
+        admitted(rqctx, |rqctx| user::delete_own_token(rqctx, path)).await
+    }
+
+    async fn login_local(
+        rqctx: Request,
+        path: Path<LoginPath>,
+        body: TypedBody<UsernamePasswordCredentials>,
+    ) -> Result<session::WithCookie, HttpError> {
+        admitted(rqctx, |rqctx| session::login(rqctx, path, body)).await
+    }
+
+    async fn logout(rqctx: Request) -> Result<session::WithCookie, HttpError> {
+        admitted(rqctx, session::logout).await
+    }
+
+    async fn policy_view(rqctx: Request) -> Answer<Policy<SiloRole>> {
+        let of = PolicyOf::OwnSilo;
+        admitted(rqctx, |rqctx| policy::view(rqctx, of)).await
+    }
+
+    async fn policy_update(
+        rqctx: Request,
+        body: TypedBody<Policy<SiloRole>>,
+    ) -> Answer<Policy<SiloRole>> {
+        let of = PolicyOf::OwnSilo;
+        admitted(rqctx, |rqctx| policy::update(rqctx, of, body)).await
+    }
+
+    async fn project_policy_view(
+        rqctx: Request,
+        path: Path<ProjectPath>,
+    ) -> Answer<Policy<ProjectRole>> {
+        let of = PolicyOf::Project(path.into_inner().project);
+        admitted(rqctx, |rqctx| policy::view(rqctx, of)).await
+    }
+
+    async fn project_policy_update(
+        rqctx: Request,
+        path: Path<ProjectPath>,
+        body: TypedBody<Policy<ProjectRole>>,
+    ) -> Answer<Policy<ProjectRole>> {
+        let of = PolicyOf::Project(path.into_inner().project);
+        admitted(rqctx, |rqctx| policy::update(rqctx, of, body)).await
+    }
+
+    async fn system_policy_view(rqctx: Request) -> Answer<Policy<FleetRole>> {
+        let of = PolicyOf::Fleet;
+        admitted(rqctx, |rqctx| policy::view(rqctx, of)).await
+    }
+
+    async fn system_policy_update(
+        rqctx: Request,
+        body: TypedBody<Policy<FleetRole>>,
+    ) -> Answer<Policy<FleetRole>> {
+        let of = PolicyOf::Fleet;
+        admitted(rqctx, |rqctx| policy::update(rqctx, of, body)).await
+    }
+
+    async fn silo_policy_view(
+        rqctx: Request,
+        path: Path<SiloPath>,
+    ) -> Answer<Policy<SiloRole>> {
+        let of = PolicyOf::Silo(path.into_inner().silo);
+        admitted(rqctx, |rqctx| policy::view(rqctx, of)).await
+    }
+
+    async fn silo_policy_update(
+        rqctx: Request,
+        path: Path<SiloPath>,
+        body: TypedBody<Policy<SiloRole>>,
+    ) -> Answer<Policy<SiloRole>> {
+        let of = PolicyOf::Silo(path.into_inner().silo);
+        admitted(rqctx, |rqctx| policy::update(rqctx, of, body)).await
     }
 }

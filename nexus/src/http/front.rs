@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri};
 use semver::Version;
 use slog::Logger;
 
-use super::handler::bearer_token;
+use super::handler::{bearer_token, session_cookie};
 use super::unserved::external_api;
 use crate::error::BoxError;
 
@@ -82,9 +82,10 @@ impl DynamicVersionPolicy for Front {
         (self.lookup)(request.method(), path).map_err(|refusal| {
             // Who shows no credentials is told that first, as everywhere. They
             // are not looked up: what leads where is no secret.
-            match bearer_token(request.headers()) {
-                Ok(_) => leads_nowhere(request.method(), refusal),
-                Err(error) => error.into(),
+            let headers = request.headers();
+            match bearer_token(headers) {
+                Err(error) if session_cookie(headers).is_none() => error.into(),
+                _ => leads_nowhere(request.method(), refusal),
             }
         })?;
         Ok(version)

@@ -5,12 +5,16 @@ use super::handler::{Admitted, of_user};
 use super::nothing::{Empty, Never, empty, no_such};
 use super::pagination::{Everything, Listing, PagesById, PagesByNameOrId};
 use super::types::{Group, GroupPath, IdentityProvider, OptionalSiloSelector};
+use crate::authz::{Action, Resource};
+
+const FLEET: &str = "see what the fleet has";
 
 pub(super) async fn list(
     rqctx: Admitted,
     query: PagesById<Everything>,
 ) -> Empty<Group> {
-    of_user(&rqctx).await?;
+    let (_, opctx) = of_user(&rqctx).await?;
+    opctx.authorize(Action::View, opctx.own_silo(), "see the silo")?;
     empty(Listing::new(&rqctx, query)?)
 }
 
@@ -18,7 +22,8 @@ pub(super) async fn view(
     rqctx: Admitted,
     path: Path<GroupPath>,
 ) -> Never<Group> {
-    of_user(&rqctx).await?;
+    let (_, opctx) = of_user(&rqctx).await?;
+    opctx.authorize(Action::View, opctx.own_silo(), "see the silo")?;
     Err(no_such("group", &path.into_inner().group_id.into()))
 }
 
@@ -27,7 +32,7 @@ pub(super) async fn identity_provider_list(
     query: PagesByNameOrId<OptionalSiloSelector>,
 ) -> Empty<IdentityProvider> {
     let (app, opctx) = of_user(&rqctx).await?;
-    opctx.may_see_fleet()?;
+    opctx.authorize(Action::View, Resource::Fleet, FLEET)?;
     let list = Listing::new(&rqctx, query)?;
     if let Some(silo) = &list.within.silo {
         app.silo_quota_view(&opctx, silo).await?;

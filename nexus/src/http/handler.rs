@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use db_model::{SiloId, SiloUserId};
 use dropshot::{HttpError, HttpResponse, RequestContext};
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, StatusCode};
 
 use super::admission::{Admission, Place};
@@ -43,7 +43,7 @@ pub(super) type Request = RequestContext<ApiContext>;
 pub(super) struct Admitted {
     rqctx: Request,
     place: Mutex<Place>,
-    caller: OnceLock<OpContext>,
+    caller: Arc<OnceLock<OpContext>>,
     record: Arc<Record>,
 }
 
@@ -99,14 +99,30 @@ where
     let answer = match rqctx.context().admission.place().await {
         Ok(place) => {
             let place = Mutex::new(place);
-            let caller = OnceLock::new();
-            let record = Arc::clone(&record);
-            handler(Admitted { rqctx, place, caller, record }).await
+            let caller = Arc::new(OnceLock::new());
+            let admitted = Admitted {
+                rqctx,
+                place,
+                caller: Arc::clone(&caller),
+                record: Arc::clone(&record),
+            };
+            let answer = handler(admitted).await;
+            answer.and_then(|answer| decided(answer, &caller))
         }
         Err(error) => Err(error.into()),
     };
     record.end(&context.app, &context.audit, &log, &answer).await;
     timer.end(answer)
+}
+
+/// The answer, if it was asked whether its caller may have it: nobody who has
+/// shown who it is gets anything that was not decided.
+fn decided<T>(answer: T, caller: &OnceLock<OpContext>) -> Result<T, HttpError> {
+    if caller.get().is_none_or(OpContext::decided) {
+        return Ok(answer);
+    }
+    let bug = "the request was served without a decision whether it may be";
+    Err(Error::internal(bug).into())
 }
 
 /// Runs a request that needs no turn, and times it.
@@ -147,13 +163,19 @@ impl Timer {
     }
 }
 
-/// The app, and the user who asks it: who shows an API token.
+/// The app, and the user who asks it: who shows an API token or, if it shows
+/// none, the cookie of a console session.
 pub(super) async fn of_user(
     rqctx: &Admitted,
 ) -> Result<(&App, OpContext), HttpError> {
     let app = &rqctx.context().app;
-    let token = bearer_token(rqctx.request.headers())?;
-    let opctx = app.authenticate(token).await?;
+    let headers = rqctx.request.headers();
+    let opctx = match session_cookie(headers) {
+        Some(cookie) if !headers.contains_key(AUTHORIZATION) => {
+            app.authenticate_session(cookie).await?
+        }
+        _ => app.authenticate(bearer_token(headers)?).await?,
+    };
     rqctx.record.begin(app, &opctx).await?;
     Ok((app, rqctx.caller.get_or_init(|| opctx).clone()))
 }
@@ -166,6 +188,19 @@ pub(super) fn of_sled(rqctx: &Request) -> Result<&App, HttpError> {
         return Err(Error::Unauthenticated.into());
     }
     Ok(app)
+}
+
+/// The secret of a console session: the first cookie of that name.
+pub(super) fn session_cookie(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .find(|(name, _)| *name == "session")
+        .map(|(_, value)| value)
+        .filter(|value| !value.is_empty())
 }
 
 /// What `Authorization: Bearer …` bears.
@@ -186,6 +221,29 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn the_session_is_found_among_other_cookies() {
+        let session = |cookies: &[&'static str]| {
+            let values = cookies.iter().map(|c| HeaderValue::from_static(c));
+            let headers: HeaderMap = values.map(|v| (COOKIE, v)).collect();
+            session_cookie(&headers).map(str::to_owned)
+        };
+        for (cookies, found) in [
+            (&["session=abc"][..], Some("abc")),
+            (&["a=b; session=abc; c=d"], Some("abc")),
+            (&["a=b", "c=d;session=abc"], Some("abc")),
+            (&["session=one; session=two"], Some("one")),
+            (&["session=a=b"], Some("a=b")),
+            (&["session="], None),
+            (&["xsession=abc; Session=abc"], None),
+            (&["session"], None),
+            (&[";;=;"], None),
+            (&[], None),
+        ] {
+            assert_eq!(session(cookies).as_deref(), found, "{cookies:?}");
+        }
+    }
 
     fn token(authorization: &'static str) -> Option<String> {
         let value = HeaderValue::from_static(authorization);

@@ -168,13 +168,7 @@ fn select(
 
 /// What to wait for and how long, if the request wants to wait.
 fn wait(query: &InstanceViewParams) -> Result<Option<(i64, Duration)>, Error> {
-    let secs = query.timeout_secs.unwrap_or(WAIT_DEFAULT_SECS);
-    if !(1..=WAIT_MAX_SECS).contains(&secs) {
-        return Err(Error::invalid_value(
-            "timeout_secs",
-            format!("{secs} is not from 1 to {WAIT_MAX_SECS}"),
-        ));
-    }
+    let time = wait_time(query.wait_seconds)?;
     let Some(seen) = query.wait_for_change else {
         return Ok(None);
     };
@@ -182,7 +176,19 @@ fn wait(query: &InstanceViewParams) -> Result<Option<(i64, Duration)>, Error> {
         let message = format!("{seen} is no view_gen that was ever shown");
         Error::invalid_value("wait_for_change", message)
     })?;
-    Ok(Some((seen, Duration::from_secs(secs.into()))))
+    Ok(Some((seen, time)))
+}
+
+/// How long a request that waits may wait.
+pub(super) fn wait_time(secs: Option<u32>) -> Result<Duration, Error> {
+    let secs = secs.unwrap_or(WAIT_DEFAULT_SECS);
+    if !(1..=WAIT_MAX_SECS).contains(&secs) {
+        return Err(Error::invalid_value(
+            "wait_seconds",
+            format!("{secs} is not from 1 to {WAIT_MAX_SECS}"),
+        ));
+    }
+    Ok(Duration::from_secs(secs.into()))
 }
 
 impl From<InstanceView> for Instance {
@@ -384,9 +390,9 @@ mod tests {
 
     fn params(
         wait_for_change: Option<u64>,
-        timeout_secs: Option<u32>,
+        wait_seconds: Option<u32>,
     ) -> InstanceViewParams {
-        InstanceViewParams { project: None, wait_for_change, timeout_secs }
+        InstanceViewParams { project: None, wait_for_change, wait_seconds }
     }
 
     #[test]
@@ -405,8 +411,8 @@ mod tests {
     #[test]
     fn a_wait_that_cannot_be_is_refused_by_name() {
         for (query, field) in [
-            (params(Some(7), Some(0)), "timeout_secs: 0"),
-            (params(Some(7), Some(61)), "timeout_secs: 61"),
+            (params(Some(7), Some(0)), "wait_seconds: 0"),
+            (params(Some(7), Some(61)), "wait_seconds: 61"),
             (params(Some(u64::MAX), None), "wait_for_change: "),
         ] {
             let message = wait(&query).expect_err(field).to_string();

@@ -11,7 +11,10 @@ use super::types::{
     SiloMetricSelector, SystemMetricSelector, TimeseriesQuery,
     TimeseriesSchema,
 };
+use crate::authz::{Action, Resource};
 use crate::error::Error;
+
+const FLEET: &str = "see what the fleet has";
 
 pub(super) async fn query(
     rqctx: Admitted,
@@ -31,6 +34,7 @@ pub(super) async fn of_silo(
     query: PagesById<SiloMetricSelector>,
 ) -> Empty<Measurement> {
     let (app, opctx) = of_user(&rqctx).await?;
+    opctx.authorize(Action::View, opctx.own_silo(), "see the silo")?;
     let list = Listing::new(&rqctx, query)?;
     if let Some(project) = &list.within.project {
         app.project_view(&opctx, project).await?;
@@ -44,7 +48,7 @@ pub(super) async fn of_fleet(
     query: PagesById<SystemMetricSelector>,
 ) -> Empty<Measurement> {
     let (app, opctx) = of_user(&rqctx).await?;
-    opctx.may_see_fleet()?;
+    opctx.authorize(Action::View, Resource::Fleet, FLEET)?;
     let list = Listing::new(&rqctx, query)?;
     if let Some(silo) = &list.within.silo {
         app.silo_quota_view(&opctx, silo).await?;
@@ -57,7 +61,7 @@ pub(super) async fn schema_list(
     query: PagesById<Everything>,
 ) -> Empty<TimeseriesSchema> {
     let (_, opctx) = of_user(&rqctx).await?;
-    opctx.may_see_fleet()?;
+    opctx.authorize(Action::View, Resource::Fleet, FLEET)?;
     empty(Listing::new(&rqctx, query)?)
 }
 

@@ -17,8 +17,11 @@ use super::types::{
     VpcPath, VpcSubnet,
 };
 use crate::app::{App, InstanceSelector};
+use crate::authz::Action;
 use crate::context::OpContext;
 use crate::error::Error;
+
+const SILO: &str = "see the silo";
 
 /// What an instance has none of.
 pub(super) async fn of_instance<T>(
@@ -87,7 +90,8 @@ pub(super) async fn pool_list(
     rqctx: Admitted,
     query: PagesByNameOrId<PoolsOf>,
 ) -> Empty<SiloIpPool> {
-    of_user(&rqctx).await?;
+    let (_, opctx) = of_user(&rqctx).await?;
+    opctx.authorize(Action::View, opctx.own_silo(), SILO)?;
     empty(Listing::new(&rqctx, query)?)
 }
 
@@ -95,7 +99,8 @@ pub(super) async fn pool_view(
     rqctx: Admitted,
     path: Path<PoolPath>,
 ) -> Never<SiloIpPool> {
-    of_user(&rqctx).await?;
+    let (_, opctx) = of_user(&rqctx).await?;
+    opctx.authorize(Action::View, opctx.own_silo(), SILO)?;
     Err(no_such("IP pool", &path.into_inner().pool))
 }
 
@@ -127,6 +132,7 @@ pub(super) async fn subnet_list(
 ) -> Empty<VpcSubnet> {
     let (app, opctx) = of_user(&rqctx).await?;
     let list = Listing::new(&rqctx, query)?;
+    opctx.authorize(Action::View, opctx.own_silo(), SILO)?;
     let OptionalVpcSelector { vpc, project } = list.within.clone();
     if let Some(vpc) = vpc {
         look_for_vpc(app, &opctx, &vpc, project).await?;

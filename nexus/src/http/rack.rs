@@ -11,6 +11,9 @@ use super::pagination::{Everything, Listing, PagesById};
 use super::types::{
     PhysicalDisk, PhysicalDiskPath, Rack, RackPath, SledPath, UninitializedSled,
 };
+use crate::authz::{Action, Resource};
+
+const FLEET: &str = "see what the fleet has";
 
 pub(super) async fn list(
     rqctx: Admitted,
@@ -52,7 +55,7 @@ pub(super) async fn disk_view(
     path: Path<PhysicalDiskPath>,
 ) -> Never<PhysicalDisk> {
     let (_, opctx) = of_user(&rqctx).await?;
-    opctx.may_see_fleet()?;
+    opctx.authorize(Action::View, Resource::Fleet, FLEET)?;
     Err(no_such("physical disk", &path.into_inner().disk_id.into()))
 }
 
@@ -72,7 +75,7 @@ where
     T: JsonSchema + Serialize + Send + Sync + 'static,
 {
     let (_, opctx) = of_user(&rqctx).await?;
-    opctx.may_see_fleet()?;
+    opctx.authorize(Action::View, Resource::Fleet, FLEET)?;
     empty(Listing::new(&rqctx, query)?)
 }
 

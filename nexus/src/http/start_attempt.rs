@@ -4,9 +4,11 @@ use dropshot::{HttpError, HttpResponseOk, ResultsPage};
 
 use super::extract::{Path, Query};
 use super::handler::{Admitted, of_user};
+use super::instance::wait_time;
 use super::pagination::{Listing, PagesByTime};
 use super::types::{
     InstancePath, OptionalProjectSelector, StartAttempt, StartAttemptPath,
+    StartAttemptViewParams,
 };
 use crate::app::InstanceSelector;
 
@@ -31,14 +33,25 @@ pub(super) async fn list(
 pub(super) async fn view(
     rqctx: Admitted,
     path: Path<StartAttemptPath>,
-    query: Query<OptionalProjectSelector>,
+    query: Query<StartAttemptViewParams>,
 ) -> Result<HttpResponseOk<StartAttempt>, HttpError> {
     let (app, opctx) = of_user(&rqctx).await?;
     let StartAttemptPath { instance, attempt } = path.into_inner();
-    let project = query.into_inner().project;
-    let which = InstanceSelector { project, instance };
-    let attempt =
-        app.instance_start_attempt_view(&opctx, &which, attempt).await?;
+    let query = query.into_inner();
+    let timeout = wait_time(query.wait_seconds)?;
+    let which = InstanceSelector { project: query.project, instance };
+    let attempt = match query.wait_for_change {
+        None => {
+            app.instance_start_attempt_view(&opctx, &which, attempt).await?
+        }
+        Some(seen) => {
+            rqctx.step_aside()?;
+            app.instance_start_attempt_wait_for_change(
+                &opctx, &which, attempt, seen, timeout,
+            )
+            .await?
+        }
+    };
     Ok(HttpResponseOk(attempt.into()))
 }
 

@@ -5,7 +5,8 @@ use crate::error::chain;
 use crate::sleds::{Reach, ReachError};
 use db_model::SledId;
 
-/// The way to a sled.
+/// The way to a sled, and the only one for sagas: what is asked of a sled no
+/// transaction takes back, so the log says first that it may have been asked.
 ///
 /// # Errors
 ///
@@ -14,6 +15,7 @@ pub(super) async fn reach(
     cx: &SagaContext,
     sled: SledId,
 ) -> Result<Reach, NodeError> {
+    cx.datastore.saga_pay(cx.fence).await?;
     cx.sleds.reach(sled).await.map_err(|error| match error {
         ReachError::Database(error) => NodeError::Database(error),
         error @ ReachError::Address(_) => {

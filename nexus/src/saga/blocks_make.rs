@@ -9,7 +9,8 @@
 //! 3. `ensure`: a sled makes the blocks. As long as that goes on, so does this.
 //! 4. `finish`: the row says that they are there.
 
-use super::{Node, NodeError, Saga, SagaContext, store};
+use super::{Node, NodeError, Saga, SagaContext, beyond, granted_silo, store};
+use crate::authz::{Action, Granted};
 use db_model::{
     BlocksOf, BlocksSource, ByteCount, DiskId, DiskState, ImageId, InstanceId,
     NewDisk, NewImage, NewSnapshot, ProjectId, SiloId, SnapshotId,
@@ -26,6 +27,10 @@ pub struct BlocksMake;
 pub struct Params {
     pub what: Made,
     pub size: ByteCount,
+    /// Who asked, and what was allowed. `None`: it was begun before that was
+    /// recorded.
+    #[serde(default)]
+    pub granted: Option<Granted>,
 }
 
 /// Something that has blocks.
@@ -53,6 +58,16 @@ impl Made {
             Made::Disk { id, .. } => BlocksOf::Disk(*id),
             Made::Snapshot { id, .. } => BlocksOf::Snapshot(*id),
             Made::Image { id, .. } => BlocksOf::Image(*id),
+        }
+    }
+
+    /// In which project. `None`: the silo's own.
+    fn within(&self) -> Option<ProjectId> {
+        match self {
+            Made::Disk { project, .. } | Made::Snapshot { project, .. } => {
+                Some(*project)
+            }
+            Made::Image { project, .. } => *project,
         }
     }
 
@@ -120,12 +135,21 @@ async fn will_insert_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
 
 async fn insert(cx: SagaContext, p: Params) -> Result<(), NodeError> {
     let (store, fence) = (&cx.datastore, cx.fence);
+    let within = p.what.within();
+    let action = match within {
+        Some(_) => Action::Create,
+        None => Action::ChangeImages,
+    };
+    let granted = granted_silo(p.granted, action, within)?;
     let inserted = match p.what {
         Made::Disk { id, project, new } => {
-            store.disk_insert(fence, project, id, new).await
+            store.disk_insert(fence, granted, project, id, new).await
         }
         Made::Snapshot { id, project, new } => {
-            store.snapshot_insert(fence, project, id, new).await
+            store.snapshot_insert(fence, granted, project, id, new).await
+        }
+        Made::Image { silo, .. } if granted.is_some_and(|s| s != silo) => {
+            return Err(beyond());
         }
         Made::Image { id, silo, project, new } => {
             store.image_insert(fence, silo, project, id, new).await

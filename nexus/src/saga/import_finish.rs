@@ -10,7 +10,10 @@
 //! 4. `copy`: a sled makes the snapshot's blocks.
 //! 5. `end`: the disk is detached, and the snapshot ready.
 
-use super::{Node, NodeError, Saga, SagaContext, SagaFailure, store};
+use super::{
+    Node, NodeError, Saga, SagaContext, SagaFailure, granted_silo, store,
+};
+use crate::authz::{Action, Granted};
 use db_model::{
     BlocksOf, BlocksSource, ByteCount, DiskId, InstanceId, NewSnapshot,
     SnapshotId,
@@ -28,6 +31,10 @@ pub struct Params {
     pub disk_id: DiskId,
     pub size: ByteCount,
     pub snapshot: Option<(SnapshotId, NewSnapshot)>,
+    /// Who asked, and what was allowed. `None`: it was begun before that was
+    /// recorded.
+    #[serde(default)]
+    pub granted: Option<Granted>,
 }
 
 impl Params {
@@ -90,7 +97,12 @@ async fn will_begin_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
 }
 
 async fn begin(cx: SagaContext, p: Params) -> Result<(), NodeError> {
-    Ok(cx.datastore.disk_finalize(cx.fence, p.disk_id, p.snapshot).await?)
+    let project = p.granted.and_then(|granted| granted.project);
+    let silo = granted_silo(p.granted, Action::ChangeContents, project)?;
+    let within = silo.zip(project);
+    let begun =
+        cx.datastore.disk_finalize(cx.fence, within, p.disk_id, p.snapshot);
+    Ok(begun.await?)
 }
 
 async fn finish(cx: SagaContext, p: Params) -> Result<(), NodeError> {

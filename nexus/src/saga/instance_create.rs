@@ -9,7 +9,8 @@
 //! 3. `make_blocks`: those of the distributed disks that are made with it.
 //! 4. `finish`: `creating` becomes `no_vmm`. The reconciler does the rest.
 
-use super::{Node, NodeError, Saga, SagaContext, store};
+use super::{Node, NodeError, Saga, SagaContext, granted_silo, store};
+use crate::authz::{Action, Granted};
 use db_model::{
     BlocksOf, DiskState, InstanceId, Joins, KeyedRequest, NewInstance,
     ProjectId, SiloUserId, StartAttemptId,
@@ -34,6 +35,10 @@ pub struct Params {
     /// With a key: the request that wants it made, and made once.
     #[serde(default)]
     pub request: Option<KeyedRequest>,
+    /// Who asked, and what was allowed. `None`: it was begun before that was
+    /// recorded.
+    #[serde(default)]
+    pub granted: Option<Granted>,
 }
 
 impl Saga for InstanceCreate {
@@ -80,10 +85,12 @@ async fn will_insert_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
 }
 
 async fn insert(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    let silo = granted_silo(p.granted, Action::Create, Some(p.project_id))?;
     let inserted = cx
         .datastore
         .instance_insert(
             cx.fence,
+            silo.zip(p.granted.map(|granted| granted.user)),
             p.new,
             p.joins,
             p.instance_id,

@@ -5,6 +5,7 @@
 //! 2. `unregister`: the sled is told, once, to forget the VMM. If it does not
 //!    answer, the watcher tells it when it finds the VMM listed there.
 
+use super::asking::reach;
 use super::{Node, NodeError, Saga, SagaContext};
 use crate::sleds::Reach;
 use db_model::{InstanceId, SledId, VmmId};
@@ -56,7 +57,7 @@ async fn unlink(cx: SagaContext, p: Params) -> Result<(), NodeError> {
 
 async fn unregister(cx: SagaContext, p: Params) -> Result<(), NodeError> {
     // Best effort, so its own outcome fails nothing.
-    if let Ok(Reach::Client(sled)) = cx.sleds.reach(p.sled_id).await
+    if let Ok(Reach::Client(sled)) = reach(&cx, p.sled_id).await
         && let Err(error) = sled.vmm_unregister(p.vmm_id.0).await
     {
         info!(cx.log, "the sled was not told to forget a VMM; the watcher will";

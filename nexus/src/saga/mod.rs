@@ -31,11 +31,12 @@ pub use kept::{Kept, kept, kept_failure};
 pub use node::{Node, NodeError, SagaFailure};
 pub use registry::{Fault, NexusSaga, SAGAS, Wrap, dag, registry};
 
+use crate::authz::{Action, Granted};
 use crate::background::Activators;
 use crate::config::Tuning;
 use crate::lease::Lease;
 use crate::sleds::Sleds;
-use db_model::{Fence, InstanceId};
+use db_model::{Fence, InstanceId, ProjectId, SiloId};
 use db_queries::{DataStore, Zombie};
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -61,6 +62,28 @@ pub struct SagaContext {
     pub lease: Lease,
     /// To be told when the fence turns out to be another's.
     pub zombie: Zombie,
+}
+
+/// The silo in which a saga may do `action` in `project`, by what was granted
+/// when it was asked for. `None`: that was not recorded yet when it began.
+///
+/// # Errors
+///
+/// It was granted something else: what is wanted is not there for it.
+fn granted_silo(
+    granted: Option<Granted>,
+    action: Action,
+    project: Option<ProjectId>,
+) -> Result<Option<SiloId>, NodeError> {
+    match granted {
+        Some(granted) if !granted.covers(action, project) => Err(beyond()),
+        granted => Ok(granted.map(|granted| granted.silo)),
+    }
+}
+
+/// What a saga wants is not its caller's.
+fn beyond() -> NodeError {
+    NodeError::Failed(SagaFailure::NotFound)
 }
 
 /// A kind of saga.

@@ -1,7 +1,7 @@
 //! import_finish, with a snapshot.
 
 use super::fixture::{
-    disks, disks_deleted, saga, snapshots, snapshots_deleted,
+    disks, disks_deleted, granted, saga, snapshots, snapshots_deleted,
 };
 use super::{Proved, slate};
 use db_model::{
@@ -9,6 +9,7 @@ use db_model::{
     SnapshotId,
 };
 use harness::{SagaBench, blocks_in_store, name};
+use nexus::authz::Action;
 use nexus::saga::Fault;
 use nexus::saga::blocks_make::{self, BlocksMake, Made};
 use nexus::saga::import_finish::{ImportFinish, Params};
@@ -26,10 +27,11 @@ impl Proved for ImportFinish {
             kind: NewDiskKind::Import { block_size },
         };
         let what = Made::Disk { id, project: bench.project, new };
-        let params = blocks_make::Params { what, size: SIZE };
+        let granted = granted(bench, Action::Create);
+        let params = blocks_make::Params { what, size: SIZE, granted };
         saga::<BlocksMake>(bench, &params).await;
         bench.sled.blocks_write(id.0, 0, vec![1; 512]).await.unwrap();
-        to_finish(id)
+        to_finish(bench, id)
     }
 
     async fn check_success(bench: &SagaBench, params: &Params) {
@@ -57,8 +59,8 @@ impl Proved for ImportFinish {
     }
 
     /// With another snapshot of the same name.
-    async fn again(_bench: &SagaBench, failed: &Params) -> Params {
-        to_finish(failed.disk_id)
+    async fn again(bench: &SagaBench, failed: &Params) -> Params {
+        to_finish(bench, failed.disk_id)
     }
 
     async fn tear_down(bench: &SagaBench, _params: &Params) {
@@ -67,12 +69,13 @@ impl Proved for ImportFinish {
     }
 }
 
-fn to_finish(disk_id: DiskId) -> Params {
+fn to_finish(bench: &SagaBench, disk_id: DiskId) -> Params {
     let new = NewSnapshot {
         name: name("imported"),
         description: String::new(),
         disk_id,
     };
     let snapshot = Some((SnapshotId::new_v4(), new));
-    Params { disk_id, size: SIZE, snapshot }
+    let granted = granted(bench, Action::ChangeContents);
+    Params { disk_id, size: SIZE, snapshot, granted }
 }

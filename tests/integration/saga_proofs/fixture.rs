@@ -8,6 +8,7 @@ use db_model::{
 };
 use db_queries::{ByNameOrId, Page};
 use harness::{AgentSettings, SagaBench, eventually, name};
+use nexus::authz::{Action, Granted};
 use nexus::saga::instance_create::InstanceCreate;
 use nexus::saga::instance_delete::InstanceDelete;
 use nexus::saga::instance_start::InstanceStart;
@@ -45,6 +46,7 @@ pub(crate) async fn to_create(bench: &SagaBench) -> instance_create::Params {
     instance_create::Params {
         instance_id: InstanceId::new_v4(),
         project_id: bench.project,
+        granted: granted(bench, Action::Create),
         new: NewInstance {
             boot_disk: None,
             cpu_platform: None,
@@ -69,6 +71,12 @@ pub(crate) async fn to_create(bench: &SagaBench) -> instance_create::Params {
             request_hash: String::new(),
         }),
     }
+}
+
+/// What the bench's user is allowed in its project.
+pub(crate) fn granted(bench: &SagaBench, action: Action) -> Option<Granted> {
+    let (user, silo) = (bench.user, bench.silo);
+    Some(Granted { user, silo, project: Some(bench.project), action })
 }
 
 /// Makes a group whose members are on different sleds, or do not run.

@@ -1,6 +1,6 @@
 //! blocks_make, of an image of a snapshot of a disk.
 
-use super::fixture::{BLANK, disks_deleted, saga, snapshots_deleted};
+use super::fixture::{BLANK, disks_deleted, granted, saga, snapshots_deleted};
 use super::{Proved, slate};
 use db_model::{
     ByteCount, DiskId, ImageId, NameOrId, NewDisk, NewImage, NewSnapshot,
@@ -8,6 +8,7 @@ use db_model::{
 };
 use db_queries::Error;
 use harness::{SagaBench, blocks_in_store, name};
+use nexus::authz::Action;
 use nexus::saga::Fault;
 use nexus::saga::blocks_make::{BlocksMake, Made, Params};
 
@@ -25,7 +26,7 @@ impl Proved for BlocksMake {
             kind: BLANK,
         };
         let what = Made::Disk { id, project, new };
-        saga::<BlocksMake>(bench, &Params { what, size: SIZE }).await;
+        saga::<BlocksMake>(bench, &to_do(bench, what)).await;
         let new = NewSnapshot {
             name: name("source"),
             description: String::new(),
@@ -33,7 +34,7 @@ impl Proved for BlocksMake {
         };
         let id = SnapshotId::new_v4();
         let what = Made::Snapshot { id, project, new };
-        saga::<BlocksMake>(bench, &Params { what, size: SIZE }).await;
+        saga::<BlocksMake>(bench, &to_do(bench, what)).await;
         to_make(bench, id).await
     }
 
@@ -85,7 +86,11 @@ async fn to_make(bench: &SagaBench, snapshot_id: SnapshotId) -> Params {
     };
     let (silo, project) = (silo(bench).await, Some(bench.project));
     let what = Made::Image { id: ImageId::new_v4(), silo, project, new };
-    Params { what, size: SIZE }
+    to_do(bench, what)
+}
+
+fn to_do(bench: &SagaBench, what: Made) -> Params {
+    Params { what, size: SIZE, granted: granted(bench, Action::Create) }
 }
 
 async fn image(

@@ -26,7 +26,7 @@ pub struct InstanceViewParams {
     pub wait_for_change: Option<u64>,
     /// How long to wait at most, from 1 to 60; 30 if absent. After that the
     /// answer is the view as it is.
-    pub timeout_secs: Option<u32>,
+    pub wait_seconds: Option<u32>,
 }
 
 /// A virtual machine.

@@ -17,6 +17,19 @@ pub struct StartAttemptPath {
     pub attempt: StartAttemptId,
 }
 
+/// How to look at a start attempt.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct StartAttemptViewParams {
+    /// Name or id of the project; needed when the instance is called by name.
+    pub project: Option<NameOrId>,
+    /// Wait until the attempt's outcome is another than this one, and answer
+    /// then. An attempt that is over changes no more, and is answered at once.
+    pub wait_for_change: Option<StartOutcome>,
+    /// How long to wait at most, from 1 to 60; 30 if absent. After that the
+    /// answer is the attempt as it is.
+    pub wait_seconds: Option<u32>,
+}
+
 /// One attempt to start an instance.
 #[derive(Debug, JsonSchema, Serialize)]
 pub struct StartAttempt {

@@ -1,0 +1,158 @@
+//! What a user of a silo calls itself when it logs in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::pg::Pg;
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::Text;
+use schemars::JsonSchema;
+use schemars::r#gen::SchemaGenerator;
+use schemars::schema::Schema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::name::string_schema;
+
+/// As much as Oxide's API takes.
+const MAX_LEN: usize = 63;
+
+/// A user's name in its silo. Unlike a [`crate::Name`] it may have capitals.
+#[derive(
+    AsExpression,
+    Clone,
+    Debug,
+    Deserialize,
+    Eq,
+    FromSqlRow,
+    Hash,
+    PartialEq,
+    Serialize,
+)]
+#[diesel(sql_type = Text)]
+#[serde(try_from = "String")]
+pub struct UserName(String);
+
+/// Why a string is not a [`UserName`]; the message says what would be right.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("invalid user name \"{value:.64}\": {rule}")]
+pub struct InvalidUserName {
+    value: String,
+    rule: &'static str,
+}
+
+impl UserName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn broken_rule(value: &str) -> Option<&'static str> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if value.is_empty() {
+            Some("it must have at least 1 character")
+        } else if value.len() > MAX_LEN {
+            Some("it must have at most 63 characters")
+        } else if !value.starts_with(|c: char| c.is_ascii_lowercase()) {
+            Some("it must start with a letter from a to z")
+        } else if !value.chars().all(allowed) {
+            Some("it may contain only letters, digits and '-'")
+        } else if value.ends_with('-') {
+            Some("it must not end with '-'")
+        } else if Uuid::parse_str(value).is_ok() {
+            Some("it must not look like a UUID")
+        } else {
+            None
+        }
+    }
+}
+
+impl TryFrom<String> for UserName {
+    type Error = InvalidUserName;
+
+    fn try_from(value: String) -> Result<Self, InvalidUserName> {
+        match Self::broken_rule(&value) {
+            None => Ok(Self(value)),
+            Some(rule) => Err(InvalidUserName { value, rule }),
+        }
+    }
+}
+
+impl FromStr for UserName {
+    type Err = InvalidUserName;
+
+    fn from_str(value: &str) -> Result<Self, InvalidUserName> {
+        value.to_owned().try_into()
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl JsonSchema for UserName {
+    fn schema_name() -> String {
+        "UserId".to_owned()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        string_schema(
+            "A user's name in its silo",
+            "Starts with a lower case letter, goes on with letters, digits \
+             and '-', does not end with '-', and does not look like a UUID.",
+            concat!(
+                "^(?![0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}",
+                "-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$)",
+                "^[a-z]([a-zA-Z0-9-]*[a-zA-Z0-9]+)?$",
+            ),
+            63,
+        )
+    }
+}
+
+impl ToSql<Text, Pg> for UserName {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        <String as ToSql<Text, Pg>>::to_sql(&self.0, out)
+    }
+}
+
+impl FromSql<Text, Pg> for UserName {
+    fn from_sql(
+        bytes: <Pg as Backend>::RawValue<'_>,
+    ) -> deserialize::Result<Self> {
+        let text = <String as FromSql<Text, Pg>>::from_sql(bytes)?;
+        Ok(text.try_into()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_is_as_in_oxide_s_api() {
+        for good in ["a", "admin", "hannah-arendt", "mJones2", "a-1"] {
+            assert!(good.parse::<UserName>().is_ok(), "{good}");
+        }
+        let long = "a".repeat(64);
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "1a",
+            "Admin",
+            "a b",
+            "a@b.c",
+            &long,
+            "b5a1b0b2-7a4c-4c8e-9a57-0c5d1a0d0001",
+        ] {
+            let error = bad.parse::<UserName>().expect_err(bad).to_string();
+            assert!(error.contains("it m"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Passwords: hashed slowly, compared slowly, and guessed slowly.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
+};
+use chrono::TimeDelta;
+use db_model::{Name, UserName};
+use tokio::sync::Semaphore;
+
+use crate::error::Error;
+
+/// What OWASP recommends for argon2id: 19 MiB, two passes, one lane.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// How many are hashed at a time: each takes the memory above, and a processor
+/// for tens of milliseconds.
+const AT_ONCE: usize = 2;
+
+/// The shortest that is taken. NIST SP 800-63B asks for eight.
+const MIN_CHARS: usize = 8;
+
+/// The longest, as in Oxide's API.
+const MAX_CHARS: usize = 512;
+
+/// So many wrong ones in a row cost nothing: one mistypes.
+const FREE_FAILURES: i64 = 4;
+
+/// No more than so long must be waited, whatever was tried before.
+const MAX_DELAY: TimeDelta = TimeDelta::minutes(5);
+
+/// How many names that are nobody's are kept count of.
+const UNKNOWN_MAX: usize = 10_000;
+
+/// A password in clear text: never logged, since it has no `Debug`.
+pub struct Password(String);
+
+impl Password {
+    /// A password to be set.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue`: too short or too long.
+    pub fn new(text: String) -> Result<Password, Error> {
+        let chars = text.chars().count();
+        if (MIN_CHARS..=MAX_CHARS).contains(&chars) {
+            return Ok(Password(text));
+        }
+        Err(Error::invalid_value(
+            "password",
+            format!(
+                "it has {chars} characters: it must have {MIN_CHARS} to \
+                 {MAX_CHARS}"
+            ),
+        ))
+    }
+
+    /// A password as somebody shows it, whatever it is.
+    pub fn shown(text: String) -> Password {
+        Password(text)
+    }
+}
+
+/// How long one must wait after so many wrong ones in a row: a second, and
+/// twice as long each time.
+pub(super) fn delay(failures: i64) -> TimeDelta {
+    // Doubled that often, the delay is beyond the longest anyway.
+    const ENOUGH: i64 = 16;
+    let doubled = (failures - FREE_FAILURES - 1).min(ENOUGH);
+    match u32::try_from(doubled) {
+        Ok(doubled) => TimeDelta::seconds(1_i64 << doubled).min(MAX_DELAY),
+        Err(_) => TimeDelta::zero(),
+    }
+}
+
+/// Hashes and compares, a few at a time.
+#[derive(Debug)]
+pub struct Hasher {
+    places: Semaphore,
+    unknown: Mutex<HashMap<(Name, UserName), (i64, Instant)>>,
+}
+
+impl Default for Hasher {
+    fn default() -> Hasher {
+        Hasher { places: Semaphore::new(AT_ONCE), unknown: Mutex::default() }
+    }
+}
+
+impl Hasher {
+    /// What is kept of a password: a PHC string.
+    ///
+    /// # Errors
+    ///
+    /// `Internal`: the system has no randomness.
+    pub async fn hash(&self, password: Password) -> Result<String, Error> {
+        self.run(move || {
+            argon2()?
+                .hash_password(password.0.as_bytes())
+                .map(|hash| hash.to_string())
+                .map_err(|error| Error::internal(error.to_string()))
+        })
+        .await
+    }
+
+    /// Is it the password of which `hash` was kept? And if it is, is another
+    /// hash to be kept of it, since it is hashed in another way now?
+    pub(super) async fn compare(
+        &self,
+        password: Password,
+        hash: String,
+    ) -> Result<Compared, Error> {
+        self.run(move || {
+            let kept = PasswordHash::new(&hash)
+                .map_err(|error| Error::internal(error.to_string()))?;
+            let bytes = password.0.as_bytes();
+            if argon2()?.verify_password(bytes, &kept).is_err() {
+                return Ok(Compared::Wrong);
+            }
+            let current = params()?;
+            let old = Params::try_from(&kept).ok();
+            let same = old.is_some_and(|old| {
+                (old.m_cost(), old.t_cost(), old.p_cost())
+                    == (current.m_cost(), current.t_cost(), current.p_cost())
+            });
+            if same {
+                return Ok(Compared::Right { rehashed: None });
+            }
+            let rehashed = argon2()?
+                .hash_password(bytes)
+                .map_err(|error| Error::internal(error.to_string()))?;
+            Ok(Compared::Right { rehashed: Some(rehashed.to_string()) })
+        })
+        .await
+    }
+
+    /// Takes as long as a comparison, and waits as long between two as a user's
+    /// do: who guesses names is not told which of them are somebody's.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyRequests`, as for a user.
+    pub(super) async fn pretend(
+        &self,
+        silo: Name,
+        user: UserName,
+        password: Password,
+    ) -> Result<(), Error> {
+        if let Some(wait) = self.unknown_failed((silo, user)) {
+            return Err(too_many(wait));
+        }
+        self.hash(password).await.map(drop)
+    }
+
+    /// One more wrong password of a name that is nobody's; or how long must be
+    /// waited before.
+    fn unknown_failed(&self, who: (Name, UserName)) -> Option<Duration> {
+        let mut unknown =
+            self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        if unknown.len() >= UNKNOWN_MAX {
+            unknown.clear();
+        }
+        let now = Instant::now();
+        let (failures, last) = unknown.entry(who).or_insert((0, now));
+        let delay = delay(*failures).to_std().unwrap_or_default();
+        let waited = now.duration_since(*last);
+        if waited < delay {
+            return Some(delay - waited);
+        }
+        *failures += 1;
+        *last = now;
+        None
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let _place = self.places.acquire().await.map_err(Error::internal)?;
+        tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+    }
+}
+
+/// What came of a comparison.
+pub(super) enum Compared {
+    Wrong,
+    Right { rehashed: Option<String> },
+}
+
+/// Who guesses has to wait.
+pub(super) fn too_many(wait: Duration) -> Error {
+    let secs = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+    Error::TooManyRequests {
+        message: "There were too many wrong passwords for this name. Nothing \
+                  was tried. Wait, and try again."
+            .to_owned(),
+        retry_after_secs: secs.saturating_add(1),
+    }
+}
+
+fn params() -> Result<Params, Error> {
+    Params::new(MEMORY_KIB, PASSES, LANES, None)
+        .map_err(|error| Error::internal(error.to_string()))
+}
+
+fn argon2() -> Result<Argon2<'static>, Error> {
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_is_known_by_its_hash_and_another_is_not() {
+        let hasher = Hasher::default();
+        let shown = |text: &str| Password::shown(text.to_owned());
+        let hash = hasher.hash(shown("correct horse")).await.expect("a hash");
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        let right = hasher.compare(shown("correct horse"), hash.clone()).await;
+        assert!(matches!(right, Ok(Compared::Right { rehashed: None })));
+        let wrong = hasher.compare(shown("correct hors"), hash).await;
+        assert!(matches!(wrong, Ok(Compared::Wrong)));
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_other_days_is_made_anew() {
+        let cheap = Params::new(64, 1, 1, None).expect("sound");
+        let old = Argon2::new(Algorithm::Argon2id, Version::V0x13, cheap)
+            .hash_password(b"correct horse")
+            .expect("a hash")
+            .to_string();
+        let shown = Password::shown("correct horse".to_owned());
+        let compared = Hasher::default().compare(shown, old).await;
+        let Ok(Compared::Right { rehashed: Some(new) }) = compared else {
+            panic!("it is right, and old");
+        };
+        assert!(new.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{new}");
+    }
+
+    #[test]
+    fn after_some_wrong_ones_each_takes_twice_as_long() {
+        let secs: Vec<i64> = (0..16).map(|n| delay(n).num_seconds()).collect();
+        let grows = [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300];
+        assert_eq!(secs, grows);
+        assert_eq!(delay(i64::MAX), MAX_DELAY);
+    }
+
+    #[test]
+    fn a_name_that_is_nobody_s_is_slowed_down_as_well() {
+        let hasher = Hasher::default();
+        let who = || {
+            let silo = "main".parse().expect("a name");
+            (silo, "nobody".parse().expect("a name"))
+        };
+        for _ in 0..=FREE_FAILURES {
+            assert_eq!(hasher.unknown_failed(who()), None);
+        }
+        let wait = hasher.unknown_failed(who()).expect("it has to wait");
+        assert!(wait <= Duration::from_secs(1) && !wait.is_zero());
+    }
+
+    #[test]
+    fn a_password_has_a_length() {
+        assert!(Password::new("1234567".to_owned()).is_err());
+        assert!(Password::new("12345678".to_owned()).is_ok());
+        assert!(Password::new("é".repeat(512)).is_ok());
+        assert!(Password::new("é".repeat(513)).is_err());
+    }
+}

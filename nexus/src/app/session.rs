@@ -1,0 +1,107 @@
+//! Console sessions, and the logins that begin them.
+
+use super::password::{Compared, Password, delay, too_many};
+use super::{App, Token};
+use crate::authz::Rights;
+use crate::config::SessionConfig;
+use crate::context::{Credential, OpContext};
+use crate::error::Error;
+use chrono::TimeDelta;
+use db_model::{AuthMethod, Name, UserName};
+use db_queries::Guess;
+use std::sync::Arc;
+
+/// That a session is used is written no oftener than this.
+const NOTE_EVERY: TimeDelta = TimeDelta::minutes(1);
+
+impl App {
+    /// Begins a session for who knows the password: the secret of its cookie,
+    /// which is kept nowhere.
+    ///
+    /// # Errors
+    ///
+    /// `WrongPassword`: there is no such silo or user, or it is another's
+    /// password; `TooManyRequests`: it was guessed too often.
+    pub async fn login(
+        &self,
+        silo: Name,
+        user: UserName,
+        password: Password,
+    ) -> Result<Token, Error> {
+        let guess = self
+            .datastore
+            .password_guess(silo.clone(), user.clone(), delay)
+            .await;
+        let (user, hash) = match guess {
+            Ok(Guess::Hash(user, hash)) => (user, hash),
+            Ok(Guess::Wait(wait)) => {
+                return Err(too_many(wait.to_std().unwrap_or_default()));
+            }
+            Err(db_queries::Error::NotFound) => {
+                self.hasher.pretend(silo, user, password).await?;
+                return Err(Error::WrongPassword);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match self.hasher.compare(password, hash.clone()).await? {
+            Compared::Wrong => Err(Error::WrongPassword),
+            Compared::Right { rehashed } => {
+                self.datastore.password_right(user, hash, rehashed).await?;
+                let token = Token::session()?;
+                let begun =
+                    self.datastore.session_insert(user, token.hash()).await;
+                match begun {
+                    Err(db_queries::Error::NotFound) => {
+                        Err(Error::WrongPassword)
+                    }
+                    begun => Ok(begun.map(|()| token)?),
+                }
+            }
+        }
+    }
+
+    /// Ends the session with this cookie, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    pub async fn logout(&self, cookie: &str) -> Result<(), Error> {
+        let hash = Token::shown(cookie).hash();
+        Ok(self.datastore.session_end(hash).await?)
+    }
+
+    /// Whom a session's cookie speaks for.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthenticated`: there is no such session, or not any more.
+    pub async fn authenticate_session(
+        &self,
+        cookie: &str,
+    ) -> Result<OpContext, Error> {
+        let hash = Token::shown(cookie).hash();
+        let life = self.session.life();
+        let who =
+            self.datastore.session_authenticate(hash, life, NOTE_EVERY).await;
+        let who = match who {
+            Err(db_queries::Error::NotFound) => {
+                return Err(Error::Unauthenticated);
+            }
+            who => who?,
+        };
+        Ok(OpContext {
+            user_id: who.user_id,
+            silo_id: who.silo_id,
+            credential: Credential {
+                method: AuthMethod::SessionCookie,
+                id: who.credential_id,
+            },
+            rights: Arc::new(Rights::new(who.roles)),
+        })
+    }
+
+    /// How sessions are.
+    pub fn session_config(&self) -> SessionConfig {
+        self.session
+    }
+}

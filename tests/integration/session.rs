@@ -1,0 +1,263 @@
+//! Console sessions: begun by a password, shown by a cookie, ended by time, by
+//! their user, or by an admin.
+
+use harness::{Answer, Client, Setup, TestNexus, eventually};
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "correct horse";
+
+/// No sleds: nothing runs here.
+async fn nexus() -> TestNexus {
+    TestNexus::with(Setup { sleds: 0, ..Setup::default() }).await
+}
+
+/// Makes a user of "main" with this password; its id.
+async fn user(nexus: &Client, name: &str) -> String {
+    let body = json!({
+        "external_id": name,
+        "password": { "mode": "password", "value": PASSWORD },
+    });
+    let path = "/v1/system/identity-providers/local/users?silo=main";
+    let user = nexus.post(path, body).await.expect(201);
+    user["id"].as_str().unwrap().to_string()
+}
+
+async fn try_login(nexus: &Client, name: &str, password: &str) -> Answer {
+    let body = json!({ "username": name, "password": password });
+    nexus.anonymous().post("/v1/login/main/local", body).await
+}
+
+/// Logs in; a client that shows the cookie, and the cookie.
+async fn login(nexus: &Client, name: &str) -> (Client, String) {
+    let answer = try_login(nexus, name, PASSWORD).await;
+    let cookie = answer.set_cookie.clone().unwrap();
+    answer.expect(204);
+    let (pair, _) = cookie.split_once(';').unwrap();
+    (nexus.with_cookie(pair), cookie)
+}
+
+async fn set_password(nexus: &Client, id: &str, password: Value) -> Answer {
+    let path = format!(
+        "/v1/system/identity-providers/local/users/{id}/set-password?silo=main"
+    );
+    nexus.post(&path, password).await
+}
+
+#[tokio::test]
+async fn a_cookie_is_as_good_as_a_token_until_its_user_logs_out() {
+    let nexus = nexus().await;
+    let id = user(&nexus, "ann").await;
+    let (ann, cookie) = login(&nexus, "ann").await;
+    assert!(cookie.starts_with("session=nexus-session-"), "{cookie}");
+    assert!(
+        cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=86400"),
+        "{cookie}"
+    );
+    assert_eq!(ann.get("/v1/me").await.expect(200)["id"], id.as_str());
+    // The secret is nowhere in the database.
+    let (_, secret) = cookie.split_once('=').unwrap();
+    let (secret, _) = secret.split_once(';').unwrap();
+    let kept = nexus.database.texts(
+        "SELECT row_to_json(s)::TEXT FROM console_session s \
+         UNION ALL SELECT row_to_json(p)::TEXT FROM silo_user_password p",
+    );
+    assert_eq!(kept.len(), 2);
+    let kept = kept.join("\n");
+    assert!(!kept.contains(secret) && !kept.contains(PASSWORD), "{kept}");
+
+    let path = format!("/v1/users/{id}/sessions");
+    let sessions = ann.get(&path).await.expect(200);
+    assert_eq!(sessions["items"].as_array().unwrap().len(), 1, "{sessions}");
+
+    let out = ann.post("/v1/logout", Value::Null).await;
+    let cleared = out.set_cookie.clone().unwrap();
+    assert!(cleared.starts_with("session=; "), "{cleared}");
+    assert!(cleared.contains("Max-Age=0"), "{cleared}");
+    out.expect(204);
+    ann.get("/v1/me").await.error(401, "Unauthorized");
+    // And whoever is not logged in may do so again.
+    ann.post("/v1/logout", Value::Null).await.expect(204);
+}
+
+#[tokio::test]
+async fn a_wrong_name_a_wrong_silo_and_a_wrong_password_look_alike() {
+    let nexus = nexus().await;
+    user(&nexus, "ann").await;
+    let mut messages = Vec::new();
+    for (silo, name, password) in [
+        ("main", "ann", "wrong horse"),
+        ("main", "bob", PASSWORD),
+        // Who has no password has no wrong one.
+        ("main", "admin", PASSWORD),
+        ("other", "ann", PASSWORD),
+    ] {
+        let body = json!({ "username": name, "password": password });
+        let path = format!("/v1/login/{silo}/local");
+        let answer = nexus.anonymous().post(&path, body).await;
+        assert_eq!(answer.set_cookie, None);
+        messages.push(answer.error(401, "Unauthorized"));
+    }
+    messages.dedup();
+    assert_eq!(messages, ["user name or password wrong"]);
+    let body = json!({ "username": "Ann!", "password": "" });
+    let path = "/v1/login/main/local";
+    let answer = nexus.anonymous().post(path, body).await;
+    let message = answer.error(400, "InvalidRequest");
+    assert!(message.contains("\"Ann!\""), "{message}");
+}
+
+#[tokio::test]
+async fn who_guesses_is_slowed_down_and_the_user_gets_in_again() {
+    let nexus = nexus().await;
+    user(&nexus, "ann").await;
+    for name in ["ann", "nobody"] {
+        for _ in 0..5 {
+            try_login(&nexus, name, "wrong horse").await.expect(401);
+        }
+        // From here on the right one is not even looked at.
+        let answer = try_login(&nexus, name, PASSWORD).await;
+        assert_eq!(answer.retry_after.as_deref(), Some("1"), "{name}");
+        let message = answer.error(429, "TooManyRequests");
+        assert!(message.contains("Nothing was tried"), "{message}");
+    }
+    // The time passes.
+    let past = "UPDATE silo_user_password \
+                SET time_last_failure = time_last_failure - INTERVAL '1 hour'";
+    nexus.database.try_sql(past).unwrap();
+    login(&nexus, "ann").await;
+    let failures = "SELECT failures FROM silo_user_password";
+    assert_eq!(nexus.database.count(failures), 0);
+    try_login(&nexus, "ann", "wrong horse").await.expect(401);
+}
+
+#[tokio::test]
+async fn of_many_guesses_at_once_each_counts() {
+    let nexus = nexus().await;
+    user(&nexus, "ann").await;
+    let guesses = (0..20).map(|_| try_login(&nexus, "ann", "wrong horse"));
+    let answers = futures::future::join_all(guesses).await;
+    let tried = answers.iter().filter(|a| a.status == 401).count();
+    let put_off = answers.iter().filter(|a| a.status == 429).count();
+    assert_eq!(tried + put_off, 20);
+    assert!((5..=7).contains(&tried), "{tried} were tried");
+}
+
+#[tokio::test]
+async fn a_session_ends_when_it_is_not_used_and_when_it_is_old() {
+    let nexus = nexus().await;
+    user(&nexus, "ann").await;
+    let age = |column: &str, hours: u32| {
+        let sql = format!(
+            "UPDATE console_session \
+             SET {column} = now() - INTERVAL '{hours} hours'"
+        );
+        nexus.database.try_sql(&sql).unwrap();
+    };
+    let (ann, _) = login(&nexus, "ann").await;
+    age("time_last_used", 7);
+    ann.get("/v1/me").await.expect(200);
+    // It was used just now: so it is not idle.
+    let idle = "SELECT count(*) FROM console_session \
+                WHERE time_last_used < now() - INTERVAL '1 hour'";
+    assert_eq!(nexus.database.count(idle), 0);
+    age("time_last_used", 9);
+    ann.get("/v1/me").await.error(401, "Unauthorized");
+
+    let (ann, _) = login(&nexus, "ann").await;
+    age("time_created", 23);
+    ann.get("/v1/me").await.expect(200);
+    age("time_created", 25);
+    ann.get("/v1/me").await.error(401, "Unauthorized");
+}
+
+#[tokio::test]
+async fn another_password_ends_the_sessions_of_the_old_one() {
+    let nexus = nexus().await;
+    let id = user(&nexus, "ann").await;
+    let token = nexus.process.bootstrap("main", "ann", false).await;
+    let (ann, _) = login(&nexus, "ann").await;
+    let short = json!({ "mode": "password", "value": "short" });
+    let message = set_password(&nexus, &id, short).await;
+    let message = message.error(400, "InvalidValue");
+    assert_eq!(message, "password: it has 5 characters: it must have 8 to 512");
+    ann.get("/v1/me").await.expect(200);
+    // A user sets its own.
+    let other = json!({ "mode": "password", "value": "another horse" });
+    set_password(&ann, &id, other).await.expect(204);
+    ann.get("/v1/me").await.error(401, "Unauthorized");
+    nexus.with_token(&token.0).get("/v1/me").await.expect(200);
+    try_login(&nexus, "ann", PASSWORD).await.expect(401);
+    try_login(&nexus, "ann", "another horse").await.expect(204);
+
+    let none = json!({ "mode": "login_disallowed" });
+    set_password(&nexus, &id, none).await.expect(204);
+    try_login(&nexus, "ann", "another horse").await.expect(401);
+}
+
+#[tokio::test]
+async fn who_is_logged_out_or_deleted_is_out_at_once_and_everywhere() {
+    let setup = Setup { sleds: 0, other_nexuses: 1, ..Setup::default() };
+    let nexus = TestNexus::with(setup).await;
+    let id = user(&nexus, "ann").await;
+    let token = nexus.process.bootstrap("main", "ann", false).await.0;
+    let (ann, _) = login(&nexus, "ann").await;
+    let there = nexus.others[0].external();
+    for client in [ann.at(there), nexus.with_token(&token).at(there)] {
+        client.get("/v1/me").await.expect(200);
+    }
+    let path = format!("/v1/users/{id}/logout");
+    nexus.post(&path, Value::Null).await.expect(204);
+    for client in [ann.at(there), nexus.with_token(&token).at(there)] {
+        client.get("/v1/me").await.error(401, "Unauthorized");
+    }
+
+    let (ann, _) = login(&nexus, "ann").await;
+    let path =
+        format!("/v1/system/identity-providers/local/users/{id}?silo=main");
+    nexus.delete(&path).await.expect(204);
+    ann.at(there).get("/v1/me").await.error(401, "Unauthorized");
+    try_login(&nexus, "ann", PASSWORD).await.expect(401);
+    nexus.get(&format!("/v1/users/{id}")).await.error(404, "ObjectNotFound");
+    // Its name is free.
+    user(&nexus, "ann").await;
+}
+
+#[tokio::test]
+async fn tokens_are_listed_without_their_secrets_and_deleted_one_by_one() {
+    let nexus = nexus().await;
+    let id = user(&nexus, "ann").await;
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        tokens.push(nexus.process.bootstrap("main", "ann", false).await.0);
+    }
+    let ann = nexus.with_token(&tokens[0]);
+    let list = ann.get("/v1/me/access-tokens").await.expect(200);
+    let ids: Vec<&str> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|token| token["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), 3);
+    assert!(!list.to_string().contains("nexus-token"), "{list}");
+    let of_user = format!("/v1/users/{id}/access-tokens");
+    assert_eq!(nexus.get(&of_user).await.expect(200), list);
+
+    // Another's cannot be deleted so.
+    let path = format!("/v1/me/access-tokens/{}", ids[0]);
+    nexus.delete(&path).await.error(404, "ObjectNotFound");
+    for id in &ids[..2] {
+        let deleted = ann.delete(&format!("/v1/me/access-tokens/{id}")).await;
+        // One of them may have been the one that is shown.
+        assert!([204, 401].contains(&deleted.status), "{deleted:?}");
+    }
+    eventually("a token is gone", async || {
+        let mut gone = 0;
+        for token in &tokens {
+            let me = nexus.with_token(token).get("/v1/me").await;
+            gone += u32::from(me.status == 401);
+        }
+        (gone >= 1).then_some(())
+    })
+    .await;
+}
