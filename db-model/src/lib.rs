@@ -8,6 +8,7 @@
 mod sql_enum;
 
 mod affinity_group;
+mod audit_log;
 mod block_size;
 mod blocks;
 mod cpu;
@@ -38,6 +39,7 @@ mod user_name;
 mod vmm;
 
 pub use affinity_group::*;
+pub use audit_log::*;
 pub use block_size::*;
 pub use blocks::*;
 pub use cpu::*;

@@ -15,6 +15,7 @@
 mod affinity_group;
 mod affinity_group_member;
 mod attempts_ended;
+mod audit_log;
 mod blocks;
 mod disk;
 mod error;
@@ -54,6 +55,7 @@ mod waiting;
 use prometheus_client::metrics::counter::Counter;
 
 pub use attempts_ended::{AttemptEnded, AttemptsEnded};
+pub use audit_log::ByTimeCompleted;
 pub use error::{Error, Limit};
 pub use fence::FenceError;
 pub use migrate::{

@@ -4,7 +4,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use chrono::TimeDelta;
 use db_queries::SessionLife;
 use serde::Deserialize;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// What a Nexus must be told.
@@ -33,12 +33,36 @@ pub struct Config {
     /// how many of them?
     #[serde(default = "placement_detail")]
     pub placement_detail: bool,
+    /// Proxies that are believed when `X-Forwarded-For` says for whom they
+    /// ask. From anybody else that header is ignored.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpAddr>,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: AuditSettings,
     /// Console sessions.
     #[serde(default)]
     pub session: SessionConfig,
     /// Times and bounds.
     #[serde(default)]
     pub tuning: Tuning,
+}
+
+/// How the audit log is kept.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditSettings {
+    /// For how many days.
+    pub keep_days: u32,
+    /// A change whose answer is not written down by then has an unknown one.
+    /// It is longer than any request takes.
+    pub unknown_after_secs: u32,
+}
+
+impl Default for AuditSettings {
+    fn default() -> AuditSettings {
+        AuditSettings { keep_days: 90, unknown_after_secs: 300 }
+    }
 }
 
 /// For how long one is logged in to the console.

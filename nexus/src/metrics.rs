@@ -4,7 +4,7 @@
 //! somebody asks. The names, and what is alarming, are in `docs/metrics.md`.
 
 use crate::error::chain;
-use crate::http::Admission;
+use crate::http::{Admission, Audit};
 use crate::lease::Lease;
 use crate::saga::SagaExecutor;
 use db_model::SagaState;
@@ -83,6 +83,7 @@ pub struct Exporter {
 
 impl Exporter {
     /// Over all that there is to look at.
+    #[expect(clippy::too_many_arguments, reason = "built in one line, once")]
     pub fn new(
         datastore: DataStore,
         own_datastore: DataStore,
@@ -90,6 +91,7 @@ impl Exporter {
         lease: Lease,
         admission: Admission,
         times: &RequestTimes,
+        audit: &Audit,
         log: Logger,
     ) -> Exporter {
         let mut counted = Registry::with_prefix("nexus");
@@ -117,6 +119,11 @@ impl Exporter {
             "requests_refused",
             "Users' requests that were refused since there were too many",
             admission.refused().clone(),
+        );
+        counted.register(
+            "audit_log_dropped",
+            "Refusals of nobody known that were too many for the audit log",
+            audit.dropped().clone(),
         );
         counted.register_with_unit(
             "request_duration",

@@ -6,12 +6,13 @@ use crate::background::reconciler::{Looks, Reconciler, VISIBILITY};
 use crate::background::recovery::Recovery;
 use crate::background::retention::Retention;
 use crate::background::silence::Silence;
+use crate::background::unanswered::Unanswered;
 use crate::background::watcher::Watcher;
 use crate::background::{self, Activators};
 use crate::config::Config;
 use crate::error::chain;
 use crate::http::{
-    Admission, ApiContext, InternalApiImpl, REQUEST_BODY_MAX_BYTES,
+    Admission, ApiContext, Audit, InternalApiImpl, REQUEST_BODY_MAX_BYTES,
     external_api, front, internal_api,
 };
 use crate::lease::Lease;
@@ -173,8 +174,19 @@ impl Server {
             ),
             background::spawn(
                 Retention {
+                    audit_keep_days: config.audit.keep_days,
                     datastore: datastore.clone(),
                     lease: lease.clone(),
+                    log: log.clone(),
+                },
+                Arc::new(Notify::new()),
+                stopped.clone(),
+                log.clone(),
+            ),
+            background::spawn(
+                Unanswered {
+                    datastore: datastore.clone(),
+                    unknown_after_secs: config.audit.unknown_after_secs,
                     log: log.clone(),
                 },
                 Arc::new(Notify::new()),
@@ -210,6 +222,7 @@ impl Server {
         ];
         let admission = Admission::new(datastore.connections().max);
         let times = RequestTimes::default();
+        let audit = Audit::new(&config.trusted_proxies);
         let exporter = Exporter::new(
             datastore.clone(),
             metrics_datastore(config),
@@ -217,12 +230,14 @@ impl Server {
             lease.clone(),
             admission.clone(),
             &times,
+            &audit,
             log.clone(),
         );
         let context = ApiContext {
             app: Arc::clone(&app),
             admission,
             times,
+            audit,
             exporter: Arc::new(exporter),
         };
         let internal = serve(

@@ -527,6 +527,8 @@ impl Fixture {
             instance("instance_start_attempt_view", &self.runs)
                 .at("attempt", &self.attempt),
             Row::new("start_failure_list", NotFound).within("?project=demo"),
+            Row::new("audit_log_list", Forbidden)
+                .within("?start_time=2026-01-01T00:00:00Z"),
             Row::new("sled_list", Forbidden),
             sled("sled_view", Forbidden),
             sled("sled_instance_list", Forbidden),

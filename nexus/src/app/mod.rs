@@ -2,6 +2,7 @@
 //! authorizes, validates, and then makes one query or starts one saga.
 
 mod affinity_group;
+mod audit_log;
 mod blocks;
 mod changes;
 mod disk;

@@ -9,6 +9,7 @@
 //! - [`silence`]: for how long it has listened to sleds that say nothing;
 //! - [`reaper`]: has sleds be rid of blocks that nothing has any more;
 //! - [`retention`]: forgets what is older than its time;
+//! - [`unanswered`]: completes the audit log where nobody did;
 //! - [`recovery`]: takes over sagas that nobody runs.
 
 mod activators;
@@ -19,6 +20,7 @@ pub mod reconciler;
 pub mod recovery;
 pub mod retention;
 pub mod silence;
+pub mod unanswered;
 pub mod watcher;
 
 pub use activators::Activators;

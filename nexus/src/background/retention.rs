@@ -1,5 +1,5 @@
 //! Forgets what is older than its time: start attempts, sagas, VMMs, the
-//! keys of requests.
+//! keys of requests, the audit log.
 
 use super::Task;
 use crate::error::chain;
@@ -15,6 +15,7 @@ const PERIOD: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Retention {
+    pub audit_keep_days: u32,
     pub datastore: DataStore,
     pub lease: Lease,
     pub log: Logger,
@@ -28,6 +29,7 @@ pub struct Forgotten {
     pub sagas: usize,
     pub vmms: usize,
     pub idempotency_keys: usize,
+    pub audit_log: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -48,6 +50,7 @@ impl Task for Retention {
             sagas: self.walk(Records::Sagas).await,
             vmms: self.walk(Records::Vmms).await,
             idempotency_keys: self.walk(Records::IdempotencyKeys).await,
+            audit_log: self.forget_audit_log().await,
         }
     }
 
@@ -57,6 +60,27 @@ impl Task for Retention {
 }
 
 impl Retention {
+    /// Batch by batch, as [`Retention::walk`].
+    async fn forget_audit_log(&self) -> usize {
+        let mut deleted = 0;
+        loop {
+            self.lease.live().await;
+            match self.datastore.audit_log_prune(self.audit_keep_days).await {
+                Ok((batch, more)) => {
+                    deleted += batch;
+                    if !more {
+                        return deleted;
+                    }
+                }
+                Err(error) => {
+                    warn!(self.log, "cannot forget the audit log now";
+                        "error" => chain(&error));
+                    return deleted;
+                }
+            }
+        }
+    }
+
     /// Page by page, to the end or to the first error; the next round is the
     /// retry.
     async fn walk(&self, records: Records) -> usize {

@@ -10,6 +10,7 @@ use dropshot::{
     RequestContext, ResultsPage, WebsocketEndpointResult,
 };
 
+use super::audit_log::PagesByCompletion;
 use super::extract::{Header, Path, Query, TypedBody, Websocket};
 use super::idempotency::Repeatable;
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
@@ -39,6 +40,7 @@ use super::types::*;
             "projects" = { description = "What instances are kept in" },
             "silos" = { description = "Tenants, as their users see them" },
             "snapshots" = { description = "What disks held" },
+            "system/audit-log" = { description = "Who changed what" },
             "tokens" = { description = "By what programs show whose they are" },
             "system/hardware" = { description = "The fleet's hosts" },
             "system/silos" = { description = "Tenants, as operators see them" },
@@ -946,6 +948,20 @@ pub trait ExternalApi {
         query: Query<OptionalProjectSelector>,
         body: TypedBody<DiskPath>,
     ) -> Result<HttpResponseAccepted<Disk>, HttpError>;
+
+    /// List what was changed, and what was refused
+    ///
+    /// By the time of completion. An entry appears ten seconds after it, so
+    /// that a time that lies back further is complete. Needs fleet viewer.
+    #[endpoint {
+        method = GET,
+        path = "/v1/system/audit-log",
+        tags = ["system/audit-log"],
+    }]
+    async fn audit_log_list(
+        rqctx: RequestContext<Self::Context>,
+        query: PagesByCompletion,
+    ) -> Result<HttpResponseOk<ResultsPage<AuditLogEntry>>, HttpError>;
 
     /// List sleds
     #[endpoint {

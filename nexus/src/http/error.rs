@@ -9,7 +9,7 @@ use crate::error::{Error, chain};
 
 /// The codes of the external API's refusals, each with its status and with what
 /// it says to a program.
-pub(super) const CODES: [(u16, &str, &str); 14] = [
+pub(super) const CODES: [(u16, &str, &str); 17] = [
     (400, "InvalidRequest", "the request makes no sense, now or ever"),
     (400, "InvalidValue", "one value is not acceptable, which is named first"),
     (400, "ObjectAlreadyExists", "the name is taken"),
@@ -17,10 +17,13 @@ pub(super) const CODES: [(u16, &str, &str); 14] = [
     (403, "Forbidden", "the caller may not"),
     (404, "ObjectNotFound", "there is none, or it is of another silo"),
     (405, "MethodNotAllowed", "the path is not for this method"),
+    (408, "RequestTimeout", "the body came too slowly"),
     (409, "Conflict", "it contradicts what is going on"),
     (413, "PayloadTooLarge", "the body is larger than is taken"),
+    (414, "UriTooLong", "the URI is longer than is taken"),
     (415, "UnsupportedMediaType", "the body is no JSON"),
     (429, "TooManyRequests", "too often; `Retry-After` says how long to wait"),
+    (431, "RequestHeaderFieldsTooLarge", "the headers are too large"),
     (500, "Internal", "our fault; the message names an incident"),
     (501, "NotImplemented", "Oxide's API has it, and this server does not"),
     (503, "ServiceNotAvailable", "for now; `Retry-After` says how long"),

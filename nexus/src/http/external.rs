@@ -8,6 +8,7 @@ use dropshot::{
 };
 
 use super::api::ExternalApi;
+use super::audit_log::{self, PagesByCompletion};
 use super::extract::{Header, Path, Query, TypedBody, Websocket};
 use super::handler::{ApiContext, Request, admitted, timed};
 use super::idempotency::Repeatable;
@@ -630,6 +631,13 @@ impl ExternalApi for ExternalApiImpl {
         body: TypedBody<DiskPath>,
     ) -> Accepted<Disk> {
         admitted(rqctx, |rqctx| disk::detach(rqctx, path, query, body)).await
+    }
+
+    async fn audit_log_list(
+        rqctx: Request,
+        query: PagesByCompletion,
+    ) -> Answer<ResultsPage<AuditLogEntry>> {
+        admitted(rqctx, |rqctx| audit_log::list(rqctx, query)).await
     }
 
     async fn sled_list(

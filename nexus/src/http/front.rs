@@ -8,10 +8,10 @@
 use std::fmt;
 
 use dropshot::{
-    Body, ClientSpecifiesVersionInHeader, DynamicVersionPolicy, HttpError,
-    VersionPolicy,
+    Body, ClientErrorStatusCode, ClientSpecifiesVersionInHeader,
+    DynamicVersionPolicy, HttpError, VersionPolicy,
 };
-use http::{HeaderName, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri};
 use semver::Version;
 use slog::Logger;
 
@@ -29,6 +29,11 @@ pub(super) const NEWEST: Version = Version::new(2_026_091_500, 0, 0);
 /// The oldest that clients in use were made for. What we serve is the same in
 /// all versions from it to the newest.
 pub(super) const OLDEST: Version = Version::new(2_026_060_800, 0, 0);
+
+/// The longest that ours and clients' requests get is a page token, of under one
+/// KiB, and console cookies, of some more.
+const URI_MAX_BYTES: usize = 8 << 10;
+const HEADERS_MAX_BYTES: usize = 16 << 10;
 
 /// Where a method and a path lead, which is nowhere if it fails.
 type Lookup = dyn Fn(&Method, &str) -> Result<(), HttpError> + Send + Sync;
@@ -68,6 +73,7 @@ impl DynamicVersionPolicy for Front {
         request: &Request<Body>,
         log: &Logger,
     ) -> Result<Version, HttpError> {
+        check_size(request.uri(), request.headers())?;
         let version = self
             .versions
             .request_extract_version(request, log)
@@ -84,6 +90,35 @@ impl DynamicVersionPolicy for Front {
         })?;
         Ok(version)
     }
+}
+
+/// hyper has read the head whole, within its own bounds, which are wider.
+fn check_size(uri: &Uri, headers: &HeaderMap) -> Result<(), HttpError> {
+    let query = uri.query().map_or(0, |query| query.len() + 1);
+    let refuse = |status, code: &str, message| {
+        HttpError::for_client_error(Some(code.to_owned()), status, message)
+    };
+    if uri.path().len() + query > URI_MAX_BYTES {
+        return Err(refuse(
+            ClientErrorStatusCode::URI_TOO_LONG,
+            "UriTooLong",
+            format!("the URI is too long: at most {URI_MAX_BYTES} bytes"),
+        ));
+    }
+    let size = |(name, value): (&HeaderName, &http::HeaderValue)| {
+        name.as_str().len() + value.len()
+    };
+    if headers.iter().map(size).sum::<usize>() > HEADERS_MAX_BYTES {
+        return Err(refuse(
+            ClientErrorStatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "RequestHeaderFieldsTooLarge",
+            format!(
+                "the headers are too large: at most {HEADERS_MAX_BYTES} bytes \
+                 in all"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// What dropshot's router has refused, in our words.

@@ -14,6 +14,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, StatusCode};
 
 use super::admission::{Admission, Place};
+use super::audit::{Answered, Audit, Record};
 use super::pagination::Asked;
 use crate::app::App;
 use crate::context::OpContext;
@@ -29,6 +30,8 @@ pub struct ApiContext {
     pub admission: Admission,
     /// How long requests took.
     pub times: RequestTimes,
+    /// Where changes are written down.
+    pub audit: Audit,
     /// What operators are told of how things are.
     pub exporter: Arc<Exporter>,
 }
@@ -41,6 +44,7 @@ pub(super) struct Admitted {
     rqctx: Request,
     place: Mutex<Place>,
     caller: Arc<OnceLock<OpContext>>,
+    record: Arc<Record>,
 }
 
 impl Deref for Admitted {
@@ -76,7 +80,7 @@ impl Admitted {
 }
 
 /// Runs a user's request when it is its turn, which it holds until it is
-/// answered, and times it.
+/// answered, times it, and writes it down in the audit log if it is a change.
 ///
 /// # Errors
 ///
@@ -86,21 +90,28 @@ pub(super) async fn admitted<T, A>(
     handler: impl FnOnce(Admitted) -> A,
 ) -> Result<T, HttpError>
 where
-    T: HttpResponse,
+    T: Answered,
     A: Future<Output = Result<T, HttpError>>,
 {
     let timer = Timer::begin(&rqctx);
+    let record = Arc::new(Record::of(&rqctx));
+    let (context, log) = (rqctx.context().clone(), rqctx.log.clone());
     let answer = match rqctx.context().admission.place().await {
         Ok(place) => {
             let place = Mutex::new(place);
             let caller = Arc::new(OnceLock::new());
-            let shared = Arc::clone(&caller);
-            let answer =
-                handler(Admitted { rqctx, place, caller: shared }).await;
+            let admitted = Admitted {
+                rqctx,
+                place,
+                caller: Arc::clone(&caller),
+                record: Arc::clone(&record),
+            };
+            let answer = handler(admitted).await;
             answer.and_then(|answer| decided(answer, &caller))
         }
         Err(error) => Err(error.into()),
     };
+    record.end(&context.app, &context.audit, &log, &answer).await;
     timer.end(answer)
 }
 
@@ -165,6 +176,7 @@ pub(super) async fn of_user(
         }
         _ => app.authenticate(bearer_token(headers)?).await?,
     };
+    rqctx.record.begin(app, &opctx).await?;
     Ok((app, rqctx.caller.get_or_init(|| opctx).clone()))
 }
 

@@ -8,6 +8,8 @@
 mod admission;
 mod affinity_group;
 pub mod api;
+mod audit;
+mod audit_log;
 mod body;
 mod disk;
 mod disk_import;
@@ -45,6 +47,7 @@ mod unserved;
 mod user;
 
 pub use admission::Admission;
+pub use audit::Audit;
 pub use external::ExternalApiImpl;
 pub use front::front;
 pub use handler::ApiContext;

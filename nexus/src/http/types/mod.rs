@@ -3,6 +3,7 @@
 //! A type of `db_model` that users read as it is stands here unchanged.
 
 mod affinity_group;
+mod audit_log;
 mod description;
 mod disk;
 mod disk_import;
@@ -33,6 +34,7 @@ mod user;
 mod user_data;
 
 pub use affinity_group::*;
+pub use audit_log::*;
 pub use disk::*;
 pub use disk_import::*;
 pub use group::*;

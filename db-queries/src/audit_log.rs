@@ -1,0 +1,178 @@
+//! The audit log. Each entry is written in two statements, one before a change
+//! and one before its answer, both by the database's clock.
+
+use crate::{DataStore, Error, Page};
+use chrono::{DateTime, Utc};
+use db_model::schema::audit_log;
+use db_model::{AuditLogBegin, AuditLogEnd, AuditLogEntry};
+use diesel::dsl::sql;
+use diesel::sql_types::{
+    BigInt, Bool, Nullable, Text, Timestamptz, Uuid as Id,
+};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
+    QueryDsl, RunQueryDsl, SelectableHelper, sql_query,
+};
+use uuid::Uuid;
+
+/// Rows that one statement deletes or completes.
+const BATCH: i64 = 500;
+
+/// Entries by the time of their completion.
+#[derive(Clone, Debug)]
+pub struct ByTimeCompleted {
+    /// From the newest to the oldest.
+    pub descending: bool,
+    /// The time and id of the last entry of the page before.
+    pub after: Option<(DateTime<Utc>, Uuid)>,
+}
+
+impl DataStore {
+    /// Notes that something is about to be changed.
+    pub async fn audit_log_begin(
+        &self,
+        row: AuditLogBegin,
+    ) -> Result<(), Error> {
+        self.run(move |conn| {
+            diesel::insert_into(audit_log::table)
+                .values((
+                    &row,
+                    audit_log::time_started.eq(sql::<Timestamptz>("now()")),
+                ))
+                .execute(conn)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes how it was answered, unless that is noted already.
+    pub async fn audit_log_complete(
+        &self,
+        id: Uuid,
+        end: AuditLogEnd,
+    ) -> Result<(), Error> {
+        self.run(move |conn| {
+            sql_query(
+                "UPDATE audit_log \
+                 SET time_completed = now(), resource_id = $2, \
+                     http_status = $3, error_code = $4, error_message = $5 \
+                 WHERE id = $1 AND time_completed IS NULL",
+            )
+            .bind::<Id, _>(id)
+            .bind::<Nullable<Id>, _>(end.resource_id)
+            .bind::<Nullable<BigInt>, _>(end.http_status)
+            .bind::<Nullable<Text>, _>(&end.error_code)
+            .bind::<Nullable<Text>, _>(&end.error_message)
+            .execute(conn)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Notes what has been answered already, as a refusal that changed nothing.
+    pub async fn audit_log_insert(
+        &self,
+        row: AuditLogBegin,
+        end: AuditLogEnd,
+    ) -> Result<(), Error> {
+        let now = || sql::<Timestamptz>("now()");
+        self.run(move |conn| {
+            diesel::insert_into(audit_log::table)
+                .values((
+                    &row,
+                    &end,
+                    audit_log::time_started.eq(now()),
+                    audit_log::time_completed
+                        .eq(sql::<Nullable<Timestamptz>>("now()")),
+                ))
+                .execute(conn)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The completed entries of a time, the last `settle_ms` left out: what is
+    /// being completed right now may become visible later than what was
+    /// completed after it.
+    pub async fn audit_log_list(
+        &self,
+        start: DateTime<Utc>,
+        end: Option<DateTime<Utc>>,
+        settle_ms: u32,
+        page: Page<ByTimeCompleted>,
+    ) -> Result<Vec<AuditLogEntry>, Error> {
+        self.run(move |conn| {
+            let mut query = audit_log::table
+                .filter(audit_log::time_completed.ge(start))
+                .filter(
+                    sql::<Bool>("time_completed < now() - ")
+                        .bind::<BigInt, _>(i64::from(settle_ms))
+                        .sql(" * INTERVAL '1 millisecond'"),
+                )
+                .limit(page.limit)
+                .select(AuditLogEntry::as_select())
+                .into_boxed();
+            if let Some(end) = end {
+                query = query.filter(audit_log::time_completed.lt(end));
+            }
+            let (time, id) = (audit_log::time_completed, audit_log::id);
+            let query = match (page.by.descending, page.by.after) {
+                (false, None) => query.order((time.asc(), id.asc())),
+                (true, None) => query.order((time.desc(), id.desc())),
+                (false, Some((t, i))) => query
+                    .filter(time.ge(t))
+                    .filter(time.gt(t).or(id.gt(i).nullable()))
+                    .order((time.asc(), id.asc())),
+                (true, Some((t, i))) => query
+                    .filter(time.le(t))
+                    .filter(time.lt(t).or(id.lt(i).nullable()))
+                    .order((time.desc(), id.desc())),
+            };
+            Ok(query.load(conn)?)
+        })
+        .await
+    }
+
+    /// Completes, without a result, what was begun so many seconds ago and is
+    /// not completed: whoever began it is dead, or could not write. A batch of
+    /// it; how many.
+    pub async fn audit_log_give_up(&self, secs: u32) -> Result<usize, Error> {
+        self.run(move |conn| {
+            Ok(sql_query(
+                "UPDATE audit_log SET time_completed = now() \
+                 WHERE time_completed IS NULL AND id IN ( \
+                     SELECT id FROM audit_log \
+                     WHERE time_completed IS NULL \
+                       AND time_started \
+                           < now() - $1 * INTERVAL '1 second' \
+                     ORDER BY time_started LIMIT $2)",
+            )
+            .bind::<BigInt, _>(i64::from(secs))
+            .bind::<BigInt, _>(BATCH)
+            .execute(conn)?)
+        })
+        .await
+    }
+
+    /// Deletes a batch of what was completed so many days ago; how many, and
+    /// whether there may be more.
+    pub async fn audit_log_prune(
+        &self,
+        keep_days: u32,
+    ) -> Result<(usize, bool), Error> {
+        self.run(move |conn| {
+            let deleted = sql_query(
+                "DELETE FROM audit_log WHERE id IN ( \
+                     SELECT id FROM audit_log \
+                     WHERE time_completed < now() - $1 * INTERVAL '1 day' \
+                     ORDER BY time_completed LIMIT $2)",
+            )
+            .bind::<BigInt, _>(i64::from(keep_days))
+            .bind::<BigInt, _>(BATCH)
+            .execute(conn)?;
+            let full = i64::try_from(deleted).is_ok_and(|n| n >= BATCH);
+            Ok((deleted, full))
+        })
+        .await
+    }
+}
