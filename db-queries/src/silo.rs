@@ -203,7 +203,9 @@ impl DataStore {
             let users: Vec<SiloUserId> = silo_user::table
                 .filter(silo_user::silo_id.eq(id))
                 .filter(silo_user::time_deleted.is_null())
+                .order(silo_user::id.asc())
                 .select(silo_user::id)
+                .for_update()
                 .load(conn)?;
             for user in users {
                 user::forget(conn, user)?;

@@ -146,6 +146,13 @@ impl DataStore {
     /// Ends a user's sessions, and deletes its tokens.
     pub async fn user_logout(&self, id: SiloUserId) -> Result<(), Error> {
         self.transaction(move |conn| {
+            // Whoever is just being given a token or a session holds the user:
+            // none comes to light after this.
+            let _: SiloUserId = silo_user::table
+                .find(id)
+                .select(silo_user::id)
+                .for_update()
+                .first(conn)?;
             session::end_all(conn, id)?;
             delete_tokens(conn, id)
         })
