@@ -38,6 +38,7 @@ pub use snapshot::{SnapshotSelector, SnapshotWish};
 pub use token::Token;
 
 use crate::background::Activators;
+use crate::background::reconciler::Reconciler;
 use crate::config::{SessionConfig, Tuning};
 use crate::consoles::Consoles;
 use crate::error::Error;
@@ -61,6 +62,7 @@ pub struct App {
     sleds: Sleds,
     sagas: Arc<SagaExecutor>,
     activators: Activators,
+    reconciler: Reconciler,
     tuning: Tuning,
     sled_secret: Secret,
     session: SessionConfig,
@@ -81,6 +83,7 @@ impl App {
         sleds: Sleds,
         sagas: Arc<SagaExecutor>,
         activators: Activators,
+        reconciler: Reconciler,
         tuning: Tuning,
         sled_secret: Secret,
         session: SessionConfig,
@@ -99,6 +102,7 @@ impl App {
             sleds,
             sagas,
             activators,
+            reconciler,
             tuning,
             sled_secret,
             session,
