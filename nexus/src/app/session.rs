@@ -1,6 +1,7 @@
 //! Console sessions, and the logins that begin them.
 
-use super::password::{Compared, Password, delay, too_many};
+use super::guesses::delay;
+use super::password::{Compared, Password, too_many};
 use super::{App, Token};
 use crate::authz::Rights;
 use crate::config::SessionConfig;
