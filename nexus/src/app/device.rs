@@ -241,7 +241,11 @@ impl App {
         opctx: &OpContext,
         code: &UserCode,
     ) -> Result<(), Error> {
-        opctx.authorize(Action::Change, opctx.oneself(), "keep a device out")?;
+        opctx.authorize(
+            Action::Change,
+            opctx.oneself(),
+            "keep a device out",
+        )?;
         self.guess_code(opctx)?;
         let denied = self.datastore.device_request_deny(code.clone()).await;
         denied.map_err(|error| no_code(error, code))?;
@@ -273,7 +277,7 @@ fn no_code(error: db_queries::Error, code: &UserCode) -> Error {
 }
 
 fn user_code() -> Result<UserCode, Error> {
-    // Of sixteen bytes nine in a thousand million times ten are thrown away.
+    // They nearly always suffice: one in sixteen is thrown away.
     let mut bytes = [0_u8; 16];
     loop {
         getrandom::fill(&mut bytes).map_err(Error::internal)?;

@@ -47,8 +47,7 @@ impl<K: Eq + Hash> Guesses<K> {
     ///
     /// How long must be waited before.
     pub(super) fn guess(&self, who: K) -> Result<(), Duration> {
-        let mut guesses =
-            self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if guesses.len() >= WHO_MAX {
             guesses.clear();
         }

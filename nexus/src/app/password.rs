@@ -6,7 +6,6 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
 };
-use chrono::TimeDelta;
 use db_model::{Name, UserName};
 use tokio::sync::Semaphore;
 
@@ -66,10 +65,7 @@ pub struct Hasher {
 
 impl Default for Hasher {
     fn default() -> Hasher {
-        Hasher {
-            places: Semaphore::new(AT_ONCE),
-            unknown: Guesses::default(),
-        }
+        Hasher { places: Semaphore::new(AT_ONCE), unknown: Guesses::default() }
     }
 }
 

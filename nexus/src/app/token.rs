@@ -118,7 +118,10 @@ mod tests {
         };
         assert_eq!(token(&one, request), token(&one, request));
         assert_ne!(token(&one, request), token(&other, request));
-        assert_ne!(token(&one, request), token(&one, DeviceRequestId::new_v4()));
+        assert_ne!(
+            token(&one, request),
+            token(&one, DeviceRequestId::new_v4())
+        );
         assert_eq!(
             token(&one, request).len(),
             Token::generate().expect("randomness").expose().len(),
