@@ -117,6 +117,9 @@ impl Fixture {
             "snapshot_delete" => live("snapshot", &by_id(&self.snapshot)),
             "image_promote" | "image_delete" => moved(demo),
             "image_demote" => moved("NULL"),
+            "device_auth_confirm" => "UPDATE device_auth_request \
+                SET silo_user_id = NULL, time_confirmed = NULL"
+                .to_string(),
             _ => return,
         };
         self.nexus.sql(&sql);
