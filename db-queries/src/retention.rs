@@ -118,10 +118,10 @@ impl DataStore {
     /// may be more.
     pub async fn api_tokens_prune(&self) -> Result<(usize, bool), Error> {
         self.prune_batch(
-            "DELETE FROM api_token WHERE id IN ( \
+            "DELETE FROM api_token WHERE id = ANY(ARRAY( \
                  SELECT id FROM api_token \
                  WHERE time_expires < now() - $1 * INTERVAL '1 second' \
-                 ORDER BY time_expires LIMIT $2)",
+                 ORDER BY time_expires LIMIT $2))",
             TimeDelta::zero(),
         )
         .await
@@ -133,10 +133,10 @@ impl DataStore {
         life: SessionLife,
     ) -> Result<(usize, bool), Error> {
         self.prune_batch(
-            "DELETE FROM console_session WHERE id IN ( \
+            "DELETE FROM console_session WHERE id = ANY(ARRAY( \
                  SELECT id FROM console_session \
                  WHERE time_created < now() - $1 * INTERVAL '1 second' \
-                 ORDER BY time_created LIMIT $2)",
+                 ORDER BY time_created LIMIT $2))",
             life.absolute,
         )
         .await
@@ -146,15 +146,18 @@ impl DataStore {
     /// told that they are too late, and then that nobody knows them.
     pub async fn device_requests_prune(&self) -> Result<(usize, bool), Error> {
         self.prune_batch(
-            "DELETE FROM device_auth_request WHERE id IN ( \
+            "DELETE FROM device_auth_request WHERE id = ANY(ARRAY( \
                  SELECT id FROM device_auth_request \
                  WHERE time_expires < now() - $1 * INTERVAL '1 second' \
-                 ORDER BY time_expires LIMIT $2)",
+                 ORDER BY time_expires LIMIT $2))",
             TimeDelta::hours(1),
         )
         .await
     }
 
+    /// Deletes by a statement that is given a time in seconds, and how many at
+    /// most. It looks for ids, and then for each: one that would join the two
+    /// might scan the table.
     async fn prune_batch(
         &self,
         delete: &'static str,

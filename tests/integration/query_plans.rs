@@ -100,7 +100,7 @@ SELECT md5('key-' || n)::UUID, md5('user-' || n / 40)::UUID, 'key-' || n, '',
 FROM generate_series(0, 39999) n;
 
 INSERT INTO console_session
-SELECT md5('session-' || n)::UUID, md5('user-' || n)::UUID,
+SELECT md5('session-' || n)::UUID, md5('user-' || n % 5000)::UUID,
     encode(sha256(('session-' || n)::BYTEA), 'hex'),
     CASE WHEN n % 100 = 0 THEN now() - INTERVAL '2 days' ELSE now() END, now()
 FROM generate_series(0, 9999) n;
@@ -109,7 +109,8 @@ FROM generate_series(0, 9999) n;
 INSERT INTO device_auth_request
 SELECT md5('device-' || n)::UUID, md5('client')::UUID,
     encode(sha256(('device-' || n)::BYTEA), 'hex'),
-    translate(lpad(n::TEXT, 8, '0'), '0123456789', 'BCDFGHJKLM'), NULL,
+    'BBBB-' || translate(lpad(n::TEXT, 4, '0'), '0123456789', 'BCDFGHJKLM'),
+    NULL,
     now(), CASE WHEN n % 100 = 0 THEN now() + INTERVAL '1 hour' ELSE now() END,
     NULL, NULL, NULL, NULL, NULL, NULL
 FROM generate_series(0, 9999) n;
