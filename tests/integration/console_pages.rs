@@ -5,6 +5,8 @@ use harness::{Answer, Client, PASSWORD, Setup, TestNexus};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::Path;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const LOGIN: &str = "/login/main/local";
 
@@ -382,15 +384,24 @@ async fn no_path_leads_out_of_the_console_s_files() {
         "/assets/fonts/%2e%2e/logo.svg",
         "/assets/%2fetc%2fpasswd",
         "/assets//etc/passwd",
+        "/assets/../secret.txt",
+        "/assets/./logo.svg",
         "/assets/..%5csecret.txt",
         "/assets/logo.svg%00.js",
     ] {
-        let answer = ann.get(path).await;
-        assert!([400, 404].contains(&answer.status), "{path} {answer:?}");
-        let code = answer.body["error_code"].as_str();
-        assert!(["InvalidRequest", "ObjectNotFound"].contains(&code.unwrap()));
-        assert!(!answer.body.to_string().contains("not for anybody"));
+        let answer = get_as_it_is(&nexus, path).await;
+        let status = answer.split(' ').nth(1).unwrap();
+        assert!(["400", "404"].contains(&status), "{path} {answer}");
+        assert!(
+            ["InvalidRequest", "ObjectNotFound"]
+                .iter()
+                .any(|code| answer.contains(code)),
+            "{path} {answer}"
+        );
+        assert!(!answer.contains("not for anybody"), "{path} {answer}");
     }
+    let asset = get_as_it_is(&nexus, "/assets/%6cogo.svg").await;
+    assert!(asset.ends_with("<svg/>"), "{asset}");
     // Nor does a link: a Nexus that is given one does not serve at all.
     nexus.kill_nexus().await;
     let dir = nexus.dir.path().join("console");
@@ -405,6 +416,21 @@ async fn no_path_leads_out_of_the_console_s_files() {
     link(Path::new("main-x1.js"), &dir.join("assets/link.js"));
     nexus.restart_nexus().await;
     ann.get("/assets/link.js").await.text(200);
+}
+
+/// Asks for a path that no client would send: those resolve its dots. The cookie
+/// is nobody's.
+async fn get_as_it_is(nexus: &TestNexus, path: &str) -> String {
+    let mut stream =
+        TcpStream::connect(nexus.process.external()).await.unwrap();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Cookie: session=x\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 fn link(to: &Path, at: &Path) {

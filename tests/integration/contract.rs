@@ -125,6 +125,7 @@ async fn raw(nexus: &TestNexus, request: &str) -> Answer {
         retry_after: None,
         content_type: None,
         set_cookie: None,
+        headers: Default::default(),
     }
 }
 

@@ -37,7 +37,8 @@ compares the two (`tests/integration/access/roles.rs`).
 - `none`: there is no such thing for anybody, and the caller may look.
 
 The SSH key that is asked for is another user's. Without credentials \
-everything but `ping` is answered 401.
+everything is answered 401 but `ping`, logging in and out, and a device's wish to \
+be let in.
 
 ";
 
