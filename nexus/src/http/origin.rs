@@ -42,13 +42,14 @@ fn is_own(headers: &HeaderMap, uri: &Uri) -> bool {
     let origin = origin.to_str().ok().and_then(|it| it.parse::<Uri>().ok());
     let Some(origin) = origin else { return false };
     let Some(from) = origin.authority() else { return false };
+    // Which of the two schemes it is we cannot tell behind a proxy; another
+    // scheme at the same address is still the same server. "null" has none.
+    let default = match origin.scheme_str() {
+        Some("https") => 443,
+        Some("http") => 80,
+        _ => return false,
+    };
     asked(headers, uri).is_some_and(|here| {
-        // Which of the two schemes it is we cannot tell behind a proxy; another
-        // scheme at the same address is still the same server.
-        let default = match origin.scheme_str() {
-            Some("https") => 443,
-            _ => 80,
-        };
         let port = |of: &Authority| of.port_u16().unwrap_or(default);
         here.host().eq_ignore_ascii_case(from.host())
             && port(&here) == port(from)
