@@ -43,9 +43,21 @@ pub struct Config {
     /// Console sessions.
     #[serde(default)]
     pub session: SessionConfig,
+    /// The web console.
+    #[serde(default)]
+    pub console: ConsoleSettings,
     /// Times and bounds.
     #[serde(default)]
     pub tuning: Tuning,
+}
+
+/// The web console.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConsoleSettings {
+    /// The directory that it was built into: `index.html` and `assets`. Without
+    /// it there is no console.
+    pub static_dir: Option<Utf8PathBuf>,
 }
 
 /// How the audit log is kept.

@@ -20,6 +20,7 @@ pub mod placement;
 pub mod saga;
 pub mod server;
 pub mod sleds;
+pub mod web_console;
 
 pub use error::Error;
 pub use server::{Server, StartError};

@@ -19,6 +19,7 @@ use crate::lease::Lease;
 use crate::metrics::{Exporter, RequestTimes};
 use crate::saga::{SagaExecutor, registry};
 use crate::sleds::Sleds;
+use crate::web_console::{WebConsole, WebConsoleError};
 use db_model::SecId;
 use db_queries::{DataStore, MigrateError, PoolSettings, Zombie, migrate};
 use dropshot::{
@@ -70,6 +71,9 @@ pub enum StartError {
     /// It cannot be decided who may do what.
     #[error("the policies of who may do what make no sense: {0}")]
     Policies(String),
+    /// The web console cannot be read.
+    #[error("the web console cannot be served")]
+    WebConsole(#[from] WebConsoleError),
     /// The API cannot be served.
     #[error("the API cannot be served")]
     Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -93,6 +97,8 @@ impl Server {
         let sec_id = SecId::new_v4();
         let log = log.new(o!("nexus" => sec_id.to_string()));
         let secret = Secret::from_file(config.sled_secret_file.as_std_path())?;
+        let static_dir = config.console.static_dir.as_deref();
+        let web_console = static_dir.map(WebConsole::read).transpose()?;
         let datastore = datastore(config);
         prepare(&datastore, &log).await?;
         let rack_id = once_there(&log, || datastore.rack_id()).await?;
@@ -177,6 +183,7 @@ impl Server {
             background::spawn(
                 Retention {
                     audit_keep_days: config.audit.keep_days,
+                    session_life: config.session.life(),
                     datastore: datastore.clone(),
                     lease: lease.clone(),
                     log: log.clone(),
@@ -240,6 +247,7 @@ impl Server {
             admission,
             times,
             audit,
+            web_console: web_console.map(Arc::new),
             exporter: Arc::new(exporter),
         };
         let internal = serve(

@@ -278,7 +278,7 @@ fn spawn(
 ) -> (Child, PathBuf) {
     let addresses = dir.join("nexus-addresses.json");
     let _ = std::fs::remove_file(&addresses);
-    let config = format!(
+    let mut config = format!(
         "database_url = {database_url:?}\n\
          database_max_connections = 16\n\
          external_address = \"{external}\"\n\
@@ -290,6 +290,11 @@ fn spawn(
         dir.join("sled-secret"),
         tuning.toml(),
     );
+    // A test that wants a console puts it there and starts Nexus again.
+    let console = dir.join("console");
+    if console.exists() {
+        config.push_str(&format!("[console]\nstatic_dir = {console:?}\n"));
+    }
     std::fs::write(config_path(dir), config).unwrap();
     let args = [
         "run".to_string(),

@@ -5,8 +5,10 @@ mod affinity_group;
 mod audit_log;
 mod blocks;
 mod changes;
+mod device;
 mod disk;
 mod disk_import;
+mod guesses;
 mod idempotency;
 mod image;
 mod instance;
@@ -27,6 +29,7 @@ mod token;
 mod user;
 
 pub use affinity_group::AffinityGroupSelector;
+pub use device::{DeviceCodes, DeviceGrant, DeviceToken, DeviceWish};
 pub use disk::DiskSelector;
 pub use idempotency::Once;
 pub use image::ImageSelector;
@@ -44,7 +47,7 @@ use crate::consoles::Consoles;
 use crate::error::Error;
 use crate::saga::SagaExecutor;
 use crate::sleds::Sleds;
-use db_model::NameOrId;
+use db_model::{NameOrId, SiloUserId};
 use db_queries::DataStore;
 use sled_agent_client::Secret;
 use slog::Logger;
@@ -67,6 +70,7 @@ pub struct App {
     sled_secret: Secret,
     session: SessionConfig,
     hasher: Hasher,
+    user_codes: guesses::Guesses<SiloUserId>,
     placement_detail: bool,
     rack_id: Uuid,
     looks: Semaphore,
@@ -107,6 +111,7 @@ impl App {
             sled_secret,
             session,
             hasher: Hasher::default(),
+            user_codes: guesses::Guesses::default(),
             placement_detail,
             rack_id,
             looks,

@@ -1,5 +1,6 @@
 //! API tokens: shown once, kept as a hash.
 
+use db_model::DeviceRequestId;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
@@ -9,6 +10,9 @@ const PREFIX: &str = "nexus-token-";
 
 /// What the secret of a session's cookie begins with.
 const SESSION_PREFIX: &str = "nexus-session-";
+
+/// What the code begins with by which a device asks for its token.
+const DEVICE_PREFIX: &str = "nexus-device-";
 
 /// A token in clear text. Never logged: it has no `Debug`.
 pub struct Token(String);
@@ -30,6 +34,28 @@ impl Token {
     /// The system has no randomness to give.
     pub fn session() -> Result<Token, Error> {
         Token::random(SESSION_PREFIX)
+    }
+
+    /// The code by which a new device asks for its token, as hard to guess.
+    ///
+    /// # Errors
+    ///
+    /// The system has no randomness to give.
+    pub fn device() -> Result<Token, Error> {
+        Token::random(DEVICE_PREFIX)
+    }
+
+    /// The token of the device that shows this code.
+    ///
+    /// It is made of the code, which only the device has, and of what only the
+    /// database has, and only while the device waits: so it is kept nowhere, and
+    /// is the same whenever and wherever the device asks.
+    pub fn of_device(&self, request: DeviceRequestId) -> Token {
+        let mut hash = Sha256::new();
+        hash.update(b"token of a device");
+        hash.update(request.0.as_bytes());
+        hash.update(self.0.as_bytes());
+        Token(format!("{PREFIX}{}", hex(&hash.finalize())))
     }
 
     /// A password that nobody can guess, for who chose none.
@@ -80,5 +106,25 @@ mod tests {
         assert_ne!(one.hash(), other.hash());
         assert_eq!(one.hash().len(), 64);
         assert!(!one.hash().contains(one.expose()));
+    }
+
+    #[test]
+    fn a_device_s_token_is_of_its_code_and_its_request() {
+        let one = Token::device().expect("randomness");
+        let other = Token::device().expect("randomness");
+        let request = DeviceRequestId::new_v4();
+        let token = |device: &Token, request| {
+            device.of_device(request).expose().to_owned()
+        };
+        assert_eq!(token(&one, request), token(&one, request));
+        assert_ne!(token(&one, request), token(&other, request));
+        assert_ne!(
+            token(&one, request),
+            token(&one, DeviceRequestId::new_v4())
+        );
+        assert_eq!(
+            token(&one, request).len(),
+            Token::generate().expect("randomness").expose().len(),
+        );
     }
 }

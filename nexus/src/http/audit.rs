@@ -31,6 +31,10 @@ use crate::error::Error;
 const QUERIES: [&str; 3] =
     ["placement_check", "system_timeseries_query", "timeseries_query"];
 
+/// What a device is told that waits for its user: nothing is done then, and
+/// nothing refused.
+const WAITING: [&str; 2] = ["authorization_pending", "slow_down"];
+
 /// So much is kept of what a client says.
 const URI_MAX_CHARS: usize = 512;
 const USER_AGENT_MAX_CHARS: usize = 255;
@@ -166,6 +170,9 @@ impl Record {
     ) {
         let Some(about) = &self.about else { return };
         let end = end(answer);
+        if end.error_code.as_deref().is_some_and(|it| WAITING.contains(&it)) {
+            return;
+        }
         let written = if self.begun.initialized() {
             app.audit_complete(about.id, end).await
         } else if end.http_status.is_some_and(|status| status >= 500) {

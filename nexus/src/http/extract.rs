@@ -40,6 +40,22 @@ pub struct Header<T>(T);
 #[derive(Debug)]
 pub struct Websocket(Result<WebsocketUpgrade, HttpError>);
 
+/// A body that is a form. That it is none is said by the handler, in the words
+/// of whom it serves.
+#[derive(Debug)]
+pub struct Form<T>(Result<T, HttpError>);
+
+impl<T> Form<T> {
+    /// What it says.
+    ///
+    /// # Errors
+    ///
+    /// It is no such form.
+    pub fn into_inner(self) -> Result<T, HttpError> {
+        self.0
+    }
+}
+
 impl Websocket {
     /// What it says.
     pub fn into_inner(self) -> Result<WebsocketUpgrade, HttpError> {
@@ -155,6 +171,30 @@ where
             ExclusiveExtractor::from_request(rqctx, request).await;
         let body = body.map_err(coded)?.into_inner();
         Ok(Self { body, canonical })
+    }
+
+    fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
+        <dropshot::TypedBody<T> as ExclusiveExtractor>::metadata(body)
+    }
+}
+
+#[async_trait]
+impl<T> ExclusiveExtractor for Form<T>
+where
+    T: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+{
+    async fn from_request<C: ServerContext>(
+        rqctx: &RequestContext<C>,
+        request: http::Request<Body>,
+    ) -> Result<Self, HttpError> {
+        let (parts, body) = match read_whole(rqctx, request).await {
+            Ok(read) => read,
+            Err(refusal) => return Ok(Self(Err(refusal))),
+        };
+        let request = http::Request::from_parts(parts, Body::from(body));
+        let form: Result<dropshot::TypedBody<T>, _> =
+            ExclusiveExtractor::from_request(rqctx, request).await;
+        Ok(Self(form.map(dropshot::TypedBody::into_inner).map_err(coded)))
     }
 
     fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {

@@ -15,11 +15,13 @@ use http::{HeaderMap, StatusCode};
 
 use super::admission::{Admission, Place};
 use super::audit::{Answered, Audit, Record};
+use super::origin::{does_more_than_look, from_own_page};
 use super::pagination::Asked;
 use crate::app::App;
 use crate::context::OpContext;
 use crate::error::Error;
 use crate::metrics::{Exporter, RequestTimes};
+use crate::web_console::WebConsole;
 
 /// What both APIs keep.
 #[derive(Clone)]
@@ -32,6 +34,8 @@ pub struct ApiContext {
     pub times: RequestTimes,
     /// Where changes are written down.
     pub audit: Audit,
+    /// The web console, if there is one.
+    pub web_console: Option<Arc<WebConsole>>,
     /// What operators are told of how things are.
     pub exporter: Arc<Exporter>,
 }
@@ -165,6 +169,9 @@ impl Timer {
 
 /// The app, and the user who asks it: who shows an API token or, if it shows
 /// none, the cookie of a console session.
+///
+/// A browser sends the cookie whoever has it ask: so what it is shown for, if
+/// that is more than to look, must be asked from a page of ours.
 pub(super) async fn of_user(
     rqctx: &Admitted,
 ) -> Result<(&App, OpContext), HttpError> {
@@ -172,6 +179,9 @@ pub(super) async fn of_user(
     let headers = rqctx.request.headers();
     let opctx = match session_cookie(headers) {
         Some(cookie) if !headers.contains_key(AUTHORIZATION) => {
+            if does_more_than_look(&rqctx.request) {
+                from_own_page(&rqctx.request)?;
+            }
             app.authenticate_session(cookie).await?
         }
         _ => app.authenticate(bearer_token(headers)?).await?,

@@ -11,6 +11,7 @@ pub mod api;
 mod audit;
 mod audit_log;
 mod body;
+mod device;
 mod disk;
 mod disk_import;
 #[cfg(fuzzing)]
@@ -30,6 +31,8 @@ mod measurement;
 mod networking;
 mod nothing;
 mod openapi;
+mod origin;
+mod pages;
 pub mod pagination;
 mod ping;
 mod placement;
