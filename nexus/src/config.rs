@@ -1,5 +1,9 @@
 //! The configuration file of a Nexus.
 
+mod limits;
+
+pub use limits::{Limits, count};
+
 use camino::{Utf8Path, Utf8PathBuf};
 use chrono::TimeDelta;
 use db_queries::SessionLife;
@@ -43,6 +47,9 @@ pub struct Config {
     /// Console sessions.
     #[serde(default)]
     pub session: SessionConfig,
+    /// What clients may take.
+    #[serde(default)]
+    pub limits: Limits,
     /// Times and bounds.
     #[serde(default)]
     pub tuning: Tuning,

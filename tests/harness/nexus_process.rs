@@ -31,6 +31,8 @@ pub struct Tuning {
     pub fence_margin_ms: u32,
     pub console_streams: u32,
     pub placement_detail: bool,
+    /// The lines of `[limits]`.
+    pub limits: String,
 }
 
 impl Default for Tuning {
@@ -52,6 +54,7 @@ impl Default for Tuning {
             fence_margin_ms: 1_000,
             console_streams: 16,
             placement_detail: true,
+            limits: String::new(),
         }
     }
 }
@@ -75,6 +78,7 @@ impl Tuning {
             fence_margin_ms: it.fence_margin_ms,
             console_streams: it.console_streams,
             placement_detail: true,
+            limits: String::new(),
         }
     }
 
@@ -87,7 +91,8 @@ impl Tuning {
              sled_retry_ms = {}\npatience = {}\nlook_period_ms = {}\n\
              reconcile_poll_ms = {}\nwatch_period_ms = {}\n\
              heartbeat_period_ms = {}\nfence_margin_ms = {}\n\
-             console_streams = {}\n",
+             console_streams = {}\n\
+             [limits]\n{}\n",
             self.placement_detail,
             self.lease_ms,
             self.drain_ms,
@@ -102,6 +107,7 @@ impl Tuning {
             self.heartbeat_period_ms,
             self.fence_margin_ms,
             self.console_streams,
+            self.limits,
         )
     }
 }
@@ -236,7 +242,7 @@ impl NexusProcess {
     }
 
     /// Where its configuration is.
-    pub(crate) fn config_path(&self) -> PathBuf {
+    pub fn config_path(&self) -> PathBuf {
         config_path(&self.dir)
     }
 
