@@ -162,9 +162,9 @@ pub(crate) fn source(address: SocketAddr) -> IpAddr {
 /// has at least.
 pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => {
-            IpAddr::from((address.to_bits() & !u128::from(u64::MAX)).to_be_bytes())
-        }
+        IpAddr::V6(address) => IpAddr::from(
+            (address.to_bits() & !u128::from(u64::MAX)).to_be_bytes(),
+        ),
         address @ IpAddr::V4(_) => address,
     }
 }
@@ -305,7 +305,10 @@ async fn host(
 
 /// A connection to the server within, of which it is known beforehand what the
 /// server will see.
-async fn way_in(guest: &mut Guest, inside: SocketAddr) -> io::Result<TcpStream> {
+async fn way_in(
+    guest: &mut Guest,
+    inside: SocketAddr,
+) -> io::Result<TcpStream> {
     /// One address of the loopback has ports for some 28,000, of those that were
     /// closed a minute ago, too: so all of a network are used in turn.
     static NEXT: AtomicU8 = AtomicU8::new(0);
@@ -442,11 +445,8 @@ mod tests {
     use super::*;
 
     fn peers(connections: u32, connections_per_source: u32) -> Peers {
-        let limits = Limits {
-            connections,
-            connections_per_source,
-            ..Limits::default()
-        };
+        let limits =
+            Limits { connections, connections_per_source, ..Limits::default() };
         Peers::new(limits, &["10.0.0.9".parse().expect("an address")])
     }
 
@@ -476,8 +476,9 @@ mod tests {
     #[test]
     fn a_trusted_proxy_has_as_many_as_there_are() {
         let peers = peers(4, 1);
-        let all: Vec<_> =
-            (1..=4).map(|n| peers.enter(at(&format!("10.0.0.9:{n}")))).collect();
+        let all: Vec<_> = (1..=4)
+            .map(|n| peers.enter(at(&format!("10.0.0.9:{n}"))))
+            .collect();
         assert!(all.iter().all(Option::is_some));
         assert!(peers.enter(at("10.0.0.9:5")).is_none());
     }

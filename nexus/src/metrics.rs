@@ -4,8 +4,8 @@
 //! somebody asks. The names, and what is alarming, are in `docs/metrics.md`.
 
 use crate::config::count;
-use crate::error::chain;
 use crate::door::Peers;
+use crate::error::chain;
 use crate::http::{Admission, Audit};
 use crate::lease::Lease;
 use crate::saga::SagaExecutor;

@@ -38,8 +38,7 @@ const CLOSE_BOUND: Duration = Duration::from_secs(10);
 
 /// Where the external API is within this process: clients come to it through
 /// the [`Door`].
-const WITHIN: SocketAddr =
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const WITHIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Between two tries to reach the database at the start.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);

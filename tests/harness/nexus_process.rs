@@ -35,6 +35,12 @@ pub struct Tuning {
     pub limits: String,
 }
 
+/// Tests ask faster than users do.
+const FAST: &str = "credential_per_second = 100000\n\
+     credential_burst = 100000\n\
+     source_per_second = 100000\n\
+     source_burst = 100000";
+
 impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
@@ -54,7 +60,7 @@ impl Default for Tuning {
             fence_margin_ms: 1_000,
             console_streams: 16,
             placement_detail: true,
-            limits: String::new(),
+            limits: FAST.to_string(),
         }
     }
 }
@@ -78,7 +84,7 @@ impl Tuning {
             fence_margin_ms: it.fence_margin_ms,
             console_streams: it.console_streams,
             placement_detail: true,
-            limits: String::new(),
+            limits: FAST.to_string(),
         }
     }
 

@@ -64,8 +64,10 @@ impl Admission {
         let Ok(_in_line) = self.line.try_acquire() else {
             return Err(self.refuse("has more requests than it can take"));
         };
-        let turn =
-            tokio::time::timeout(self.limits.waiting(), place().acquire_owned());
+        let turn = tokio::time::timeout(
+            self.limits.waiting(),
+            place().acquire_owned(),
+        );
         // The semaphore is never closed, so only the time can be over.
         turn.await
             .ok()

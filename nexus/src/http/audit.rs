@@ -154,7 +154,8 @@ impl Record {
             // was done, and what is overloaded is not asked for more.
             return;
         } else if end.http_status.is_some_and(|status| status < 400)
-            || audit.may_log_nobody(Instant::now()) {
+            || audit.may_log_nobody(Instant::now())
+        {
             app.audit_insert(about.clone(), end).await
         } else {
             audit.dropped.inc();

@@ -71,40 +71,40 @@ impl fmt::Debug for Front {
 }
 
 impl Front {
-/// hyper has read the head whole, within its own bounds, which are wider.
-fn check_size(
+    /// hyper has read the head whole, within its own bounds, which are wider.
+    fn check_size(
         &self,
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<(), HttpError> {
-    let query = uri.query().map_or(0, |query| query.len() + 1);
-    let refuse = |status, code: &str, message| {
-        HttpError::for_client_error(Some(code.to_owned()), status, message)
-    };
-    let max = self.uri_max_bytes;
-    if uri.path().len() + query > max {
-        return Err(refuse(
-            ClientErrorStatusCode::URI_TOO_LONG,
-            "UriTooLong",
-            format!("the URI is too long: at most {max} bytes"),
-        ));
-    }
-    let size = |(name, value): (&HeaderName, &http::HeaderValue)| {
-        name.as_str().len() + value.len()
-    };
-    let max = self.headers_max_bytes;
-    if headers.iter().map(size).sum::<usize>() > max {
-        return Err(refuse(
-            ClientErrorStatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "RequestHeaderFieldsTooLarge",
-            format!(
-                "the headers are too large: at most {max} bytes \
+        let query = uri.query().map_or(0, |query| query.len() + 1);
+        let refuse = |status, code: &str, message| {
+            HttpError::for_client_error(Some(code.to_owned()), status, message)
+        };
+        let max = self.uri_max_bytes;
+        if uri.path().len() + query > max {
+            return Err(refuse(
+                ClientErrorStatusCode::URI_TOO_LONG,
+                "UriTooLong",
+                format!("the URI is too long: at most {max} bytes"),
+            ));
+        }
+        let size = |(name, value): (&HeaderName, &http::HeaderValue)| {
+            name.as_str().len() + value.len()
+        };
+        let max = self.headers_max_bytes;
+        if headers.iter().map(size).sum::<usize>() > max {
+            return Err(refuse(
+                ClientErrorStatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "RequestHeaderFieldsTooLarge",
+                format!(
+                    "the headers are too large: at most {max} bytes \
                  in all"
-            ),
-        ));
+                ),
+            ));
+        }
+        Ok(())
     }
-    Ok(())
-}
 }
 
 impl DynamicVersionPolicy for Front {

@@ -201,7 +201,8 @@ pub(super) async fn refused<C: ServerContext>(
         Ok(()) => refusal,
         Err(too_many) => too_many.into(),
     };
-    let counted = refusal.status_code != ClientErrorStatusCode::TOO_MANY_REQUESTS;
+    let counted =
+        refusal.status_code != ClientErrorStatusCode::TOO_MANY_REQUESTS;
     if counted
         && record.is_kept()
         && let Some(_place) = context.admission.place_at_once()
@@ -262,8 +263,7 @@ impl Until {
         let mut work = Box::pin(work);
         loop {
             let until = self.get();
-            if let Ok(answer) =
-                tokio::time::timeout_at(until, &mut work).await
+            if let Ok(answer) = tokio::time::timeout_at(until, &mut work).await
             {
                 return answer;
             }
@@ -356,7 +356,9 @@ async fn authenticated(rqctx: &Request) -> Result<OpContext, Error> {
     let context = rqctx.context();
     let shown = shown(rqctx.request.headers())?;
     let opctx = match shown {
-        Shown::Session(cookie) => context.app.authenticate_session(cookie).await,
+        Shown::Session(cookie) => {
+            context.app.authenticate_session(cookie).await
+        }
         Shown::Token(token) => context.app.authenticate(token).await,
     };
     let valid = match &opctx {

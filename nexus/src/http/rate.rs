@@ -97,8 +97,8 @@ impl Rates {
         let source = subscriber(source);
         let credential = credential.filter(|_| !OF_NOBODY.contains(&operation));
         let mut asked = self.asked();
-        let known = credential
-            .and_then(|it| Some((*it, asked.by_credential.get(it)?)));
+        let known =
+            credential.and_then(|it| Some((*it, asked.by_credential.get(it)?)));
         let (rate, of_whom, waits) = match known {
             Some((credential, mut bucket)) => {
                 let waits = self.of_credential.take(&mut bucket, now);
@@ -229,9 +229,8 @@ mod tests {
         let (rates, now) = (rates((1, 3), (1, 1)), Instant::now());
         rates.proved([1; 32], true, now);
         rates.proved([2; 32], true, now);
-        let count = |who: u8, now| {
-            rates.count("me", Some(&[who; 32]), SOMEWHERE, now)
-        };
+        let count =
+            |who: u8, now| rates.count("me", Some(&[who; 32]), SOMEWHERE, now);
         for _ in 0..3 {
             count(1, now).expect("a burst");
         }
@@ -249,7 +248,8 @@ mod tests {
     #[test]
     fn a_credential_counts_for_its_address_until_it_has_proved_valid() {
         let (rates, now) = (rates((1, 5), (1, 2)), Instant::now());
-        let count = |who: u8| rates.count("me", Some(&[who; 32]), SOMEWHERE, now);
+        let count =
+            |who: u8| rates.count("me", Some(&[who; 32]), SOMEWHERE, now);
         count(1).expect("the first");
         count(2).expect("the second");
         refused(count(3));
