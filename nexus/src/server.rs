@@ -230,7 +230,7 @@ impl Server {
         let peers = Peers::new(limits, &config.trusted_proxies);
         let admission = Admission::new(datastore.connections().max, limits);
         let times = RequestTimes::default();
-        let audit = Audit::new();
+        let audit = Audit::default();
         let exporter = Exporter::new(
             datastore.clone(),
             metrics_datastore(config),

@@ -49,15 +49,16 @@ pub struct Audit {
     dropped: Counter,
 }
 
-impl Audit {
-    /// A log in which nobody is noted yet.
-    pub fn new() -> Audit {
+impl Default for Audit {
+    fn default() -> Audit {
         Audit {
             nobody: Arc::new(Mutex::new((NOBODY_BURST, Instant::now()))),
             dropped: Counter::default(),
         }
     }
+}
 
+impl Audit {
     /// Refusals of nobody known that were not logged, since there were too
     /// many.
     pub fn dropped(&self) -> &Counter {
@@ -310,7 +311,7 @@ mod tests {
 
     #[test]
     fn refusals_of_nobody_are_logged_up_to_a_rate() {
-        let audit = Audit::new();
+        let audit = Audit::default();
         let now = Instant::now();
         let logged = (0..1000).filter(|_| audit.may_log_nobody(now)).count();
         assert_eq!(logged, 100);

@@ -231,7 +231,8 @@ pub(super) fn begins<C: ServerContext>(rqctx: &RequestContext<C>) -> Duration {
 
 /// The request, if it is a user's. Extractors are made for any server.
 fn of_users<C: ServerContext>(rqctx: &RequestContext<C>) -> Option<&Request> {
-    let rqctx = (rqctx as &dyn Any).downcast_ref::<Request>()?;
+    let any: &dyn Any = rqctx;
+    let rqctx = any.downcast_ref::<Request>()?;
     rqctx.context().of_users.then_some(rqctx)
 }
 
