@@ -243,6 +243,17 @@ async fn who_does_not_take_its_answers_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_connection_on_which_nothing_is_sent_is_closed() {
+    let nexus = nexus("first_request_secs = 1\nidle_secs = 1").await;
+    let mut idle = connect(&nexus).await;
+    ping(&mut idle).await;
+    assert_eq!(until_closed(&mut idle).await, "");
+    // Long before the server within closes it by itself.
+    let metrics = nexus.process.metrics().await;
+    assert_eq!(metrics.at("nexus_connections_turned_away_total"), 1.0);
+}
+
+#[tokio::test]
 async fn who_has_as_many_connections_as_it_may_gets_no_more() {
     let nexus = nexus("connections_per_source = 8").await;
     let mut held = Vec::new();
