@@ -1,5 +1,9 @@
 //! The configuration file of a Nexus.
 
+mod limits;
+
+pub use limits::{Limits, count};
+
 use camino::{Utf8Path, Utf8PathBuf};
 use chrono::TimeDelta;
 use db_queries::SessionLife;
@@ -46,6 +50,9 @@ pub struct Config {
     /// The web console.
     #[serde(default)]
     pub console: ConsoleSettings,
+    /// What clients may take.
+    #[serde(default)]
+    pub limits: Limits,
     /// Times and bounds.
     #[serde(default)]
     pub tuning: Tuning,

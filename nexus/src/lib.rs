@@ -10,6 +10,7 @@ pub mod background;
 pub mod config;
 pub mod consoles;
 pub mod context;
+pub mod door;
 pub mod error;
 pub mod http;
 pub mod init;

@@ -9,10 +9,11 @@ use crate::background::silence::Silence;
 use crate::background::unanswered::Unanswered;
 use crate::background::watcher::Watcher;
 use crate::background::{self, Activators};
-use crate::config::Config;
+use crate::config::{Config, count};
+use crate::door::{self, Door, Peers};
 use crate::error::chain;
 use crate::http::{
-    Admission, ApiContext, Audit, InternalApiImpl, REQUEST_BODY_MAX_BYTES,
+    Admission, ApiContext, Audit, InternalApiImpl, Rates, Sources,
     external_api, front, internal_api,
 };
 use crate::lease::Lease;
@@ -27,7 +28,7 @@ use dropshot::{
 };
 use sled_agent_client::Secret;
 use slog::{Logger, error, info, o, warn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -36,11 +37,16 @@ use tokio::task::JoinHandle;
 /// How long an API may take to close, which ends its requests.
 const CLOSE_BOUND: Duration = Duration::from_secs(10);
 
+/// Where the external API is within this process: clients come to it through
+/// the [`Door`].
+const WITHIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// Between two tries to reach the database at the start.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
 /// A running Nexus.
 pub struct Server {
+    door: Door,
     external: HttpServer<ApiContext>,
     internal: HttpServer<ApiContext>,
     sagas: Arc<SagaExecutor>,
@@ -229,9 +235,11 @@ impl Server {
                 log.clone(),
             ),
         ];
-        let admission = Admission::new(datastore.connections().max);
+        let limits = door::allowed(config.limits, &log);
+        let peers = Peers::new(limits, &config.trusted_proxies);
+        let admission = Admission::new(datastore.connections().max, limits);
         let times = RequestTimes::default();
-        let audit = Audit::new(&config.trusted_proxies);
+        let audit = Audit::default();
         let exporter = Exporter::new(
             datastore.clone(),
             metrics_datastore(config),
@@ -240,6 +248,7 @@ impl Server {
             admission.clone(),
             &times,
             &audit,
+            &peers,
             log.clone(),
         );
         let context = ApiContext {
@@ -248,25 +257,38 @@ impl Server {
             times,
             audit,
             web_console: web_console.map(Arc::new),
+            sources: Sources::new(peers.clone(), &config.trusted_proxies),
+            rates: Rates::new(&limits),
+            limits,
+            of_users: true,
             exporter: Arc::new(exporter),
         };
+        let of_sleds = ApiContext { of_users: false, ..context.clone() };
         let internal = serve(
             internal_api::internal_api_mod::api_description::<InternalApiImpl>(
             )
             .map_err(|e| StartError::Serve(Box::new(e)))?,
             VersionPolicy::Unversioned,
             config.internal_address,
-            &context,
+            &of_sleds,
             log.new(o!("component" => "internal")),
         )?;
         let external = serve(
             external_api().map_err(StartError::Serve)?,
-            front().map_err(StartError::Serve)?,
-            config.external_address,
+            front(&limits).map_err(StartError::Serve)?,
+            WITHIN,
             &context,
             log.new(o!("component" => "external")),
         )?;
+        let door = Door::open(
+            config.external_address,
+            external.local_addr(),
+            peers,
+            log.new(o!("component" => "door")),
+        )
+        .map_err(|error| no_door(config.external_address, error))?;
         let server = Server {
+            door,
             external,
             internal,
             sagas,
@@ -283,7 +305,7 @@ impl Server {
         };
         server.write_addresses(config)?;
         info!(server.log, "serving";
-            "external" => %server.external.local_addr(),
+            "external" => %server.door.address(),
             "internal" => %server.internal.local_addr());
         Ok(server)
     }
@@ -296,7 +318,7 @@ impl Server {
 
     /// Where the two APIs are.
     pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
-        (self.external.local_addr(), self.internal.local_addr())
+        (self.door.address(), self.internal.local_addr())
     }
 
     /// Closes: no new work, then what runs is finished or, past a bound, left
@@ -317,6 +339,7 @@ impl Server {
             }
         }
         self.give_back_lease().await;
+        self.door.shut();
         for server in [self.external, self.internal] {
             let closed =
                 tokio::time::timeout(CLOSE_BOUND, server.close()).await;
@@ -324,6 +347,7 @@ impl Server {
                 error!(self.log, "a server did not close"; "error" => why);
             }
         }
+        self.door.emptied(CLOSE_BOUND).await;
     }
 
     /// The lease is kept while sagas drain, and given back when nothing acts
@@ -439,6 +463,11 @@ impl IsAway for MigrateError {
     }
 }
 
+fn no_door(address: SocketAddr, error: std::io::Error) -> StartError {
+    let message = format!("cannot listen at {address}: {error}");
+    StartError::Serve(std::io::Error::new(error.kind(), message).into())
+}
+
 fn serve(
     api: dropshot::ApiDescription<ApiContext>,
     front: VersionPolicy,
@@ -448,7 +477,7 @@ fn serve(
 ) -> Result<HttpServer<ApiContext>, StartError> {
     let config = ConfigDropshot {
         bind_address,
-        default_request_body_max_bytes: REQUEST_BODY_MAX_BYTES,
+        default_request_body_max_bytes: count(context.limits.body_max_bytes),
         // A client that hangs up ends no transaction half-way.
         default_handler_task_mode: HandlerTaskMode::Detached,
         ..ConfigDropshot::default()

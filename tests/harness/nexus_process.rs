@@ -31,7 +31,15 @@ pub struct Tuning {
     pub fence_margin_ms: u32,
     pub console_streams: u32,
     pub placement_detail: bool,
+    /// The lines of `[limits]`.
+    pub limits: String,
 }
+
+/// Tests ask faster than users do.
+const FAST: &str = "credential_per_second = 100000\n\
+     credential_burst = 100000\n\
+     source_per_second = 100000\n\
+     source_burst = 100000";
 
 impl Default for Tuning {
     fn default() -> Tuning {
@@ -52,6 +60,7 @@ impl Default for Tuning {
             fence_margin_ms: 1_000,
             console_streams: 16,
             placement_detail: true,
+            limits: FAST.to_string(),
         }
     }
 }
@@ -75,6 +84,7 @@ impl Tuning {
             fence_margin_ms: it.fence_margin_ms,
             console_streams: it.console_streams,
             placement_detail: true,
+            limits: FAST.to_string(),
         }
     }
 
@@ -87,7 +97,8 @@ impl Tuning {
              sled_retry_ms = {}\npatience = {}\nlook_period_ms = {}\n\
              reconcile_poll_ms = {}\nwatch_period_ms = {}\n\
              heartbeat_period_ms = {}\nfence_margin_ms = {}\n\
-             console_streams = {}\n",
+             console_streams = {}\n\
+             [limits]\n{}\n",
             self.placement_detail,
             self.lease_ms,
             self.drain_ms,
@@ -102,6 +113,7 @@ impl Tuning {
             self.heartbeat_period_ms,
             self.fence_margin_ms,
             self.console_streams,
+            self.limits,
         )
     }
 }
@@ -236,7 +248,7 @@ impl NexusProcess {
     }
 
     /// Where its configuration is.
-    pub(crate) fn config_path(&self) -> PathBuf {
+    pub fn config_path(&self) -> PathBuf {
         config_path(&self.dir)
     }
 

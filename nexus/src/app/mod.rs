@@ -39,6 +39,7 @@ pub use policy::PolicyOf;
 pub use serial_console::ConsoleBytes;
 pub use snapshot::{SnapshotSelector, SnapshotWish};
 pub use token::Token;
+pub(crate) use token::digest;
 
 use crate::background::Activators;
 use crate::background::reconciler::Reconciler;

@@ -81,13 +81,18 @@ impl Token {
     /// What is kept of it. A plain hash serves: what is hashed is random and
     /// long, so there is nothing to guess.
     pub fn hash(&self) -> String {
-        hex(&Sha256::digest(self.0.as_bytes()))
+        hex(&digest(&self.0))
     }
 
     /// The text, to be shown to its owner, once.
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+/// By which a credential is known, within this process, without keeping it.
+pub(crate) fn digest(credential: &str) -> [u8; 32] {
+    Sha256::digest(credential.as_bytes()).into()
 }
 
 fn hex(bytes: &[u8]) -> String {

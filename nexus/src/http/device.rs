@@ -125,10 +125,10 @@ pub(super) fn user_code(text: &str) -> Result<UserCode, Error> {
 /// beside what all our refusals say.
 pub(super) async fn oauth<A>(
     rqctx: Request,
-    handler: impl FnOnce(Admitted) -> A,
+    handler: impl FnOnce(Admitted) -> A + Send + 'static,
 ) -> Result<Response<Body>, HttpError>
 where
-    A: Future<Output = Result<Response<Body>, HttpError>>,
+    A: Future<Output = Result<Response<Body>, HttpError>> + Send + 'static,
 {
     let request_id = rqctx.request_id.clone();
     let refusal = match admitted(rqctx, handler).await {

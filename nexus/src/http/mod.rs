@@ -39,12 +39,14 @@ mod placement;
 mod policy;
 mod project;
 mod rack;
+mod rate;
 mod serial_console;
 mod session;
 mod silo;
 mod silo_quota;
 mod sled;
 mod snapshot;
+mod source;
 mod ssh_key;
 mod start_attempt;
 pub mod types;
@@ -58,7 +60,6 @@ pub use front::front;
 pub use handler::ApiContext;
 pub use internal::InternalApiImpl;
 pub use openapi::{external_openapi, internal_openapi};
+pub use rate::Rates;
+pub use source::Sources;
 pub use unserved::external_api;
-
-/// What a request's body may hold: many times that of a large new instance.
-pub const REQUEST_BODY_MAX_BYTES: usize = 128 * 1024;

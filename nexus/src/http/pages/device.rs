@@ -40,9 +40,9 @@ enum Decision {
 /// Asks which device, and then whether to let it in.
 pub(super) async fn show(rqctx: Request, query: Query<Which>) -> Page {
     let typed = query.into_inner().user_code.unwrap_or_default();
-    let answer =
-        admitted(rqctx, |rqctx| async { ask(rqctx, &typed).await }).await;
-    shown(answer, &typed)
+    let code = typed.clone();
+    let ask = |rqctx| async move { ask(rqctx, &code).await };
+    shown(admitted(rqctx, ask).await, &typed)
 }
 
 /// Lets it in, or keeps it out.

@@ -95,16 +95,15 @@ pub(super) async fn submit(
     let credentials = body.into_inner();
     let said = credentials.as_ref().ok();
     let name = said.map(|it| it.username.clone()).unwrap_or_default();
-    let then = said.and_then(|it| it.redirect_uri.clone());
-    let then = local(then.as_deref());
-    let answer = admitted(rqctx, |rqctx| async {
-        login(rqctx, silo.clone(), credentials?, then).await
-    })
-    .await;
-    match answer {
+    let then = said.and_then(|it| it.redirect_uri.as_deref());
+    let then = local(then).to_owned();
+    let (at, to) = (silo.clone(), then.clone());
+    let login =
+        |rqctx| async move { login(rqctx, at, credentials?, &to).await };
+    match admitted(rqctx, login).await {
         Err(error) if error.status_code.is_client_error() => {
             refusal(error, TITLE, |message| {
-                form(&silo, then, &name, Some(message))
+                form(&silo, &then, &name, Some(message))
             })
         }
         answer => answer,
