@@ -35,11 +35,12 @@ pub struct Tuning {
     pub limits: String,
 }
 
-/// Tests ask faster than users do.
+/// Tests ask faster than users do, and some of them read later.
 const FAST: &str = "credential_per_second = 100000\n\
      credential_burst = 100000\n\
      source_per_second = 100000\n\
-     source_burst = 100000";
+     source_burst = 100000\n\
+     stuck_secs = 600";
 
 impl Default for Tuning {
     fn default() -> Tuning {
