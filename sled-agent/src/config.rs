@@ -28,14 +28,30 @@ pub struct Config {
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<SocketAddr>,
 
-    /// The internal API of a Nexus; given several times, one after the other
-    /// is tried
-    #[arg(long, required = true, value_name = "URL")]
+    /// The internal API of a Nexus (`https://IP:PORT`); given several times,
+    /// one after the other is tried
+    #[arg(long, required = true, value_name = "URL", value_parser = https)]
     pub nexus: Vec<String>,
 
-    /// The file with the secret that the fleet shares
-    #[arg(long, value_name = "FILE")]
-    pub secret_file: Utf8PathBuf,
+    /// Where a Nexus lets sleds join (`https://IP:PORT`); given several times,
+    /// one after the other is tried. Needed once: what the sled is given then
+    /// is kept in DIR/membership.json
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = https,
+        requires = "join_token_file",
+        requires = "ca_file"
+    )]
+    pub join: Vec<String>,
+
+    /// The file with the token to join by, from `nexus-admin sled token issue`
+    #[arg(long, value_name = "FILE", requires = "join")]
+    pub join_token_file: Option<Utf8PathBuf>,
+
+    /// The fleet's CA certificate, by which Nexus is known when the sled joins
+    #[arg(long, value_name = "FILE", requires = "join")]
+    pub ca_file: Option<Utf8PathBuf>,
 
     /// How many virtual CPUs the guests may have in all
     #[arg(long)]
@@ -147,6 +163,14 @@ pub enum LogLevel {
     Info,
     Warn,
     Error,
+}
+
+/// Between machines nothing goes in the clear.
+fn https(text: &str) -> Result<String, String> {
+    match text.starts_with("https://") {
+        true => Ok(text.to_string()),
+        false => Err("a Nexus is reached at https://IP:PORT alone".to_string()),
+    }
 }
 
 /// As Nexus is told it.
