@@ -112,8 +112,7 @@ pub fn make_or_load(dir: &Path) -> Result<Authority, DirError> {
         put(&key, &new.to_pem(), 0o600).map_err(file("write", &key))?;
     }
     if !certificate.exists() {
-        let text =
-            std::fs::read_to_string(&key).map_err(file("read", &key))?;
+        let text = std::fs::read_to_string(&key).map_err(file("read", &key))?;
         let of_key = Key::from_pem(&text)
             .and_then(|key| Authority::certificate(&key))
             .map_err(unusable(dir))?;

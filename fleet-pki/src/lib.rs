@@ -20,6 +20,7 @@ mod credentials;
 mod dir;
 mod key;
 mod peer;
+mod public;
 mod tls;
 mod trust;
 
@@ -28,6 +29,7 @@ pub use credentials::Credentials;
 pub use dir::{DirError, load, make_or_load};
 pub use key::{Key, public_key};
 pub use peer::{NotAPeer, Peer};
+pub use public::PublicCertificate;
 pub use tls::{
     client_config, first_contact_client_config, first_contact_server_config,
     public_server_config, server_config,

@@ -1,16 +1,13 @@
 //! What the members of a fleet speak with each other.
 
 use crate::trust::provider;
-use crate::{Credentials, Peer, PkiError, Trust};
+use crate::{Credentials, Peer, PkiError, PublicCertificate, Trust};
 use rustls::client::Resumption;
 use rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
 use rustls::crypto::verify_tls13_signature;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, ServerName, UnixTime,
-};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::version::TLS13;
@@ -61,24 +58,19 @@ pub fn first_contact_server_config(
     Ok(without_memory(config))
 }
 
-/// A server for the world, with a certificate (PEM, a chain) and a key (PEM)
-/// that are not of the fleet's authority. Users' programs may be old, so it
-/// takes TLS 1.2 too.
+/// A server for the world, that shows what is not of the fleet's authority.
+/// Users' programs may be old, so it takes TLS 1.2 too.
 ///
 /// # Errors
 ///
-/// They are none, or do not belong together.
+/// None that is expected.
 pub fn public_server_config(
-    certificate: &str,
-    key: &str,
+    shown: &PublicCertificate,
 ) -> Result<ServerConfig, PkiError> {
-    let chain = crate::trust::certificates(certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-        .map_err(|_| PkiError::NoPem("private key"))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(Arc::new(shown.clone()));
     config.alpn_protocols = vec![b"h2".to_vec(), HTTP.to_vec()];
     Ok(config)
 }

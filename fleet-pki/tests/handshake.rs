@@ -7,9 +7,7 @@ use fleet_pki::{
     server_config,
 };
 use rustls::pki_types::ServerName;
-use rustls::{
-    ClientConfig, ClientConnection, ServerConfig, ServerConnection,
-};
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;

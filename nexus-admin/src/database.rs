@@ -83,7 +83,9 @@ fn unusable(error: &ConfigError) -> Failure {
             "{path} is no configuration: {}",
             why.message()
         )),
-        ConfigError::Read(..) => Failure::wrongly_asked(chain(error)),
+        ConfigError::Read(..) | ConfigError::PlainHttp(_) => {
+            Failure::wrongly_asked(chain(error))
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod saga;
 mod saga_abandon;
 mod sled;
 mod sled_expunge;
+mod sled_token;
 mod status;
 mod table;
 mod user;
@@ -128,6 +129,25 @@ enum SledCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Tokens by which hosts join the fleet
+    #[command(subcommand)]
+    Token(SledTokenCommand),
+}
+
+#[derive(Subcommand)]
+enum SledTokenCommand {
+    /// Make a token by which one host joins, and print it, once
+    Issue {
+        /// The sled that the host is already, if it is to join again: its
+        /// certificate ran out, or was lost with its directory
+        #[arg(long, value_name = "ID")]
+        sled: Option<SledId>,
+        /// For how long it is good, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+        ttl_secs: u32,
+    },
+    /// Tokens that have not expired, used ones too
+    List,
 }
 
 fn main() -> ExitCode {
@@ -180,6 +200,16 @@ async fn run(args: &Args) -> Result<(), Failure> {
             let nexus = nexus.as_deref();
             let done = sled_expunge::expunge(&database, *id, nexus, *yes);
             print(&done.await?, json)
+        }
+        Command::Sled(SledCommand::Token(SledTokenCommand::Issue {
+            sled,
+            ttl_secs,
+        })) => {
+            let issued = sled_token::issue(&database, *sled, *ttl_secs);
+            print(&issued.await?, json)
+        }
+        Command::Sled(SledCommand::Token(SledTokenCommand::List)) => {
+            print(&sled_token::list(&database).await?, json)
         }
     }
 }

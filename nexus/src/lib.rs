@@ -11,6 +11,8 @@ pub mod config;
 pub mod consoles;
 pub mod context;
 pub mod error;
+pub mod external_tls;
+pub mod fleet;
 pub mod http;
 pub mod init;
 pub mod lease;

@@ -27,9 +27,10 @@ enum Command {
         #[arg(long)]
         config: Utf8PathBuf,
     },
-    /// Makes the first silo and the first user, who may do everything, and
-    /// prints a token of its, and the password unless it was given one, as
-    /// JSON. They are kept nowhere. Refuses a database that has any.
+    /// Makes the fleet's CA in pki_dir, unless it is there; then the first silo
+    /// and the first user, who may do everything, and prints a token of its,
+    /// and the password unless it was given one, as JSON. They are kept
+    /// nowhere. Refuses a database that has any.
     Init {
         /// The configuration file (TOML).
         #[arg(long)]
@@ -111,6 +112,8 @@ async fn print_admin(
         true => Some(first_line().map_err(|e| chain(&e))?),
         false => None,
     };
+    fleet_pki::make_or_load(config.pki_dir.as_std_path())
+        .map_err(|e| chain(&e))?;
     let datastore = server::datastore(config);
     server::prepare(&datastore, log).await.map_err(|e| chain(&e))?;
     let made =

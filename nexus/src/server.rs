@@ -1,6 +1,7 @@
 //! A running Nexus, built in a straight line and closed in the reverse.
 
 use crate::app::App;
+use crate::background::certificates::Certificates;
 use crate::background::reaper::Reaper;
 use crate::background::reconciler::{Looks, Reconciler, VISIBILITY};
 use crate::background::recovery::Recovery;
@@ -9,11 +10,13 @@ use crate::background::silence::Silence;
 use crate::background::unanswered::Unanswered;
 use crate::background::watcher::Watcher;
 use crate::background::{self, Activators};
-use crate::config::Config;
+use crate::config::{Config, ConfigError, SessionConfig};
 use crate::error::chain;
+use crate::external_tls::{ExternalTls, ExternalTlsError};
+use crate::fleet::{Fleet, FleetError};
 use crate::http::{
-    Admission, ApiContext, Audit, InternalApiImpl, REQUEST_BODY_MAX_BYTES,
-    external_api, front, internal_api,
+    Admission, ApiContext, Audit, InternalApiImpl, JoinApiImpl,
+    REQUEST_BODY_MAX_BYTES, external_api, front, internal_api, join_api,
 };
 use crate::lease::Lease;
 use crate::metrics::{Exporter, RequestTimes};
@@ -22,14 +25,17 @@ use crate::sleds::Sleds;
 use db_model::SecId;
 use db_queries::{DataStore, MigrateError, PoolSettings, Zombie, migrate};
 use dropshot::{
-    ConfigDropshot, HandlerTaskMode, HttpServer, ServerBuilder, VersionPolicy,
+    ConfigDropshot, ConfigTls, HandlerTaskMode, HttpServer, RawTlsConfig,
+    ServerBuilder, VersionPolicy,
 };
-use sled_agent_client::Secret;
+use fleet_pki::{
+    PkiError, first_contact_server_config, public_server_config, server_config,
+};
 use slog::{Logger, error, info, o, warn};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
 /// How long an API may take to close, which ends its requests.
@@ -42,6 +48,7 @@ const DATABASE_RETRY: Duration = Duration::from_secs(1);
 pub struct Server {
     external: HttpServer<ApiContext>,
     internal: HttpServer<ApiContext>,
+    join: Option<HttpServer<ApiContext>>,
     sagas: Arc<SagaExecutor>,
     background: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
@@ -64,9 +71,18 @@ pub enum StartError {
     /// The database refused something else.
     #[error("the database cannot be used")]
     Database(#[from] db_queries::Error),
-    /// The secret that sleds share cannot be read.
-    #[error("the sleds' secret cannot be used")]
-    Secret(#[from] sled_agent_client::SecretError),
+    /// It must not be served so.
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// It is no member of a fleet.
+    #[error("this Nexus is no member of a fleet")]
+    Fleet(#[from] FleetError),
+    /// The certificate that users see cannot be used.
+    #[error("the external API's certificate cannot be used")]
+    ExternalTls(#[from] ExternalTlsError),
+    /// There is no TLS by these certificates.
+    #[error("the APIs cannot be served by TLS")]
+    Tls(#[from] PkiError),
     /// It cannot be decided who may do what.
     #[error("the policies of who may do what make no sense: {0}")]
     Policies(String),
@@ -89,10 +105,17 @@ impl Server {
         config: &Config,
         log: Logger,
     ) -> Result<Server, StartError> {
+        config.check()?;
         crate::authz::check().map_err(StartError::Policies)?;
         let sec_id = SecId::new_v4();
         let log = log.new(o!("nexus" => sec_id.to_string()));
-        let secret = Secret::from_file(config.sled_secret_file.as_std_path())?;
+        let fleet = Fleet::open(config)?;
+        let external_tls =
+            config.external_tls.as_ref().map(ExternalTls::open).transpose()?;
+        let users_see = external_tls
+            .as_ref()
+            .map(|tls| public_server_config(tls.shown()))
+            .transpose()?;
         let datastore = datastore(config);
         prepare(&datastore, &log).await?;
         let rack_id = once_there(&log, || datastore.rack_id()).await?;
@@ -119,7 +142,7 @@ impl Server {
         let sleds = Sleds::new(
             datastore.clone(),
             lease.clone(),
-            secret.clone(),
+            fleet.clone(),
             &tuning,
         );
         let sagas = SagaExecutor::new(
@@ -138,8 +161,12 @@ impl Server {
             Arc::clone(&sagas),
             activators.clone(),
             tuning,
-            secret,
-            config.session,
+            fleet.clone(),
+            SessionConfig {
+                secure_cookie: config.session.secure_cookie
+                    || external_tls.is_some(),
+                ..config.session
+            },
             config.placement_detail,
             rack_id,
             log.clone(),
@@ -187,6 +214,17 @@ impl Server {
                 Unanswered {
                     datastore: datastore.clone(),
                     unknown_after_secs: config.audit.unknown_after_secs,
+                    log: log.clone(),
+                },
+                Arc::new(Notify::new()),
+                stopped.clone(),
+                log.clone(),
+            ),
+            background::spawn(
+                Certificates {
+                    fleet: fleet.clone(),
+                    external: external_tls,
+                    renewed: Mutex::new(Instant::now()),
                     log: log.clone(),
                 },
                 Arc::new(Notify::new()),
@@ -246,19 +284,35 @@ impl Server {
             .map_err(|e| StartError::Serve(Box::new(e)))?,
             VersionPolicy::Unversioned,
             config.internal_address,
+            // Any member's: what each may ask is decided by its secret.
+            Some(server_config(fleet.credentials(), |_| true)?),
             &context,
             log.new(o!("component" => "internal")),
         )?;
+        let join = match config.join_address {
+            None => None,
+            Some(address) => Some(serve(
+                join_api::join_api_mod::api_description::<JoinApiImpl>()
+                    .map_err(|e| StartError::Serve(Box::new(e)))?,
+                VersionPolicy::Unversioned,
+                address,
+                Some(first_contact_server_config(fleet.credentials())?),
+                &context,
+                log.new(o!("component" => "join")),
+            )?),
+        };
         let external = serve(
             external_api().map_err(StartError::Serve)?,
             front().map_err(StartError::Serve)?,
             config.external_address,
+            users_see,
             &context,
             log.new(o!("component" => "external")),
         )?;
         let server = Server {
             external,
             internal,
+            join,
             sagas,
             background,
             stop,
@@ -274,7 +328,9 @@ impl Server {
         server.write_addresses(config)?;
         info!(server.log, "serving";
             "external" => %server.external.local_addr(),
-            "internal" => %server.internal.local_addr());
+            "internal" => %server.internal.local_addr(),
+            "join" => ?server.join.as_ref().map(HttpServer::local_addr),
+            "external_tls" => server.external.using_tls());
         Ok(server)
     }
 
@@ -307,7 +363,8 @@ impl Server {
             }
         }
         self.give_back_lease().await;
-        for server in [self.external, self.internal] {
+        let servers = [self.external, self.internal];
+        for server in servers.into_iter().chain(self.join) {
             let closed =
                 tokio::time::timeout(CLOSE_BOUND, server.close()).await;
             if let Ok(Err(why)) = closed {
@@ -337,6 +394,7 @@ impl Server {
         let text = serde_json::json!({
             "external": external,
             "internal": internal,
+            "join": self.join.as_ref().map(HttpServer::local_addr),
         })
         .to_string();
         // Whole or not at all, for who waits for it to appear.
@@ -433,6 +491,7 @@ fn serve(
     api: dropshot::ApiDescription<ApiContext>,
     front: VersionPolicy,
     bind_address: SocketAddr,
+    tls: Option<RawTlsConfig>,
     context: &ApiContext,
     log: Logger,
 ) -> Result<HttpServer<ApiContext>, StartError> {
@@ -446,6 +505,7 @@ fn serve(
     ServerBuilder::new(api, context.clone(), log)
         .config(config)
         .version_policy(front)
+        .tls(tls.map(ConfigTls::Dynamic))
         .start()
         .map_err(|e| StartError::Serve(Box::new(e)))
 }

@@ -9,11 +9,11 @@ use crate::types::{
     RequestedState, VmmList, VmmRegister, VmmReport, VmmStateRequested,
     VmmUnregistered,
 };
-use fleet_pki::{Credentials, Peer};
 use crate::{
     NO_SUCH_BLOCKS, NO_SUCH_CONSOLE, NO_SUCH_INSTANCE, RefusalCode,
     SLED_ID_HEADER, Secret,
 };
+use fleet_pki::{Credentials, Peer};
 use http::StatusCode;
 use reqwest::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;

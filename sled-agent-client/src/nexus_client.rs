@@ -176,7 +176,11 @@ impl NexusClient {
     }
 }
 
-pub(crate) fn refused(status: StatusCode, code: &str, message: String) -> NexusError {
+pub(crate) fn refused(
+    status: StatusCode,
+    code: &str,
+    message: String,
+) -> NexusError {
     match (status, code) {
         (StatusCode::NOT_FOUND, SLED_UNKNOWN) => NexusError::SledUnknown,
         (StatusCode::NOT_FOUND, NO_SUCH_VMM) => NexusError::NoSuchVmm,

@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde::de::value::{Error as UnknownValue, StrDeserializer};
 use sled_agent_client::nexus_types::SledCpu;
 use std::net::SocketAddr;
-use uuid::Uuid;
 
 /// As much as Nexus takes: 30 days.
 const FENCE_AFTER_MAX: i64 = 30 * 24 * 60 * 60;
@@ -69,10 +68,6 @@ pub struct Config {
     /// sled has for itself
     #[arg(long, value_name = "DIR")]
     pub disk_store: Option<Utf8PathBuf>,
-
-    /// Who this sled is; by default made once, and kept
-    #[arg(long, value_name = "UUID")]
-    pub id: Option<Uuid>,
 
     /// The serial number of the host; by default made of the sled's id
     #[arg(long)]

@@ -82,7 +82,7 @@ impl Membership {
 }
 
 /// The membership that is kept; or else a new one, once a Nexus lets this sled
-/// join. `sled_id` is who it was before or is told to be.
+/// join. `sled_id` is who it was before.
 ///
 /// *Errors*: it may not join, or cannot know how.
 pub(crate) async fn membership(

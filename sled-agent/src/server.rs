@@ -11,7 +11,7 @@ use crate::files;
 use crate::heartbeat::Heartbeat;
 use crate::http::{Api, Door};
 use crate::lease::Lease;
-use crate::membership::{Membership, Renewal, membership};
+use crate::membership::{Renewal, membership};
 use crate::reports::Reports;
 use crate::runner::Runner;
 use crate::store::{self, Identity, Store};
@@ -77,11 +77,11 @@ impl Server {
         files::remove(address_file.clone()).await?;
         let store = Store::open(dir).await?;
         let kept = store.identity().await?;
-        let before = kept.as_ref().map(|kept| kept.sled_id).or(config.id);
+        let before = kept.map(|kept| kept.sled_id);
         let membership = membership(config, &store, before, log).await?;
         let credentials = membership.credentials()?;
         let secret = membership.secret()?;
-        let identity = identity(&store, config.id, &membership).await?;
+        let identity = identity(&store, membership.sled_id).await?;
         let incarnation = store.next_incarnation().await?;
         let lease = lease(config).map_err(|error| {
             format!("cannot find out for how long guests may run: {error}")
@@ -219,20 +219,8 @@ impl Server {
     }
 }
 
-/// Who this sled is: as its membership says, which must be as it was, and as
-/// it was told.
-async fn identity(
-    store: &Store,
-    told: Option<Uuid>,
-    membership: &Membership,
-) -> Result<Identity, Error> {
-    let sled_id = membership.sled_id;
-    if let Some(told) = told
-        && told != sled_id
-    {
-        let belongs = "this directory belongs to the sled";
-        return Err(format!("{belongs} {sled_id}, not {told}").into());
-    }
+/// Who this sled is: as its membership says, which must be as it was.
+async fn identity(store: &Store, sled_id: Uuid) -> Result<Identity, Error> {
     match store.identity().await? {
         Some(kept) if kept.sled_id != sled_id => Err(format!(
             "this directory belongs to the sled {}, and has joined as {sled_id}",

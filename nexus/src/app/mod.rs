@@ -10,6 +10,7 @@ mod disk_import;
 mod idempotency;
 mod image;
 mod instance;
+mod join;
 mod password;
 mod placement;
 mod policy;
@@ -41,11 +42,11 @@ use crate::background::Activators;
 use crate::config::{SessionConfig, Tuning};
 use crate::consoles::Consoles;
 use crate::error::Error;
+use crate::fleet::Fleet;
 use crate::saga::SagaExecutor;
 use crate::sleds::Sleds;
 use db_model::NameOrId;
 use db_queries::DataStore;
-use sled_agent_client::Secret;
 use slog::Logger;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -62,7 +63,7 @@ pub struct App {
     sagas: Arc<SagaExecutor>,
     activators: Activators,
     tuning: Tuning,
-    sled_secret: Secret,
+    fleet: Fleet,
     session: SessionConfig,
     hasher: Hasher,
     placement_detail: bool,
@@ -82,7 +83,7 @@ impl App {
         sagas: Arc<SagaExecutor>,
         activators: Activators,
         tuning: Tuning,
-        sled_secret: Secret,
+        fleet: Fleet,
         session: SessionConfig,
         placement_detail: bool,
         rack_id: Uuid,
@@ -100,7 +101,7 @@ impl App {
             sagas,
             activators,
             tuning,
-            sled_secret,
+            fleet,
             session,
             hasher: Hasher::default(),
             placement_detail,
@@ -115,11 +116,6 @@ impl App {
     /// The rack that all sleds are in.
     pub fn rack_id(&self) -> Uuid {
         self.rack_id
-    }
-
-    /// Is this the secret that sleds and Nexus share?
-    pub fn sled_secret_matches(&self, given: &str) -> bool {
-        self.sled_secret.matches(given)
     }
 }
 

@@ -10,6 +10,9 @@ const PREFIX: &str = "nexus-token-";
 /// What the secret of a session's cookie begins with.
 const SESSION_PREFIX: &str = "nexus-session-";
 
+/// What a token begins with by which a sled joins.
+const SLED_PREFIX: &str = "nexus-sled-";
+
 /// A token in clear text. Never logged: it has no `Debug`.
 pub struct Token(String);
 
@@ -30,6 +33,15 @@ impl Token {
     /// The system has no randomness to give.
     pub fn session() -> Result<Token, Error> {
         Token::random(SESSION_PREFIX)
+    }
+
+    /// A token by which a sled joins the fleet, as hard to guess.
+    ///
+    /// # Errors
+    ///
+    /// The system has no randomness to give.
+    pub fn sled_join() -> Result<Token, Error> {
+        Token::random(SLED_PREFIX)
     }
 
     /// A password that nobody can guess, for who chose none.

@@ -30,6 +30,7 @@ pub struct Forgotten {
     pub vmms: usize,
     pub idempotency_keys: usize,
     pub audit_log: usize,
+    pub sled_join_tokens: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -51,6 +52,7 @@ impl Task for Retention {
             vmms: self.walk(Records::Vmms).await,
             idempotency_keys: self.walk(Records::IdempotencyKeys).await,
             audit_log: self.forget_audit_log().await,
+            sled_join_tokens: self.forget_sled_join_tokens().await,
         }
     }
 
@@ -74,6 +76,27 @@ impl Retention {
                 }
                 Err(error) => {
                     warn!(self.log, "cannot forget the audit log now";
+                        "error" => chain(&error));
+                    return deleted;
+                }
+            }
+        }
+    }
+
+    /// Batch by batch, as [`Retention::walk`].
+    async fn forget_sled_join_tokens(&self) -> usize {
+        let mut deleted = 0;
+        loop {
+            self.lease.live().await;
+            match self.datastore.sled_join_tokens_prune().await {
+                Ok((batch, more)) => {
+                    deleted += batch;
+                    if !more {
+                        return deleted;
+                    }
+                }
+                Err(error) => {
+                    warn!(self.log, "cannot forget expired tokens now";
                         "error" => chain(&error));
                     return deleted;
                 }
