@@ -5,8 +5,7 @@ use crate::trust::{Misfit, Trust};
 use crate::{Credentials, Key, Peer, PkiError};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SubjectPublicKeyInfo,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::pki_types::CertificateDer;
 use std::time::{Duration, SystemTime};
@@ -95,15 +94,15 @@ impl Authority {
         public_key: &[u8],
         life: Duration,
     ) -> Result<String, PkiError> {
-        let public_key = SubjectPublicKeyInfo::from_der(public_key)
-            .map_err(|_| PkiError::NotOurKind)?;
-        if public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
-            return Err(PkiError::NotOurKind);
-        }
+        let public_key = crate::key::check(public_key)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         let uri = peer.to_string().try_into()?;
         params.subject_alt_names = vec![SanType::URI(uri)];
+        if let Some(name) = peer.host_name() {
+            let name = SanType::DnsName(name.try_into()?);
+            params.subject_alt_names.push(name);
+        }
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = match peer {

@@ -1,14 +1,16 @@
 //! A private key of a member.
 
 use crate::PkiError;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use rcgen::{
+    KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SubjectPublicKeyInfo,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{
     PrivateKeyDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer,
 };
 
 /// The public key that [`Key::public_key_pem`] wrote, as
-/// SubjectPublicKeyInfo in DER. Of what kind it is shows when it is signed.
+/// SubjectPublicKeyInfo in DER: one that can be signed.
 ///
 /// # Errors
 ///
@@ -16,7 +18,16 @@ use rustls::pki_types::{
 pub fn public_key(pem: &str) -> Result<Vec<u8>, PkiError> {
     let key = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes());
     let key = key.map_err(|_| PkiError::NoPem("public key"))?;
+    check(key.as_ref())?;
     Ok(key.as_ref().to_vec())
+}
+
+/// The key, if it is one of ours.
+pub(crate) fn check(der: &[u8]) -> Result<SubjectPublicKeyInfo, PkiError> {
+    match SubjectPublicKeyInfo::from_der(der) {
+        Ok(key) if key.algorithm() == &PKCS_ECDSA_P256_SHA256 => Ok(key),
+        Ok(_) | Err(_) => Err(PkiError::NotOurKind),
+    }
 }
 
 /// A P-256 key pair. Without `Debug`, so that it is in no log.

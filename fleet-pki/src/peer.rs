@@ -25,6 +25,19 @@ pub enum Peer {
 #[error("the URI names no member of a fleet")]
 pub struct NotAPeer;
 
+impl Peer {
+    /// The host name that stands for it in its certificate, if it serves
+    /// anything: for programs that know servers by nothing else. None of the
+    /// fleet's own goes by it.
+    pub fn host_name(self) -> Option<String> {
+        match self {
+            Peer::Nexus => Some("nexus.fleet.internal".to_owned()),
+            Peer::Sled(id) => Some(format!("{id}.sled.fleet.internal")),
+            Peer::Operator => None,
+        }
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,6 +7,7 @@
 //! codes.
 
 mod confirm;
+mod credentials;
 mod database;
 mod failure;
 mod instance;
@@ -63,6 +64,10 @@ enum Command {
     /// Sleds: the hosts
     #[command(subcommand)]
     Sled(SledCommand),
+    /// Files by which other programs are let in between machines (needs
+    /// --config, and no database)
+    #[command(subcommand)]
+    Credentials(credentials::For),
 }
 
 #[derive(Subcommand)]
@@ -167,8 +172,15 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<(), Failure> {
-    let database = Database::open(&args.source).await?;
     let json = args.json;
+    // What needs no database waits for none.
+    if let Command::Credentials(whose) = &args.command {
+        return print(
+            &credentials::write(&args.source.config()?, whose)?,
+            json,
+        );
+    }
+    let database = Database::open(&args.source).await?;
     match &args.command {
         Command::Status => print(&status::read(&database).await?, json),
         Command::Saga(SagaCommand::List(list)) => {
@@ -193,6 +205,8 @@ async fn run(args: &Args) -> Result<(), Failure> {
             let issued = user::issue_token(&database, which, *ttl_secs);
             print(&issued.await?, json)
         }
+        // Done already.
+        Command::Credentials(_) => Ok(()),
         Command::Sled(SledCommand::List) => {
             print(&sled::list(&database).await?, json)
         }

@@ -96,3 +96,43 @@ fn parsed(
         ExternalTlsError::Unusable(certificate_file, key_file, error)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fleet_pki::{Authority, Key};
+
+    fn made() -> (String, String) {
+        let key = Key::generate().expect("a key");
+        let certificate = Authority::certificate(&key).expect("its own");
+        (certificate, key.to_pem())
+    }
+
+    #[test]
+    fn what_is_shown_follows_the_files_once_they_fit_together() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = Utf8Path::from_path(dir.path()).expect("UTF-8");
+        let files = ExternalTlsConfig {
+            certificate_file: dir.join("certificate"),
+            key_file: dir.join("key"),
+        };
+        let missing = ExternalTls::open(&files);
+        assert!(matches!(missing, Err(ExternalTlsError::Read(..))));
+        let put = |path: &Utf8Path, text: &str| {
+            std::fs::write(path, text).expect("written");
+        };
+        let (certificate, key) = made();
+        put(&files.certificate_file, &certificate);
+        put(&files.key_file, &key);
+        let tls = ExternalTls::open(&files).expect("a certificate");
+        assert!(!tls.reload().expect("the same"));
+
+        let (certificate, key) = made();
+        put(&files.certificate_file, &certificate);
+        let half = tls.reload();
+        assert!(matches!(half, Err(ExternalTlsError::Unusable(..))));
+        put(&files.key_file, &key);
+        assert!(tls.reload().expect("another"));
+        assert!(!tls.reload().expect("the same"));
+    }
+}

@@ -8,6 +8,7 @@ use db_model::SledId;
 use fleet_pki::{
     Authority, Credentials, DirError, Peer, PkiError, SERVER_LIFE, SLED_LIFE,
 };
+use sha2::{Digest, Sha256};
 use sled_agent_client::{CertificateIssued, Secret, SecretError};
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +33,30 @@ pub enum FleetError {
     /// It gives no certificate.
     #[error("the fleet's CA makes no certificate")]
     Certificate(#[from] PkiError),
+}
+
+/// A sled's public key, known to be one that can be signed.
+pub struct PublicKey(Vec<u8>);
+
+impl PublicKey {
+    /// The key that a request holds, in PEM.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidValue`: it is none.
+    pub fn read(pem: &str) -> Result<PublicKey, Error> {
+        let key = fleet_pki::public_key(pem).map_err(|_| {
+            let right =
+                "it must be a P-256 key, as SubjectPublicKeyInfo in PEM";
+            Error::invalid_value("public_key", right)
+        })?;
+        Ok(PublicKey(key))
+    }
+
+    /// By what it is known again, however it was written down.
+    pub fn hash(&self) -> String {
+        Sha256::digest(&self.0).iter().map(|b| format!("{b:02x}")).collect()
+    }
 }
 
 impl fmt::Debug for Fleet {
@@ -86,31 +111,20 @@ impl Fleet {
         Ok(())
     }
 
-    /// A certificate for a sled, whose public key (PEM) that is.
+    /// A certificate for a sled, whose public key that is.
     ///
     /// # Errors
     ///
-    /// `InvalidValue`: that is no such key.
+    /// None that is expected.
     pub fn issue(
         &self,
         sled: SledId,
-        public_key: &str,
+        public_key: &PublicKey,
     ) -> Result<CertificateIssued, Error> {
-        let peer = Peer::Sled(sled.0);
-        let certificate = fleet_pki::public_key(public_key)
-            .and_then(|key| self.authority.issue(peer, &key, SLED_LIFE))
-            .map_err(|error| match error {
-                PkiError::NoPem(_) | PkiError::NotOurKind => {
-                    Error::invalid_value(
-                        "public_key",
-                        "it must be a P-256 key, as SubjectPublicKeyInfo in \
-                         PEM",
-                    )
-                }
-                error @ (PkiError::Mismatch
-                | PkiError::Make(_)
-                | PkiError::Use(_)) => Error::internal(error),
-            })?;
+        let certificate = self
+            .authority
+            .issue(Peer::Sled(sled.0), &public_key.0, SLED_LIFE)
+            .map_err(Error::internal)?;
         let now = Utc::now();
         let life = TimeDelta::from_std(SLED_LIFE).map_err(Error::internal)?;
         Ok(CertificateIssued {

@@ -44,6 +44,9 @@ enum Command {
         /// Take the password from the first line of standard input.
         #[arg(long)]
         password_stdin: bool,
+        /// Make the CA, unless it is there, and nothing else.
+        #[arg(long)]
+        ca_only: bool,
     },
 }
 
@@ -62,8 +65,14 @@ async fn main() -> ExitCode {
     let log = logging::logger(&config.log_level);
     let done = match args.command {
         Command::Run { .. } => run(&config, &log).await,
-        Command::Init { silo, user, password_stdin, .. } => {
-            print_admin(&config, &log, silo, user, password_stdin).await
+        Command::Init { silo, user, password_stdin, ca_only, .. } => {
+            match fleet_pki::make_or_load(config.pki_dir.as_std_path()) {
+                Err(error) => Err(chain(&error)),
+                Ok(_) if ca_only => Ok(ExitCode::SUCCESS),
+                Ok(_) => {
+                    print_admin(&config, &log, silo, user, password_stdin).await
+                }
+            }
         }
     };
     done.unwrap_or_else(|text| {
@@ -112,8 +121,6 @@ async fn print_admin(
         true => Some(first_line().map_err(|e| chain(&e))?),
         false => None,
     };
-    fleet_pki::make_or_load(config.pki_dir.as_std_path())
-        .map_err(|e| chain(&e))?;
     let datastore = server::datastore(config);
     server::prepare(&datastore, log).await.map_err(|e| chain(&e))?;
     let made =

@@ -2,6 +2,7 @@
 //! can hold, step and break.
 
 use crate::client::{Client, http};
+use crate::nexus_process::NexusProcess;
 use crate::process::Child;
 use crate::wait::eventually;
 use crate::{pki, ports};
@@ -89,6 +90,27 @@ impl Agent {
         advertise: Option<SocketAddr>,
         settings: &AgentSettings,
     ) -> Agent {
+        pki::give_to_sled(&dir.join(format!("sled-{n}")));
+        Agent::start_as(dir, n, nexus, advertise, settings, &[]).await
+    }
+
+    /// The `n`th sled of this Nexus, which is no member of the fleet, and joins
+    /// it by this token.
+    pub async fn join(nexus: &NexusProcess, n: usize, token: &str) -> Agent {
+        let (dir, settings) = (nexus.dir(), AgentSettings::default());
+        let more = pki::joining(dir, nexus.join(), token);
+        let nexuses = [nexus.internal()];
+        Agent::start_as(dir, n, &nexuses, None, &settings, &more).await
+    }
+
+    async fn start_as(
+        dir: &Path,
+        n: usize,
+        nexus: &[SocketAddr],
+        advertise: Option<SocketAddr>,
+        settings: &AgentSettings,
+        more: &[String],
+    ) -> Agent {
         let data = dir.join(format!("sled-{n}"));
         let path = |p: &Path| p.to_str().unwrap().to_string();
         let store = dir.join("disk-store");
@@ -128,7 +150,7 @@ impl Agent {
         if let Some(address) = advertise {
             args.extend(["--advertise".to_string(), address.to_string()]);
         }
-        pki::give_to_sled(&data);
+        args.extend_from_slice(more);
         let (address, control) = (ports::lasting(), ports::lasting());
         let control = control.to_string();
         let (child, said) =
@@ -158,6 +180,11 @@ impl Agent {
             http: http(),
             nexus,
         }
+    }
+
+    /// Where it keeps what must outlive it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Kill -9. Its guests go on.

@@ -94,6 +94,12 @@ impl Client {
         Client { speaks_for_sleds: true, ..self }
     }
 
+    /// The same door, which has TLS, by this client.
+    pub fn over_tls(&self, http: reqwest::Client) -> Client {
+        let base = self.base.replace("http://", "https://");
+        Client { http, base, ..self.clone() }
+    }
+
     /// The same door, by this client.
     pub fn by(&self, http: reqwest::Client) -> Client {
         Client { http, ..self.clone() }

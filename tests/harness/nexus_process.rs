@@ -213,6 +213,18 @@ impl NexusProcess {
         (code, child.log())
     }
 
+    /// Starts a new one where the old one was, which is not to serve: what it
+    /// says to operators.
+    pub async fn cannot_run(&self) -> String {
+        let (mut child, _) =
+            spawn(&self.dir, &self.database_url, &self.tuning, &self.places);
+        let code = tokio::time::timeout(crate::DEADLINE, child.exited())
+            .await
+            .expect("it neither serves nor exits");
+        assert_eq!(code, Some(1), "{}", child.log());
+        child.log()
+    }
+
     /// Starts a new one where the old one was, which must be dead.
     pub async fn restart(&mut self) {
         let child =

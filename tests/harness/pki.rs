@@ -8,6 +8,7 @@ use fleet_pki::{Authority, Credentials, Key, Peer, SLED_LIFE};
 use nexus::fleet::Fleet;
 use sled_agent::Membership;
 use sled_agent_client::{CertificateIssued, Secret};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -84,6 +85,24 @@ pub fn membership(sled_id: Uuid) -> Membership {
             time_expires: Utc::now() + life,
         },
     }
+}
+
+/// What a sled-agent is told that is to join by this token: the files are put
+/// into `dir`.
+pub fn joining(dir: &Path, join: SocketAddr, token: &str) -> Vec<String> {
+    let path = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    vec![
+        "--join".to_string(),
+        format!("https://{join}"),
+        "--join-token-file".to_string(),
+        path("join-token", token),
+        "--ca-file".to_string(),
+        path("fleet-ca.pem", &CA.0),
+    ]
 }
 
 /// The CA as a Nexus has it, and the fleet's secret, for the Nexus of `dir`.

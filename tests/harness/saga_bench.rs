@@ -148,7 +148,7 @@ impl SagaBench {
         let sagas = SagaExecutor::new(
             lease.clone(),
             datastore.clone(),
-            Sleds::new(datastore.clone(), lease, secret(), &tuning),
+            Sleds::new(datastore.clone(), lease, pki::fleet(), &tuning),
             Activators::default(),
             tuning,
             zombie.clone(),
@@ -177,7 +177,7 @@ impl SagaBench {
         let sec_id = SecId::new_v4();
         let lease = Lease::without_end(sec_id);
         let store = self.datastore.clone();
-        let sleds = Sleds::new(store, lease.clone(), secret(), &tuning());
+        let sleds = Sleds::new(store, lease.clone(), pki::fleet(), &tuning());
         let reaper = Reaper {
             datastore: self.datastore.clone(),
             sleds,

@@ -2,6 +2,7 @@
 
 use super::{App, Token};
 use crate::error::Error;
+use crate::fleet::PublicKey;
 use db_model::SledId;
 use db_queries::Join;
 use sled_agent_client::{
@@ -24,10 +25,9 @@ impl App {
         token: &str,
         request: JoinRequest,
     ) -> Result<Joined, Error> {
-        let key = Token::shown(&request.public_key);
+        // What is no key must not use the token up.
+        let key = PublicKey::read(&request.public_key)?;
         let token = Token::shown(token);
-        // What has no certificate to get must not use the token up.
-        self.fleet.issue(SledId::new_v4(), &request.public_key)?;
         let claimed = request.sled_id.map(SledId);
         let join =
             self.datastore.sled_join(token.hash(), key.hash(), claimed).await?;
@@ -52,7 +52,7 @@ impl App {
             }
             Join::Expunged(id) => return Err(expunged(id)),
         };
-        let issued = self.fleet.issue(sled_id, &request.public_key)?;
+        let issued = self.fleet.issue(sled_id, &key)?;
         info!(self.log, "a sled joins"; "sled" => %sled_id);
         let secret = self.fleet.secret().of_sled(sled_id.0);
         Ok(Joined {
@@ -72,10 +72,11 @@ impl App {
         id: SledId,
         request: &CertificateRequest,
     ) -> Result<CertificateIssued, Error> {
+        let key = PublicKey::read(&request.public_key)?;
         if self.datastore.sled_is_expunged(id).await? {
             return Err(expunged(id));
         }
-        let issued = self.fleet.issue(id, &request.public_key)?;
+        let issued = self.fleet.issue(id, &key)?;
         info!(self.log, "a sled has another certificate"; "sled" => %id);
         Ok(issued)
     }
