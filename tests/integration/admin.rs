@@ -425,6 +425,8 @@ async fn the_fields_that_scripts_read_are_those_that_are_documented() {
             ],
         ),
         ("sled list", vec![vec!["sled", "list"]]),
+        ("sled token issue", vec![vec!["sled", "token", "issue"]]),
+        ("sled token list", vec![vec!["sled", "token", "list"]]),
         ("saga abandon", vec![vec!["saga", "abandon", &saga, "--yes"]]),
         ("sled expunge", vec![vec!["sled", "expunge", &sled, "--yes"]]),
     ] {

@@ -11,7 +11,7 @@ use harness::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use uuid::Uuid;
 
@@ -368,13 +368,51 @@ async fn who_connects_and_says_nothing_keeps_nobody_else_out() {
     drop(silent);
 }
 
+/// What a program that knows nothing of fleets is given, and what it then is.
+async fn given(
+    nexus: &TestNexus,
+    whose: &[&str],
+    server: SocketAddr,
+) -> (reqwest::Client, String, String) {
+    let dir = nexus.process.dir().join(whose.join("-"));
+    let dir_text = dir.to_str().unwrap();
+    let args = [&["credentials"], whose, &[dir_text]].concat();
+    let written = nexus.process.admin_json(&args).await;
+    let name = written["server_name"].as_str().unwrap().to_string();
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+    let ca = reqwest::Certificate::from_pem(read("ca.pem").as_bytes());
+    let own = format!("{}{}", read("key.pem"), read("cert.pem"));
+    let own = reqwest::Identity::from_pem(own.as_bytes()).unwrap();
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([ca.unwrap()])
+        .identity(own)
+        .resolve(&name, server);
+    let base = format!("https://{name}:{}", server.port());
+    (http.build().unwrap(), base, read("secret"))
+}
+
 #[tokio::test]
-async fn the_metrics_have_a_secret_of_their_own() {
-    let nexus = TestNexus::with(Setup::no_sled()).await;
-    let secret = pki::fleet_secret().of_metrics();
-    let reader = nexus.process.member(Peer::Operator, secret.expose());
-    reader.get("/metrics").await.expect(200);
-    let path = format!("/sleds/{}/expunge", Uuid::new_v4());
-    let answer = reader.request(Method::POST, &path, None).await;
-    answer.error(401, "Unauthorized");
+async fn programs_that_are_not_of_the_fleet_are_let_in_by_files() {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    let internal = nexus.process.internal();
+    let (reader, base, secret) = given(&nexus, &["metrics"], internal).await;
+    let get = reader.get(format!("{base}/metrics")).bearer_auth(&secret);
+    assert_eq!(get.send().await.unwrap().status(), 200);
+    // And they can do nothing else.
+    let expunge = format!("{base}/sleds/{}/expunge", nexus.agents[0].id);
+    let expunge = reader.post(expunge).bearer_auth(&secret);
+    assert_eq!(expunge.send().await.unwrap().status(), 401);
+
+    let agent = &nexus.agents[0];
+    let of_sled = ["sled", agent.id.as_str()];
+    let (operator, base, secret) =
+        given(&nexus, &of_sled, agent.address()).await;
+    let list = operator.get(format!("{base}/vmms")).bearer_auth(&secret);
+    assert_eq!(list.send().await.unwrap().status(), 200);
+
+    // What is there is not written over.
+    let dir = nexus.process.dir().join("metrics");
+    let again = ["credentials", "metrics", dir.to_str().unwrap()];
+    nexus.process.admin(&again).await.refused(1);
 }
