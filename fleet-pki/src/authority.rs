@@ -1,13 +1,11 @@
 //! The one that signs certificates: a key, and a certificate of its own that
 //! all members know.
 
-use crate::trust::{Misfit, Trust};
-use crate::{Credentials, Key, Peer, PkiError};
+use crate::{Credentials, Key, Peer, PkiError, Trust};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
-use rustls::pki_types::CertificateDer;
 use std::time::{Duration, SystemTime};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -132,17 +130,5 @@ impl Authority {
         let key = Key::generate()?;
         let certificate = self.issue(peer, &key.public_key(), life)?;
         Credentials::new(&certificate, &key, self.trust.clone())
-    }
-
-    /// Checks a certificate as those do that meet it.
-    ///
-    /// # Errors
-    ///
-    /// It would be refused.
-    pub fn check(
-        &self,
-        certificate: &CertificateDer<'_>,
-    ) -> Result<Peer, Misfit> {
-        self.trust.client(certificate, &[], rustls::pki_types::UnixTime::now())
     }
 }

@@ -34,7 +34,7 @@ pub use tls::{
     client_config, first_contact_client_config, first_contact_server_config,
     public_server_config, server_config,
 };
-pub use trust::{Misfit, Trust};
+pub use trust::Trust;
 
 /// Why something is no certificate, or none can be made.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ pub struct Trust {
 
 /// Why a certificate says nothing.
 #[derive(Debug, thiserror::Error)]
-pub enum Misfit {
+pub(crate) enum Misfit {
     /// It is of no authority that is trusted here, is not for this use, or is
     /// not of this time.
     #[error("the certificate is not one of this fleet's that is valid now")]

@@ -5,10 +5,7 @@ use harness::{
     eventually,
 };
 use serde_json::{Value, json};
-use sled_agent_client::{
-    Client as SledClient, RequestedState, Secret, Timeouts, VmmNetwork,
-    VmmRegister,
-};
+use sled_agent_client::{RequestedState, Timeouts, VmmNetwork, VmmRegister};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 

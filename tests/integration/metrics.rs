@@ -2,8 +2,8 @@
 
 use diesel::connection::SimpleConnection;
 use harness::{
-    Client, Database, Link, NexusProcess, SLED_SECRET, Setup, TestNexus,
-    Tuning, Weather, eventually, is,
+    Database, Link, NexusProcess, SLED_SECRET, Setup, TestNexus, Tuning,
+    Weather, eventually, is,
 };
 
 /// Names whose values only the database knows.
