@@ -54,7 +54,7 @@ pub struct SagaNodeEvent {
 /// it does. Every transaction of an action or an undo checks it against the
 /// saga's row, which it locks, so that a process from which the saga was taken
 /// writes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Fence {
     pub saga_id: SagaId,

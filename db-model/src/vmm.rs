@@ -136,6 +136,10 @@ pub struct Vmm {
 }
 
 impl Vmm {
+    /// The generation with which a sled begins to count: it has the VMM, which
+    /// has not been told to run.
+    pub const TAKEN_IN: i64 = 1;
+
     /// A VMM that no sled has heard of yet.
     pub fn new(
         id: VmmId,

@@ -5,7 +5,7 @@
 use crate::saga::{self, Record};
 use crate::{DataStore, Error};
 use db_model::schema::saga as saga_table;
-use db_model::{Fence, SagaId, SagaState, SecId};
+use db_model::{Fence, SagaState, SecId};
 use diesel::{OptionalExtension, PgConnection, QueryDsl, RunQueryDsl};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,33 +21,35 @@ pub enum FenceError {
     Parked,
 }
 
-/// Records of sagas that this process runs, and has not written yet. Lost with
-/// the process, which is no more than to die a moment earlier.
+/// Records of sagas that this process runs, and has not written yet, by the fence
+/// under which they are to be written: what a run of a saga still says after the
+/// next one has begun is none of that one's. Lost with the process, which is no
+/// more than to die a moment earlier.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Owed(Arc<Mutex<HashMap<SagaId, Vec<Record>>>>);
+pub(crate) struct Owed(Arc<Mutex<HashMap<Fence, Vec<Record>>>>);
 
 impl Owed {
-    fn lock(&self) -> MutexGuard<'_, HashMap<SagaId, Vec<Record>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Fence, Vec<Record>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// To be written with the next write of its saga.
-    pub(crate) fn add(&self, id: SagaId, record: Record) {
-        self.lock().entry(id).or_default().push(record);
+    pub(crate) fn add(&self, fence: Fence, record: Record) {
+        self.lock().entry(fence).or_default().push(record);
     }
 
     /// The saga is over, or not this process's any more.
-    pub(crate) fn forget(&self, id: SagaId) {
-        self.lock().remove(&id);
+    pub(crate) fn forget(&self, fence: Fence) {
+        self.lock().remove(&fence);
     }
 
-    fn of(&self, id: SagaId) -> Vec<Record> {
-        self.lock().get(&id).cloned().unwrap_or_default()
+    fn of(&self, fence: Fence) -> Vec<Record> {
+        self.lock().get(&fence).cloned().unwrap_or_default()
     }
 
     /// The first `count` are written.
-    fn paid(&self, id: SagaId, count: usize) {
-        if let Some(records) = self.lock().get_mut(&id) {
+    fn paid(&self, fence: Fence, count: usize) {
+        if let Some(records) = self.lock().get_mut(&fence) {
             records.drain(..count.min(records.len()));
         }
     }
@@ -69,7 +71,7 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
     {
-        let owed = self.owed.of(fence.saga_id);
+        let owed = self.owed.of(fence);
         let count = owed.len();
         let done = self
             .transaction(move |conn| {
@@ -77,11 +79,13 @@ impl DataStore {
                 work(conn)
             })
             .await?;
-        self.owed.paid(fence.saga_id, count);
+        self.owed.paid(fence, count);
         Ok(done)
     }
 
-    /// The same for one that only looks. What the log owes, it goes on owing.
+    /// What a saga looks at, while it is still this process's. It locks
+    /// nothing, since to lock is to write, and what was seen may be otherwise a
+    /// moment later in any case. What the log owes, it goes on owing.
     ///
     /// # Errors
     ///
@@ -95,8 +99,9 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
     {
-        self.transaction(move |conn| {
-            check(conn, &fence)?;
+        self.run(move |conn| {
+            let held = held().find(fence.saga_id).first(conn).optional()?;
+            judge(held, &fence)?;
             look(conn)
         })
         .await
@@ -109,13 +114,13 @@ impl DataStore {
     ///
     /// `Fenced`.
     pub async fn saga_pay(&self, fence: Fence) -> Result<(), Error> {
-        let owed = self.owed.of(fence.saga_id);
+        let owed = self.owed.of(fence);
         if owed.is_empty() {
             return Ok(());
         }
         let count = owed.len();
         self.run(move |conn| saga::record(conn, &fence, &owed)).await?;
-        self.owed.paid(fence.saga_id, count);
+        self.owed.paid(fence, count);
         Ok(())
     }
 }
@@ -126,16 +131,23 @@ pub(crate) fn check(
     conn: &mut PgConnection,
     fence: &Fence,
 ) -> Result<(), Error> {
-    let held: Option<(SecId, i64, SagaState)> = saga_table::table
-        .find(fence.saga_id)
-        .select((
-            saga_table::current_sec,
-            saga_table::adopt_generation,
-            saga_table::state,
-        ))
-        .for_share()
-        .first(conn)
-        .optional()?;
+    let held = held().find(fence.saga_id).for_share().first(conn).optional()?;
+    judge(held, fence)
+}
+
+/// Whose a saga is, and whether it still is.
+type Held = (SecId, i64, SagaState);
+
+#[diesel::dsl::auto_type(no_type_alias)]
+fn held() -> _ {
+    saga_table::table.select((
+        saga_table::current_sec,
+        saga_table::adopt_generation,
+        saga_table::state,
+    ))
+}
+
+fn judge(held: Option<Held>, fence: &Fence) -> Result<(), Error> {
     match held {
         Some((_, _, SagaState::Abandoned)) => {
             Err(Error::Fenced(FenceError::Parked))

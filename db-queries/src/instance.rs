@@ -1,10 +1,12 @@
 //! Instances: what users ask of them, what sagas do to them, how they look.
 
 use crate::idempotency;
+use crate::reconcile::claim_with;
 use crate::{
-    ById, ByNameOrId, DataStore, Error, Page, affinity_group, disk, ssh_key,
+    ById, ByNameOrId, Claimed, DataStore, Error, Page, affinity_group, disk,
+    ssh_key,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::{Changes, Refusal, requests, steps};
 use db_model::schema::{instance, sled, start_attempt, vmm};
 use db_model::{
@@ -288,7 +290,9 @@ impl DataStore {
         .await
     }
 
-    /// A user asks for it to run.
+    /// A user asks for it to run. With `visibility`, the instance is claimed
+    /// with that, if anything is to be done, as by
+    /// [`DataStore::reconcile_claim`].
     ///
     /// # Errors
     ///
@@ -299,13 +303,19 @@ impl DataStore {
         attempt: StartAttemptId,
         user: SiloUserId,
         request: Option<KeyedRequest>,
-    ) -> Result<(), Error> {
+        visibility: Option<TimeDelta>,
+    ) -> Result<Option<Claimed>, Error> {
         self.lifecycle(None, id, move |conn, facts| {
             if let Some(request) = &request {
                 idempotency::claim(conn, request, id)?;
             }
             match requests::start(facts, attempt, user) {
-                Ok(changes) => Ok((changes, ())),
+                Ok(mut changes) => {
+                    let claimed = visibility.and_then(|time| {
+                        claim_with(&mut changes, facts.now + time)
+                    });
+                    Ok((changes, claimed))
+                }
                 Err(Refusal::Deleted) => Err(Error::NotFound),
                 Err(refusal) => Err(Error::Refused(refusal)),
             }

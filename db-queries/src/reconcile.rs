@@ -5,7 +5,7 @@ use crate::lifecycle::read_rest;
 use crate::saga::{UnfinishedSaga, unfinished};
 use crate::{DataStore, Error};
 use chrono::{DateTime, TimeDelta, Utc};
-use db_model::lifecycle::Facts;
+use db_model::lifecycle::{Changes, Facts};
 use db_model::schema::{instance, saga};
 use db_model::{Instance, InstanceId, SagaId, SagaState};
 use diesel::dsl::sql;
@@ -41,6 +41,19 @@ pub struct Unfinished {
     pub lag: TimeDelta,
     /// Sagas by state.
     pub sagas: Vec<(SagaState, i64)>,
+}
+
+/// Claims, until `until`, the instance that `changes` would make due at once; or
+/// nothing, if they do not.
+pub(crate) fn claim_with(
+    changes: &mut Changes,
+    until: DateTime<Utc>,
+) -> Option<Claimed> {
+    let instance = changes.instance.as_mut()?;
+    instance.reconcile_at.as_mut().map(|at| {
+        *at = until;
+        Claimed { id: instance.id, until }
+    })
 }
 
 /// See [`DataStore::reconcile_facts`]. In a snapshot.

@@ -79,14 +79,15 @@ impl SagaStore {
 
     /// Announces a saga that steno is about to resume.
     pub fn announce_adopted(&self, instance: InstanceId, fence: Fence) {
-        self.datastore.owed.forget(fence.saga_id);
+        self.forget(fence.saga_id);
         self.lock().insert(fence.saga_id, (instance, fence));
     }
 
     /// A saga that never began, or is over.
     pub fn forget(&self, id: SagaId) {
-        self.lock().remove(&id);
-        self.datastore.owed.forget(id);
+        if let Some((_, fence)) = self.lock().remove(&id) {
+            self.datastore.owed.forget(fence);
+        }
     }
 
     /// Does this process run it?
@@ -100,15 +101,24 @@ impl SagaStore {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn fence(&self, id: SagaId) -> Option<Fence> {
+        self.lock().get(&id).map(|(_, fence)| *fence)
+    }
+
+    /// Goes no further with a saga that is nobody's here. Never returns.
+    async fn never_announced(&self, id: SagaId) {
+        error!(self.log, "steno wrote of an unknown saga"; "saga" => %id);
+        std::future::pending().await
+    }
+
     /// Writes until it is written. A saga that is not this process's any more
     /// goes no further: that never returns.
     async fn persist<F>(&self, id: SagaId, write: impl Fn(Fence) -> F)
     where
         F: Future<Output = Result<(), Error>>,
     {
-        let Some((_, fence)) = self.lock().get(&id).copied() else {
-            error!(self.log, "steno wrote of an unknown saga"; "saga" => %id);
-            return std::future::pending().await;
+        let Some(fence) = self.fence(id) else {
+            return self.never_announced(id).await;
         };
         loop {
             match write(fence).await {
@@ -159,9 +169,12 @@ impl SecStore for SagaStore {
     /// nothing is there then; and what had ended runs again, as it may.
     async fn record_event(&self, event: steno::SagaNodeEvent) {
         let id = SagaId(event.saga_id.into_untyped_uuid());
+        let Some(fence) = self.fence(id) else {
+            return self.never_announced(id).await;
+        };
         let node_id = i64::from(u32::from(event.node_id));
         let (event_type, data) = split(&event.event_type);
-        self.datastore.owed.add(id, Record { node_id, event_type, data });
+        self.datastore.owed.add(fence, Record { node_id, event_type, data });
     }
 
     async fn saga_update(&self, id: steno::SagaId, update: SagaCachedState) {

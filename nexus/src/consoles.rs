@@ -166,6 +166,21 @@ async fn pass_down(
     End::Cut
 }
 
+/// The messages to the sled, of a user who sends these bytes and leaves: for
+/// those who try it with everything (`fuzz/`).
+#[cfg(fuzzing)]
+pub async fn passed_up(sent: Vec<u8>) -> Vec<Vec<u8>> {
+    let user = tokio::io::join(std::io::Cursor::new(sent), tokio::io::sink());
+    let config = Some(console_socket_config());
+    let user = WebSocketStream::from_raw_socket(user, Role::Server, config);
+    let (_, mut from_user) = user.await.split();
+    let (to_sled, passed) = futures::channel::mpsc::unbounded();
+    let mut to_sled = to_sled.sink_map_err(|_| SocketError::ConnectionClosed);
+    pass_up(&mut from_user, &mut to_sled).await;
+    drop(to_sled);
+    passed.map(|message| message.into_data().to_vec()).collect().await
+}
+
 /// What is typed.
 async fn pass_up(
     from_user: &mut (impl Stream<Item = Result<Message, SocketError>> + Unpin),

@@ -155,11 +155,22 @@ impl Server {
             registry(),
             log.new(o!("component" => "sagas")),
         );
+        let reconciler = Reconciler {
+            datastore: datastore.clone(),
+            sleds: sleds.clone(),
+            sagas: Arc::clone(&sagas),
+            lease: lease.clone(),
+            activators: activators.clone(),
+            tuning,
+            looks: Looks::default(),
+            log: log.new(o!("component" => "reconciler")),
+        };
         let app = Arc::new(App::new(
             datastore.clone(),
             sleds.clone(),
             Arc::clone(&sagas),
             activators.clone(),
+            reconciler.clone(),
             tuning,
             fleet.clone(),
             SessionConfig {
@@ -185,16 +196,7 @@ impl Server {
                 log.clone(),
             ),
             background::spawn(
-                Reconciler {
-                    datastore: datastore.clone(),
-                    sleds: sleds.clone(),
-                    sagas: Arc::clone(&sagas),
-                    lease: lease.clone(),
-                    activators: activators.clone(),
-                    tuning,
-                    looks: Looks::default(),
-                    log: log.new(o!("component" => "reconciler")),
-                },
+                reconciler,
                 activators.reconcile_wake_up(),
                 stopped.clone(),
                 log.clone(),

@@ -138,7 +138,7 @@ impl Stage {
         while view["run_state"] != state {
             let seen = &view["view_gen"];
             let path = format!(
-                "/v1/instances/{id}?wait_for_change={seen}&timeout_secs=30"
+                "/v1/instances/{id}?wait_for_change={seen}&wait_seconds=30"
             );
             view = self.client.get(&path).await.expect(200);
         }

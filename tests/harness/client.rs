@@ -110,6 +110,11 @@ impl Client {
         Client { base: format!("http://{address}"), ..self.clone() }
     }
 
+    /// Where the API is.
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
     /// The token that it shows.
     pub fn token(&self) -> &str {
         self.token.as_deref().unwrap_or_default()

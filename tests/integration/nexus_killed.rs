@@ -39,6 +39,8 @@ async fn post_unheard(nexus: &TestNexus, path: &str, body: &str) -> TcpStream {
 
 /// Asks for a start, and hangs up before it is answered.
 async fn start_and_hang_up(nexus: &TestNexus, id: &str) {
+    // Nobody else writes to the instance when it is held.
+    nexus.check_invariants().await;
     let row = format!("SELECT 1 FROM instance WHERE id = '{id}' FOR UPDATE");
     let mut barrier = nexus.database.hold(&row);
     let path = format!("/v1/instances/{id}/start");

@@ -36,9 +36,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let server = Server::postgres(Durability::Kept, &interrupt)?;
     bench.env(test::URL_VARIABLE, server.url());
-    if let Some(bin) = PgBin::find() {
-        bench.env(PGBENCH_VARIABLE, bin.dir().join("pgbench"));
-    }
+    // Some packages put it beside the server, and some where all programs are.
+    let beside = PgBin::find().map(|bin| bin.dir().join("pgbench"));
+    let pgbench = beside.filter(|path| path.exists());
+    bench.env(PGBENCH_VARIABLE, pgbench.unwrap_or_else(|| "pgbench".into()));
     let measured = measure(&mut bench, &interrupt);
     server.remove()?;
     measured

@@ -39,6 +39,22 @@ pub enum Observation {
     CutOff,
 }
 
+impl Observation {
+    /// Does it say that the sled has the VMM, which it was told to make, and no
+    /// more?
+    pub fn is_taken_in(&self) -> bool {
+        matches!(
+            self,
+            Observation::Reported(VmmReport {
+                generation: Vmm::TAKEN_IN,
+                state: VmmState::Creating,
+                ever_ran: false,
+                end: None,
+            })
+        )
+    }
+}
+
 /// Said of what a sled stopped, or must have, since it was cut off.
 pub const CUT_OFF: &str = "Its host could not be reached and has stopped it.";
 
@@ -82,7 +98,9 @@ pub fn observe(
             unregistered(vmm, report.as_ref(), facts.now)
         }
         Observation::Fenced => vmm.end(VmmEndReason::Fenced, None, facts.now),
-        Observation::CutOff if vmm.generation < 1 => return Answer::Stale,
+        Observation::CutOff if vmm.generation < Vmm::TAKEN_IN => {
+            return Answer::Stale;
+        }
         Observation::CutOff => {
             vmm.end(VmmEndReason::Fenced, Some(CUT_OFF.to_string()), facts.now)
         }

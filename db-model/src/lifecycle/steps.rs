@@ -138,7 +138,8 @@ pub fn link(
     Ok(draft.finish())
 }
 
-/// From here on the VMM may run: written before the first order to run it.
+/// From here on the VMM may run: written before the first order to run it, and
+/// after its sled has said to have it, which is noted with it.
 ///
 /// # Errors
 ///
@@ -152,7 +153,12 @@ pub fn allow_to_run(facts: &Facts, vmm_id: VmmId) -> Result<Changes, Refusal> {
         return Ok(Changes::default());
     }
     Ok(Changes {
-        vmm: Some(Vmm { may_run: true, ..vmm.clone() }),
+        vmm: Some(Vmm {
+            may_run: true,
+            generation: vmm.generation.max(Vmm::TAKEN_IN),
+            unanswered: 0,
+            ..vmm.clone()
+        }),
         ..Changes::default()
     })
 }

@@ -17,9 +17,10 @@ use tokio::time::Instant;
 /// changed it.
 pub(super) const TICK: Duration = Duration::from_millis(500);
 
-/// Between two looks at least, however much changes here: what comes in between
-/// is seen by the next.
-const GAP: Duration = Duration::from_millis(20);
+/// How many times as long as a look takes there is none, however much changes
+/// here: what comes in between is seen by the next. So no more than a fifth of a
+/// connection's time goes into it.
+const GAP: u32 = 4;
 
 /// How many instances a statement asks for at most.
 const AT_ONCE: usize = 1_000;
@@ -95,7 +96,7 @@ impl Changes {
             for ids in ids.chunks(AT_ONCE) {
                 self.look_at(ids).await;
             }
-            tokio::time::sleep_until(began + GAP).await;
+            tokio::time::sleep(GAP * began.elapsed()).await;
             // Whichever comes first, the answer is to look.
             let _ =
                 tokio::time::timeout_at(began + TICK, changed.changed()).await;

@@ -5,6 +5,7 @@
 use super::changes::TICK;
 use super::{App, Once, about};
 use crate::authz::{Action, Resource};
+use crate::background::reconciler::VISIBILITY;
 use crate::context::OpContext;
 use crate::error::{Error, chain};
 use crate::saga::{ExecError, SagaFailure, instance_create};
@@ -353,14 +354,20 @@ impl App {
             return Ok(done);
         }
         let (attempt, user) = (StartAttemptId::new_v4(), opctx.user_id);
+        let turn = self.reconciler.turn();
+        let claim_for = turn.is_some().then_some(VISIBILITY);
         let started = self
             .datastore
-            .instance_start(id, attempt, user, request.clone())
+            .instance_start(id, attempt, user, request.clone(), claim_for)
             .await;
         if let Err(db_queries::Error::KeyUsed) = started {
             return self.done_meanwhile(request.as_ref()).await;
         }
-        started.map_err(|error| refused(which, "started", error))?;
+        let claimed =
+            started.map_err(|error| refused(which, "started", error))?;
+        if let (Some(claimed), Some(turn)) = (claimed, turn) {
+            self.reconciler.look_now(claimed, turn);
+        }
         self.activators.changed();
         Ok(Once::Done(self.view(id).await?))
     }

@@ -39,6 +39,7 @@ pub use snapshot::{SnapshotSelector, SnapshotWish};
 pub use token::Token;
 
 use crate::background::Activators;
+use crate::background::reconciler::Reconciler;
 use crate::config::{SessionConfig, Tuning};
 use crate::consoles::Consoles;
 use crate::error::Error;
@@ -62,6 +63,7 @@ pub struct App {
     sleds: Sleds,
     sagas: Arc<SagaExecutor>,
     activators: Activators,
+    reconciler: Reconciler,
     tuning: Tuning,
     fleet: Fleet,
     session: SessionConfig,
@@ -82,6 +84,7 @@ impl App {
         sleds: Sleds,
         sagas: Arc<SagaExecutor>,
         activators: Activators,
+        reconciler: Reconciler,
         tuning: Tuning,
         fleet: Fleet,
         session: SessionConfig,
@@ -100,6 +103,7 @@ impl App {
             sleds,
             sagas,
             activators,
+            reconciler,
             tuning,
             fleet,
             session,

@@ -61,10 +61,15 @@ pub struct Reconciler {
     pub log: Logger,
 }
 
-/// Keeps count of the looks under way. Only the reconciler's own activation,
-/// of which there is one at a time, begins any.
+/// Keeps count of the looks under way.
 #[derive(Clone, Debug)]
 pub struct Looks(Arc<Semaphore>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _look: OwnedSemaphorePermit,
+}
 
 impl Default for Looks {
     fn default() -> Looks {
@@ -81,9 +86,11 @@ impl Looks {
         self.0.available_permits()
     }
 
-    /// One begins. It ends when what this returns is dropped.
-    async fn begin(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).acquire_owned().await.ok()
+    /// One begins, when there is room for it.
+    async fn begin(&self) -> Option<Turn> {
+        // It is never closed, so there always is one.
+        let look = Arc::clone(&self.0).acquire_owned().await.ok()?;
+        Some(Turn { _look: look })
     }
 
     /// Waits until none is under way.
@@ -135,12 +142,9 @@ impl Task for Reconciler {
             }
             status.looked += claimed.len();
             for claimed in claimed {
-                let look = self.looks.begin().await;
-                let me = self.clone();
-                tokio::spawn(async move {
-                    me.look(claimed).await;
-                    drop(look);
-                });
+                if let Some(turn) = self.looks.begin().await {
+                    self.look_now(claimed, turn);
+                }
             }
         }
     }
@@ -165,6 +169,26 @@ impl Task for Reconciler {
 }
 
 impl Reconciler {
+    /// To look at an instance that is claimed in the transaction which makes it
+    /// due, instead of in another one later. There is none while this process
+    /// may not act, or is busy enough.
+    pub fn turn(&self) -> Option<Turn> {
+        if !self.lease.is_live() || self.sagas.closed() {
+            return None;
+        }
+        let look = Arc::clone(&self.looks.0).try_acquire_owned().ok()?;
+        Some(Turn { _look: look })
+    }
+
+    /// Begins a look at an instance that this process has claimed.
+    pub fn look_now(&self, claimed: Claimed, turn: Turn) {
+        let me = self.clone();
+        tokio::spawn(async move {
+            me.look(claimed).await;
+            drop(turn);
+        });
+    }
+
     /// One look at one instance.
     async fn look(&self, claimed: Claimed) {
         let given_back = match self.look_at(claimed.id).await {

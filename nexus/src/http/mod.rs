@@ -13,6 +13,8 @@ mod audit_log;
 mod body;
 mod disk;
 mod disk_import;
+#[cfg(fuzzing)]
+pub mod doors;
 mod error;
 mod external;
 pub mod extract;

@@ -278,6 +278,10 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         match sled.vmm_register(p.vmm_id.0, &body).await {
             Ok(report) => {
                 let seen = reported(&report);
+                // That it is there is written with that it may run.
+                if seen.is_taken_in() {
+                    return Ok(());
+                }
                 return observe(&cx, vmm.sled_id, p.vmm_id, seen).await;
             }
             Err(SledError::Refused {

@@ -83,7 +83,7 @@ impl Proved for InstanceStart {
         let id = failed.instance_id;
         let attempt = StartAttemptId::new_v4();
         let asked =
-            bench.datastore.instance_start(id, attempt, bench.user, None);
+            bench.datastore.instance_start(id, attempt, bench.user, None, None);
         asked.await.unwrap();
         to_start(bench, id).await
     }
