@@ -299,17 +299,19 @@ CREATE INDEX audit_log_by_time_completed
 CREATE INDEX audit_log_incomplete
     ON audit_log (time_started) WHERE time_completed IS NULL;
 
--- Lets one sled join the fleet, once. Only the hex SHA-256 of it is kept.
+-- Lets one sled join the fleet, as the one that it names, once: by one key,
+-- which may come again with it. Only the hex SHA-256 of the two is kept.
 CREATE TABLE sled_join_token (
     id UUID PRIMARY KEY,
     token_hash VARCHAR(64) NOT NULL,
     time_created TIMESTAMPTZ NOT NULL,
     time_expires TIMESTAMPTZ NOT NULL,
-    sled_id UUID,
+    sled_id UUID NOT NULL,
+    key_hash VARCHAR(64),
     time_used TIMESTAMPTZ,
     CONSTRAINT sled_join_token_is_hashed CHECK (length(token_hash) = 64),
     CONSTRAINT sled_join_token_used_whole
-        CHECK ((sled_id IS NULL) = (time_used IS NULL))
+        CHECK ((key_hash IS NULL) = (time_used IS NULL))
 );
 
 CREATE UNIQUE INDEX sled_join_token_hash

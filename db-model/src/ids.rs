@@ -132,6 +132,8 @@ typed_id! {
     VmmId,
     /// Identifies a host.
     SledId,
+    /// Identifies a token to join by (which is a secret; this is not).
+    SledJoinTokenId,
     /// Identifies an attempt to start an instance.
     StartAttemptId,
     /// Identifies a saga.

@@ -519,7 +519,8 @@ diesel::table! {
         token_hash -> Text,
         time_created -> Timestamptz,
         time_expires -> Timestamptz,
-        sled_id -> Nullable<Uuid>,
+        sled_id -> Uuid,
+        key_hash -> Nullable<Text>,
         time_used -> Nullable<Timestamptz>,
     }
 }

@@ -44,6 +44,7 @@ mod session;
 mod silo;
 mod silo_quota;
 mod sled;
+mod sled_join;
 mod snapshot;
 mod ssh_key;
 mod start_attempt;
@@ -81,6 +82,7 @@ pub use saga_store::{SagaStore, Zombie, to_steno};
 pub use session::SessionLife;
 pub use silo::Authenticated;
 pub use sled::{HeardFrom, SledFacts};
+pub use sled_join::Join;
 pub use ssh_key::FirstBoot;
 pub use vmm::SledVmm;
 

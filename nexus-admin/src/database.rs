@@ -36,6 +36,19 @@ pub(crate) struct Database {
     pub(crate) config: Option<Config>,
 }
 
+impl Source {
+    /// Nexus's configuration, for what needs nothing else.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        let Some(path) = &self.config else {
+            return Err(Failure::wrongly_asked(
+                "give --config FILE, Nexus's configuration (or set \
+                 NEXUS_CONFIG)",
+            ));
+        };
+        Config::from_file(path).map_err(|e| unusable(&e))
+    }
+}
+
 impl Database {
     /// Connects, and checks the schema.
     pub(crate) async fn open(source: &Source) -> Result<Database, Failure> {
@@ -83,7 +96,9 @@ fn unusable(error: &ConfigError) -> Failure {
             "{path} is no configuration: {}",
             why.message()
         )),
-        ConfigError::Read(..) => Failure::wrongly_asked(chain(error)),
+        ConfigError::Read(..) | ConfigError::PlainHttp(_) => {
+            Failure::wrongly_asked(chain(error))
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! codes.
 
 mod confirm;
+mod credentials;
 mod database;
 mod failure;
 mod instance;
@@ -17,6 +18,7 @@ mod saga;
 mod saga_abandon;
 mod sled;
 mod sled_expunge;
+mod sled_token;
 mod status;
 mod table;
 mod user;
@@ -62,6 +64,10 @@ enum Command {
     /// Sleds: the hosts
     #[command(subcommand)]
     Sled(SledCommand),
+    /// Files by which other programs are let in between machines (needs
+    /// --config, and no database)
+    #[command(subcommand)]
+    Credentials(credentials::For),
 }
 
 #[derive(Subcommand)]
@@ -128,6 +134,25 @@ enum SledCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Tokens by which hosts join the fleet
+    #[command(subcommand)]
+    Token(SledTokenCommand),
+}
+
+#[derive(Subcommand)]
+enum SledTokenCommand {
+    /// Make a token by which one host joins, and print it, once
+    Issue {
+        /// The sled that the host is already, if it is to join again: its
+        /// certificate ran out, or was lost with its directory
+        #[arg(long, value_name = "ID")]
+        sled: Option<SledId>,
+        /// For how long it is good, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+        ttl_secs: u32,
+    },
+    /// Tokens that have not expired, used ones too
+    List,
 }
 
 fn main() -> ExitCode {
@@ -147,8 +172,15 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<(), Failure> {
-    let database = Database::open(&args.source).await?;
     let json = args.json;
+    // What needs no database waits for none.
+    if let Command::Credentials(whose) = &args.command {
+        return print(
+            &credentials::write(&args.source.config()?, whose)?,
+            json,
+        );
+    }
+    let database = Database::open(&args.source).await?;
     match &args.command {
         Command::Status => print(&status::read(&database).await?, json),
         Command::Saga(SagaCommand::List(list)) => {
@@ -173,6 +205,8 @@ async fn run(args: &Args) -> Result<(), Failure> {
             let issued = user::issue_token(&database, which, *ttl_secs);
             print(&issued.await?, json)
         }
+        // Done already.
+        Command::Credentials(_) => Ok(()),
         Command::Sled(SledCommand::List) => {
             print(&sled::list(&database).await?, json)
         }
@@ -180,6 +214,16 @@ async fn run(args: &Args) -> Result<(), Failure> {
             let nexus = nexus.as_deref();
             let done = sled_expunge::expunge(&database, *id, nexus, *yes);
             print(&done.await?, json)
+        }
+        Command::Sled(SledCommand::Token(SledTokenCommand::Issue {
+            sled,
+            ttl_secs,
+        })) => {
+            let issued = sled_token::issue(&database, *sled, *ttl_secs);
+            print(&issued.await?, json)
+        }
+        Command::Sled(SledCommand::Token(SledTokenCommand::List)) => {
+            print(&sled_token::list(&database).await?, json)
         }
     }
 }

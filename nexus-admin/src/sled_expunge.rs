@@ -7,13 +7,19 @@ use crate::failure::{Failure, missing};
 use crate::report::Report;
 use crate::words::set_in;
 use db_model::{LeaseState, SledId, SledPolicy};
+use fleet_pki::{Credentials, Peer};
+use nexus::config::Config;
 use nexus::error::chain;
 use serde::Serialize;
 use sled_agent_client::{NexusClient, NexusError, Secret, Timeouts};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Leases looked at for one that lives; those come first.
 const LEASES: i64 = 100;
+
+/// Longer than asking takes.
+const OPERATOR_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// What `sled expunge` answers.
 #[derive(Serialize)]
@@ -31,8 +37,8 @@ pub(crate) async fn expunge(
 ) -> Result<Expunged, Failure> {
     let Some(config) = &database.config else {
         return Err(Failure::wrongly_asked(
-            "a Nexus is asked to expunge a sled, and only who knows the sleds' \
-             secret may ask: give --config FILE, which names its file",
+            "a Nexus is asked to expunge a sled, and only who has the fleet's \
+             secret and its CA may ask: give --config FILE, which names them",
         ));
     };
     let sled = database.datastore.sled_view(id).await;
@@ -45,7 +51,13 @@ pub(crate) async fn expunge(
             let file = &config.sled_secret_file;
             Failure::failed(format!("{file}: {}", chain(&error)))
         })?;
+    let credentials = operator(config)?;
     let urls = match nexus {
+        Some(url) if !url.starts_with("https://") => {
+            return Err(Failure::wrongly_asked(format!(
+                "--nexus {url}: an internal API is at https://IP:PORT alone"
+            )));
+        }
         Some(url) => vec![url.to_string()],
         None => live(database).await?,
     };
@@ -62,11 +74,20 @@ pub(crate) async fn expunge(
         sled.serial, sled.address,
     );
     confirm(&about, "serial", &sled.serial, yes)?;
-    NexusClient::new(&urls, secret, Timeouts::default())
+    NexusClient::new(&urls, secret, &credentials, Timeouts::default())
         .sled_expunge(id.0)
         .await
         .map_err(|error| refused(&error, &urls))?;
     Ok(Expunged { id, serial: sled.serial })
+}
+
+/// What an operator shows, for as long as this takes.
+fn operator(config: &Config) -> Result<Credentials, Failure> {
+    let authority = fleet_pki::load(config.pki_dir.as_std_path())
+        .map_err(|error| Failure::failed(chain(&error)))?;
+    authority
+        .credentials(Peer::Operator, OPERATOR_FOR)
+        .map_err(|error| Failure::failed(chain(&error)))
 }
 
 /// Where the internal APIs of the Nexuses that live are.
@@ -77,7 +98,7 @@ async fn live(database: &Database) -> Result<Vec<String>, Failure> {
         .into_iter()
         .filter(|lease| lease.state(now) == LeaseState::Live)
         .filter_map(|lease| lease.internal_address.parse().ok())
-        .map(|address: SocketAddr| format!("http://{address}"))
+        .map(|address: SocketAddr| format!("https://{address}"))
         .collect();
     if urls.is_empty() {
         return Err(Failure::failed(

@@ -24,8 +24,23 @@ pub struct Config {
     pub external_address: SocketAddr,
     /// Where sleds and operators find the internal API.
     pub internal_address: SocketAddr,
-    /// The file with the secret that sleds and Nexus share.
+    /// Where sleds that are not of the fleet yet find the API by which they
+    /// join it; without it, none joins by this Nexus.
+    #[serde(default)]
+    pub join_address: Option<SocketAddr>,
+    /// The certificate of the external API.
+    #[serde(default)]
+    pub external_tls: Option<ExternalTlsConfig>,
+    /// Serve the external API without TLS to others than this machine: behind
+    /// a proxy, say, that has the certificate.
+    #[serde(default)]
+    pub allow_plain_http: bool,
+    /// The file with the fleet's secret, which all Nexuses have and nobody
+    /// else: what sleds are given is made of it.
     pub sled_secret_file: Utf8PathBuf,
+    /// The directory with the fleet's CA, which `nexus init` makes and all
+    /// Nexuses have.
+    pub pki_dir: Utf8PathBuf,
     /// Where to write the addresses that were bound, as JSON, once the API
     /// answers: for those who ask for port 0.
     #[serde(default)]
@@ -65,6 +80,17 @@ pub struct ConsoleSettings {
     /// The directory that it was built into: `index.html` and `assets`. Without
     /// it there is no console.
     pub static_dir: Option<Utf8PathBuf>,
+}
+
+/// Where the certificate of the external API is, and its key, in PEM. They are
+/// read again within a minute when they change.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalTlsConfig {
+    /// The certificate, followed by those between it and its authority.
+    pub certificate_file: Utf8PathBuf,
+    /// The key.
+    pub key_file: Utf8PathBuf,
 }
 
 /// How the audit log is kept.
@@ -234,9 +260,33 @@ pub enum ConfigError {
     /// The file says something else than a configuration.
     #[error("{0} is no configuration")]
     Parse(Utf8PathBuf, #[source] Box<toml::de::Error>),
+    /// Tokens and passwords would go in the clear.
+    #[error(
+        "external_address is {0}, which others than this machine reach, and \
+         there is no [external_tls]: give it a certificate_file and a \
+         key_file, or set allow_plain_http = true if something else encrypts \
+         what users send"
+    )]
+    PlainHttp(SocketAddr),
 }
 
 impl Config {
+    /// Refuses what would be served and must not be.
+    ///
+    /// # Errors
+    ///
+    /// `PlainHttp`.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let address = self.external_address;
+        let safe = self.external_tls.is_some()
+            || address.ip().to_canonical().is_loopback()
+            || self.allow_plain_http;
+        match safe {
+            true => Ok(()),
+            false => Err(ConfigError::PlainHttp(address)),
+        }
+    }
+
     /// Reads a configuration file (TOML).
     ///
     /// # Errors
@@ -247,5 +297,40 @@ impl Config {
             .map_err(|e| ConfigError::Read(path.to_owned(), e))?;
         toml::from_str(&text)
             .map_err(|e| ConfigError::Parse(path.to_owned(), Box::new(e)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(address: &str, more: &str) -> Config {
+        toml::from_str(&format!(
+            "database_url = \"postgresql://d\"\n\
+             external_address = \"{address}\"\n\
+             internal_address = \"0.0.0.0:1\"\n\
+             sled_secret_file = \"s\"\npki_dir = \"p\"\n{more}"
+        ))
+        .expect("a configuration")
+    }
+
+    #[test]
+    fn only_this_machine_is_served_in_the_clear_unless_it_is_allowed() {
+        let tls = "[external_tls]\ncertificate_file = \"c\"\nkey_file = \"k\"";
+        for (address, more, taken) in [
+            ("127.0.0.1:80", "", true),
+            ("127.9.9.9:80", "", true),
+            ("[::1]:80", "", true),
+            ("[::ffff:127.0.0.1]:80", "", true),
+            ("0.0.0.0:80", "", false),
+            ("[::]:80", "", false),
+            ("10.0.0.1:80", "", false),
+            ("0.0.0.0:80", "allow_plain_http = false", false),
+            ("0.0.0.0:80", "allow_plain_http = true", true),
+            ("0.0.0.0:443", tls, true),
+        ] {
+            let config = with(address, more);
+            assert_eq!(config.check().is_ok(), taken, "{address} {more}");
+        }
     }
 }

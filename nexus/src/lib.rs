@@ -12,6 +12,8 @@ pub mod consoles;
 pub mod context;
 pub mod door;
 pub mod error;
+pub mod external_tls;
+pub mod fleet;
 pub mod http;
 pub mod init;
 pub mod lease;

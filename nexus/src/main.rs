@@ -27,9 +27,10 @@ enum Command {
         #[arg(long)]
         config: Utf8PathBuf,
     },
-    /// Makes the first silo and the first user, who may do everything, and
-    /// prints a token of its, and the password unless it was given one, as
-    /// JSON. They are kept nowhere. Refuses a database that has any.
+    /// Makes the fleet's CA in pki_dir, unless it is there; then the first silo
+    /// and the first user, who may do everything, and prints a token of its,
+    /// and the password unless it was given one, as JSON. They are kept
+    /// nowhere. Refuses a database that has any.
     Init {
         /// The configuration file (TOML).
         #[arg(long)]
@@ -43,6 +44,9 @@ enum Command {
         /// Take the password from the first line of standard input.
         #[arg(long)]
         password_stdin: bool,
+        /// Make the CA, unless it is there, and nothing else.
+        #[arg(long)]
+        ca_only: bool,
     },
 }
 
@@ -61,8 +65,14 @@ async fn main() -> ExitCode {
     let log = logging::logger(&config.log_level);
     let done = match args.command {
         Command::Run { .. } => run(&config, &log).await,
-        Command::Init { silo, user, password_stdin, .. } => {
-            print_admin(&config, &log, silo, user, password_stdin).await
+        Command::Init { silo, user, password_stdin, ca_only, .. } => {
+            match fleet_pki::make_or_load(config.pki_dir.as_std_path()) {
+                Err(error) => Err(chain(&error)),
+                Ok(_) if ca_only => Ok(ExitCode::SUCCESS),
+                Ok(_) => {
+                    print_admin(&config, &log, silo, user, password_stdin).await
+                }
+            }
         }
     };
     done.unwrap_or_else(|text| {

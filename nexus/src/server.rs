@@ -1,6 +1,7 @@
 //! A running Nexus, built in a straight line and closed in the reverse.
 
 use crate::app::App;
+use crate::background::certificates::Certificates;
 use crate::background::reaper::Reaper;
 use crate::background::reconciler::{Looks, Reconciler, VISIBILITY};
 use crate::background::recovery::Recovery;
@@ -9,12 +10,14 @@ use crate::background::silence::Silence;
 use crate::background::unanswered::Unanswered;
 use crate::background::watcher::Watcher;
 use crate::background::{self, Activators};
-use crate::config::{Config, count};
+use crate::config::{Config, ConfigError, SessionConfig, count};
 use crate::door::{self, Door, Peers};
 use crate::error::chain;
+use crate::external_tls::{ExternalTls, ExternalTlsError};
+use crate::fleet::{Fleet, FleetError};
 use crate::http::{
-    Admission, ApiContext, Audit, InternalApiImpl, Rates, Sources,
-    external_api, front, internal_api,
+    Admission, ApiContext, Audit, InternalApiImpl, JoinApiImpl, Rates, Sources,
+    external_api, front, internal_api, join_api,
 };
 use crate::lease::Lease;
 use crate::metrics::{Exporter, RequestTimes};
@@ -24,14 +27,17 @@ use crate::web_console::{WebConsole, WebConsoleError};
 use db_model::SecId;
 use db_queries::{DataStore, MigrateError, PoolSettings, Zombie, migrate};
 use dropshot::{
-    ConfigDropshot, HandlerTaskMode, HttpServer, ServerBuilder, VersionPolicy,
+    ConfigDropshot, ConfigTls, HandlerTaskMode, HttpServer, RawTlsConfig,
+    ServerBuilder, VersionPolicy,
 };
-use sled_agent_client::Secret;
+use fleet_pki::{
+    PkiError, first_contact_server_config, public_server_config, server_config,
+};
 use slog::{Logger, error, info, o, warn};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
 /// How long an API may take to close, which ends its requests.
@@ -49,6 +55,7 @@ pub struct Server {
     door: Door,
     external: HttpServer<ApiContext>,
     internal: HttpServer<ApiContext>,
+    join: Option<HttpServer<ApiContext>>,
     sagas: Arc<SagaExecutor>,
     background: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
@@ -71,9 +78,18 @@ pub enum StartError {
     /// The database refused something else.
     #[error("the database cannot be used")]
     Database(#[from] db_queries::Error),
-    /// The secret that sleds share cannot be read.
-    #[error("the sleds' secret cannot be used")]
-    Secret(#[from] sled_agent_client::SecretError),
+    /// It must not be served so.
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// It is no member of a fleet.
+    #[error("this Nexus is no member of a fleet")]
+    Fleet(#[from] FleetError),
+    /// The certificate that users see cannot be used.
+    #[error("the external API's certificate cannot be used")]
+    ExternalTls(#[from] ExternalTlsError),
+    /// There is no TLS by these certificates.
+    #[error("the APIs cannot be served by TLS")]
+    Tls(#[from] PkiError),
     /// It cannot be decided who may do what.
     #[error("the policies of who may do what make no sense: {0}")]
     Policies(String),
@@ -99,12 +115,19 @@ impl Server {
         config: &Config,
         log: Logger,
     ) -> Result<Server, StartError> {
+        config.check()?;
         crate::authz::check().map_err(StartError::Policies)?;
         let sec_id = SecId::new_v4();
         let log = log.new(o!("nexus" => sec_id.to_string()));
-        let secret = Secret::from_file(config.sled_secret_file.as_std_path())?;
         let static_dir = config.console.static_dir.as_deref();
         let web_console = static_dir.map(WebConsole::read).transpose()?;
+        let fleet = Fleet::open(config)?;
+        let external_tls =
+            config.external_tls.as_ref().map(ExternalTls::open).transpose()?;
+        let users_see = external_tls
+            .as_ref()
+            .map(|tls| public_server_config(tls.shown()))
+            .transpose()?;
         let datastore = datastore(config);
         prepare(&datastore, &log).await?;
         let rack_id = once_there(&log, || datastore.rack_id()).await?;
@@ -131,7 +154,7 @@ impl Server {
         let sleds = Sleds::new(
             datastore.clone(),
             lease.clone(),
-            secret.clone(),
+            fleet.clone(),
             &tuning,
         );
         let sagas = SagaExecutor::new(
@@ -161,8 +184,12 @@ impl Server {
             activators.clone(),
             reconciler.clone(),
             tuning,
-            secret,
-            config.session,
+            fleet.clone(),
+            SessionConfig {
+                secure_cookie: config.session.secure_cookie
+                    || external_tls.is_some(),
+                ..config.session
+            },
             config.placement_detail,
             rack_id,
             log.clone(),
@@ -202,6 +229,17 @@ impl Server {
                 Unanswered {
                     datastore: datastore.clone(),
                     unknown_after_secs: config.audit.unknown_after_secs,
+                    log: log.clone(),
+                },
+                Arc::new(Notify::new()),
+                stopped.clone(),
+                log.clone(),
+            ),
+            background::spawn(
+                Certificates {
+                    fleet: fleet.clone(),
+                    external: external_tls,
+                    renewed: Mutex::new(Instant::now()),
                     log: log.clone(),
                 },
                 Arc::new(Notify::new()),
@@ -270,13 +308,28 @@ impl Server {
             .map_err(|e| StartError::Serve(Box::new(e)))?,
             VersionPolicy::Unversioned,
             config.internal_address,
+            // Any member's: what each may ask is decided by its secret.
+            Some(server_config(fleet.credentials(), |_| true)?),
             &of_sleds,
             log.new(o!("component" => "internal")),
         )?;
+        let join = match config.join_address {
+            None => None,
+            Some(address) => Some(serve(
+                join_api::join_api_mod::api_description::<JoinApiImpl>()
+                    .map_err(|e| StartError::Serve(Box::new(e)))?,
+                VersionPolicy::Unversioned,
+                address,
+                Some(first_contact_server_config(fleet.credentials())?),
+                &of_sleds,
+                log.new(o!("component" => "join")),
+            )?),
+        };
         let external = serve(
             external_api().map_err(StartError::Serve)?,
             front(&limits).map_err(StartError::Serve)?,
             WITHIN,
+            users_see,
             &context,
             log.new(o!("component" => "external")),
         )?;
@@ -291,6 +344,7 @@ impl Server {
             door,
             external,
             internal,
+            join,
             sagas,
             background,
             stop,
@@ -306,7 +360,9 @@ impl Server {
         server.write_addresses(config)?;
         info!(server.log, "serving";
             "external" => %server.door.address(),
-            "internal" => %server.internal.local_addr());
+            "internal" => %server.internal.local_addr(),
+            "join" => ?server.join.as_ref().map(HttpServer::local_addr),
+            "external_tls" => server.external.using_tls());
         Ok(server)
     }
 
@@ -340,7 +396,8 @@ impl Server {
         }
         self.give_back_lease().await;
         self.door.shut();
-        for server in [self.external, self.internal] {
+        let servers = [self.external, self.internal];
+        for server in servers.into_iter().chain(self.join) {
             let closed =
                 tokio::time::timeout(CLOSE_BOUND, server.close()).await;
             if let Ok(Err(why)) = closed {
@@ -371,6 +428,7 @@ impl Server {
         let text = serde_json::json!({
             "external": external,
             "internal": internal,
+            "join": self.join.as_ref().map(HttpServer::local_addr),
         })
         .to_string();
         // Whole or not at all, for who waits for it to appear.
@@ -472,6 +530,7 @@ fn serve(
     api: dropshot::ApiDescription<ApiContext>,
     front: VersionPolicy,
     bind_address: SocketAddr,
+    tls: Option<RawTlsConfig>,
     context: &ApiContext,
     log: Logger,
 ) -> Result<HttpServer<ApiContext>, StartError> {
@@ -485,6 +544,7 @@ fn serve(
     ServerBuilder::new(api, context.clone(), log)
         .config(config)
         .version_policy(front)
+        .tls(tls.map(ConfigTls::Dynamic))
         .start()
         .map_err(|e| StartError::Serve(Box::new(e)))
 }

@@ -2,12 +2,13 @@
 //! what `db_model` knows.
 
 use crate::config::Tuning;
+use crate::fleet::Fleet;
 use crate::lease::Lease;
 use db_model::lifecycle::reports::{Observation, VmmReport};
 use db_model::{SledId, SledPolicy, VmmEndReason, VmmState};
 use db_queries::DataStore;
 use sled_agent_client as wire;
-use sled_agent_client::{Client, Secret, Timeouts};
+use sled_agent_client::{Client, Timeouts};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use std::time::Duration;
 pub struct Sleds {
     datastore: DataStore,
     lease: Lease,
-    secret: Secret,
+    fleet: Fleet,
     timeouts: Timeouts,
     clients: Arc<Mutex<HashMap<SledId, (SocketAddr, Client)>>>,
 }
@@ -43,19 +44,19 @@ pub enum ReachError {
 }
 
 impl Sleds {
-    /// Clients that use `secret` and wait as `tuning` says. No sled is asked
+    /// Clients that show what `fleet` has for them, and wait as `tuning` says. No sled is asked
     /// while `lease` is not live.
     pub fn new(
         datastore: DataStore,
         lease: Lease,
-        secret: Secret,
+        fleet: Fleet,
         tuning: &Tuning,
     ) -> Sleds {
         let request = Duration::from_millis(u64::from(tuning.sled_timeout_ms));
         Sleds {
             datastore,
             lease,
-            secret,
+            fleet,
             timeouts: Timeouts {
                 connect: request.min(Timeouts::default().connect),
                 request,
@@ -89,8 +90,13 @@ impl Sleds {
         {
             return Ok(Reach::Client(client.clone()));
         }
-        let client =
-            Client::new(id.0, address, self.secret.clone(), self.timeouts);
+        let client = Client::new(
+            id.0,
+            address,
+            self.fleet.secret().of_sled(id.0),
+            self.fleet.credentials(),
+            self.timeouts,
+        );
         clients.insert(id, (address, client.clone()));
         Ok(Reach::Client(client))
     }

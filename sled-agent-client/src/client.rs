@@ -4,7 +4,7 @@ use crate::blocks::{BlocksEnsure, BlocksPlace, BlocksReport};
 use crate::console::{ConsolePart, ConsoleQuery, ConsoleStreamQuery};
 use crate::console_stream::{ConsoleStream, asking_for_websocket, upgraded};
 use crate::error::{Error, Unreachable};
-use crate::exchange::{Failure, exchange, from_json, http_client, upgrade};
+use crate::exchange::{Failure, exchange, from_json, member_client, upgrade};
 use crate::types::{
     RequestedState, VmmList, VmmRegister, VmmReport, VmmStateRequested,
     VmmUnregistered,
@@ -13,6 +13,7 @@ use crate::{
     NO_SUCH_BLOCKS, NO_SUCH_CONSOLE, NO_SUCH_INSTANCE, RefusalCode,
     SLED_ID_HEADER, Secret,
 };
+use fleet_pki::{Credentials, Peer};
 use http::StatusCode;
 use reqwest::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
@@ -53,19 +54,22 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for the sled `sled_id`, whose agent listens at `address`.
-    /// Opens no connection yet.
+    /// A client for the sled `sled_id`, whose agent listens at `address` and
+    /// has this secret, of one who shows these credentials. Opens no connection
+    /// yet; whoever else is found there, by their certificate, is not spoken
+    /// with.
     pub fn new(
         sled_id: Uuid,
         address: SocketAddr,
         secret: Secret,
+        credentials: &Credentials,
         timeouts: Timeouts,
     ) -> Self {
         Self {
             sled_id,
-            base: format!("http://{address}"),
+            base: format!("https://{address}"),
             secret,
-            http: http_client(timeouts.connect, timeouts.request),
+            http: member_client(credentials, Peer::Sled(sled_id), timeouts),
         }
     }
 

@@ -1,12 +1,13 @@
 //! One HTTP request and what came of it: what both clients share.
 
 use crate::error::Unreachable;
-use crate::{RECOVERING, Secret, WRONG_SLED};
+use crate::{RECOVERING, Secret, Timeouts, WRONG_SLED};
 use dropshot::HttpErrorResponseBody;
+use fleet_pki::{Credentials, Peer};
 use http::StatusCode;
 use reqwest::{RequestBuilder, Response};
+use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
-use std::time::Duration;
 
 /// What is read of an answer. The longest is the list of a sled's VMMs, of some
 /// hundred bytes each.
@@ -20,19 +21,33 @@ pub(crate) enum Failure {
     Refused { status: StatusCode, code: Option<String>, message: String },
 }
 
-/// The HTTP client of either side: no proxy from the environment, no
-/// redirects, bounded in time.
+/// The HTTP client of a member that shows these credentials, and speaks with
+/// `whom` alone.
+pub(crate) fn member_client(
+    credentials: &Credentials,
+    whom: Peer,
+    timeouts: Timeouts,
+) -> reqwest::Client {
+    let tls = fleet_pki::client_config(credentials, whom)
+        .expect("TLS 1.3 is what the provider that is named there has");
+    http_client(tls, timeouts)
+}
+
+/// An HTTP client over this TLS: never without it, no proxy from the
+/// environment, no redirects, bounded in time, handshake included.
 pub(crate) fn http_client(
-    connect: Duration,
-    request: Duration,
+    tls: ClientConfig,
+    timeouts: Timeouts,
 ) -> reqwest::Client {
     reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .https_only(true)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(connect)
-        .timeout(request)
+        .connect_timeout(timeouts.connect)
+        .timeout(timeouts.request)
         .build()
-        .expect("no TLS, no proxy and no resolver that could be unusable")
+        .expect("TLS is there already, and no proxy or resolver is wanted")
 }
 
 /// What a body says.

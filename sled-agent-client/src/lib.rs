@@ -7,7 +7,9 @@
 //! | a sled, or an operator, asks Nexus | served by `nexus`, with the types of [`nexus_types`] | [`NexusClient`] |
 //!
 //! Ids are plain UUIDs here: this crate knows nothing of Nexus's database.
-//! Every request, in both directions, carries the fleet's shared [`Secret`].
+//! All of it is mutual TLS, by certificates of the fleet's own
+//! ([`fleet_pki`]), and every request, in both directions, carries the sled's
+//! [`Secret`].
 
 mod api;
 mod blocks;
@@ -16,6 +18,7 @@ mod console;
 mod console_stream;
 mod error;
 mod exchange;
+mod membership;
 mod nexus_client;
 pub mod nexus_types;
 mod refusal;
@@ -37,6 +40,9 @@ pub use console_stream::{
     ConsoleStream, MAX_CONSOLE_MESSAGE_BYTES, console_socket_config,
 };
 pub use error::{Error, Unreachable};
+pub use membership::{
+    CertificateIssued, CertificateRequest, JoinRequest, Joined, join,
+};
 pub use nexus_client::{NexusClient, NexusError};
 pub use refusal::{
     NO_SUCH_BLOCKS, NO_SUCH_CONSOLE, NO_SUCH_INSTANCE, NO_SUCH_VMM, RECOVERING,

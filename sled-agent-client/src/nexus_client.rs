@@ -1,9 +1,11 @@
 //! The sled's side: telling Nexus.
 
 use crate::error::Unreachable;
-use crate::exchange::{Failure, exchange, from_json, http_client};
+use crate::exchange::{Failure, exchange, from_json, member_client};
+use crate::membership::{CertificateIssued, CertificateRequest};
 use crate::nexus_types::{SledRegistration, SledStatus};
 use crate::{NO_SUCH_VMM, SLED_UNKNOWN, Secret, Timeouts, VmmReport};
+use fleet_pki::{Credentials, Peer};
 use http::StatusCode;
 use reqwest::Method;
 use serde::Serialize;
@@ -34,6 +36,16 @@ pub enum NexusError {
     },
 }
 
+impl NexusError {
+    /// What there is to say before the first was asked.
+    pub(crate) fn none_to_ask() -> NexusError {
+        NexusError::Unreachable(Unreachable::Status {
+            status: StatusCode::SERVICE_UNAVAILABLE.as_u16(),
+            message: "no Nexus to ask".to_string(),
+        })
+    }
+}
+
 /// Tells Nexus, over its internal API. Cheap to clone.
 ///
 /// It knows several Nexuses, stays with one while that one answers, and asks
@@ -48,16 +60,22 @@ pub struct NexusClient {
 }
 
 impl NexusClient {
-    /// A client for the Nexuses whose internal APIs are at `urls`. Opens no
-    /// connection yet.
-    pub fn new(urls: &[String], secret: Secret, timeouts: Timeouts) -> Self {
+    /// A client for the Nexuses whose internal APIs are at `urls` (`https://…`),
+    /// of one who shows these credentials. Opens no connection yet; whoever
+    /// else is found there, by their certificate, is not spoken with.
+    pub fn new(
+        urls: &[String],
+        secret: Secret,
+        credentials: &Credentials,
+        timeouts: Timeouts,
+    ) -> Self {
         let bases =
             urls.iter().map(|url| url.trim_end_matches('/').to_string());
         Self {
             bases: bases.collect(),
             current: Arc::new(AtomicUsize::new(0)),
             secret,
-            http: http_client(timeouts.connect, timeouts.request),
+            http: member_client(credentials, Peer::Nexus, timeouts),
         }
     }
 
@@ -99,6 +117,21 @@ impl NexusClient {
         Ok(())
     }
 
+    /// Asks for another certificate of this sled's.
+    ///
+    /// *Idempotency*: another one each time, and all of them are good.
+    ///
+    /// *Errors*: [`NexusError::Refused`]: the sled was removed from the fleet.
+    pub async fn sled_certificate(
+        &self,
+        sled_id: Uuid,
+        request: &CertificateRequest,
+    ) -> Result<CertificateIssued, NexusError> {
+        let path = format!("/sleds/{sled_id}/certificate");
+        let answer = self.ask(Method::POST, &path, Some(request)).await?;
+        from_json(&answer).map_err(NexusError::Unreachable)
+    }
+
     /// Says that a sled is off, and for good. For operators.
     ///
     /// *Errors*: [`NexusError::SledUnknown`].
@@ -116,10 +149,7 @@ impl NexusClient {
         body: Option<&B>,
     ) -> Result<Vec<u8>, NexusError> {
         let first = self.current.load(Ordering::Relaxed);
-        let mut nothing = Unreachable::Status {
-            status: StatusCode::SERVICE_UNAVAILABLE.as_u16(),
-            message: "no Nexus to ask".to_string(),
-        };
+        let mut nothing = NexusError::none_to_ask();
         let turns = self.bases.iter().enumerate().cycle().skip(first);
         for (at, base) in turns.take(self.bases.len()) {
             let mut request =
@@ -132,7 +162,9 @@ impl NexusClient {
                     self.current.store(at, Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Err(Failure::Unreachable(why)) => nothing = why,
+                Err(Failure::Unreachable(why)) => {
+                    nothing = NexusError::Unreachable(why);
+                }
                 Err(Failure::Refused { status, code, message }) => {
                     self.current.store(at, Ordering::Relaxed);
                     let code = code.unwrap_or_default();
@@ -140,11 +172,15 @@ impl NexusClient {
                 }
             }
         }
-        Err(NexusError::Unreachable(nothing))
+        Err(nothing)
     }
 }
 
-fn refused(status: StatusCode, code: &str, message: String) -> NexusError {
+pub(crate) fn refused(
+    status: StatusCode,
+    code: &str,
+    message: String,
+) -> NexusError {
     match (status, code) {
         (StatusCode::NOT_FOUND, SLED_UNKNOWN) => NexusError::SledUnknown,
         (StatusCode::NOT_FOUND, NO_SUCH_VMM) => NexusError::NoSuchVmm,

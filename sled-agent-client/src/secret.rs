@@ -1,15 +1,23 @@
-//! The secret that Nexus and its sleds share.
+//! The secrets that Nexus shares with each of its sleds.
+//!
+//! The certificates of the two say already who they are, when they connect. But
+//! what answers requests is not told whose connection they come by. So each
+//! request also carries a secret, which is another one for each sled: Nexus
+//! makes it of the fleet's secret and the sled's id, and keeps nothing.
 
+use aws_lc_rs::hmac;
 use dropshot::{ClientErrorStatusCode, HttpError};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use std::path::Path;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The shortest secret that is taken, so that an empty file is not one.
 const MIN_BYTES: usize = 8;
 
-/// What the members of a fleet know and nobody else does.
+/// What one member and Nexus know and nobody else does; or, of the fleet,
+/// what Nexus alone knows.
 ///
 /// Never printed: its `Debug` says only that it is one.
 #[derive(Clone)]
@@ -52,6 +60,25 @@ impl Secret {
         Self::new(&text)
     }
 
+    /// The secret of a sled, in a fleet that has this one: HMAC-SHA-256 of its
+    /// id, in hex. Who knows it knows no other sled's, and not the fleet's.
+    pub fn of_sled(&self, sled_id: Uuid) -> Secret {
+        self.derived(&format!("sled:{sled_id}"))
+    }
+
+    /// The secret of who may read the metrics of any Nexus, and nothing else.
+    pub fn of_metrics(&self) -> Secret {
+        self.derived("metrics")
+    }
+
+    fn derived(&self, whose: &str) -> Secret {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes());
+        let tag = hmac::sign(&key, whose.as_bytes());
+        let hex: String =
+            tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Secret(hex.into())
+    }
+
     /// Whether a request with these headers comes from a member of the fleet.
     ///
     /// *Errors*: the 401 to answer with, which does not say what was wrong.
@@ -70,8 +97,8 @@ impl Secret {
         ))
     }
 
-    /// The secret itself, for the one place that sends it.
-    pub(crate) fn expose(&self) -> &str {
+    /// The secret itself, for who sends it, or hands it to its owner.
+    pub fn expose(&self) -> &str {
         &self.0
     }
 
@@ -125,6 +152,24 @@ mod tests {
     #[test]
     fn an_empty_file_is_no_secret() {
         assert!(matches!(Secret::new(" \n"), Err(SecretError::TooShort)));
+    }
+
+    #[test]
+    fn each_sled_has_one_of_its_own() {
+        let fleet = Secret::new("correct-horse").unwrap();
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let of_one = fleet.of_sled(one);
+        assert!(of_one.matches(fleet.of_sled(one).expose()));
+        let another = Secret::new("correct-horsf").unwrap();
+        for wrong in [
+            fleet.of_sled(other),
+            fleet.of_metrics(),
+            another.of_sled(one),
+            fleet.clone(),
+        ] {
+            assert!(!of_one.matches(wrong.expose()));
+        }
+        assert!(Secret::new(of_one.expose()).is_ok());
     }
 
     #[test]

@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde::de::value::{Error as UnknownValue, StrDeserializer};
 use sled_agent_client::nexus_types::SledCpu;
 use std::net::SocketAddr;
-use uuid::Uuid;
 
 /// As much as Nexus takes: 30 days.
 const FENCE_AFTER_MAX: i64 = 30 * 24 * 60 * 60;
@@ -28,14 +27,30 @@ pub struct Config {
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<SocketAddr>,
 
-    /// The internal API of a Nexus; given several times, one after the other
-    /// is tried
-    #[arg(long, required = true, value_name = "URL")]
+    /// The internal API of a Nexus (`https://IP:PORT`); given several times,
+    /// one after the other is tried
+    #[arg(long, required = true, value_name = "URL", value_parser = https)]
     pub nexus: Vec<String>,
 
-    /// The file with the secret that the fleet shares
-    #[arg(long, value_name = "FILE")]
-    pub secret_file: Utf8PathBuf,
+    /// Where a Nexus lets sleds join (`https://IP:PORT`); given several times,
+    /// one after the other is tried. Needed once: what the sled is given then
+    /// is kept in DIR/membership.json
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = https,
+        requires = "join_token_file",
+        requires = "ca_file"
+    )]
+    pub join: Vec<String>,
+
+    /// The file with the token to join by, from `nexus-admin sled token issue`
+    #[arg(long, value_name = "FILE", requires = "join")]
+    pub join_token_file: Option<Utf8PathBuf>,
+
+    /// The fleet's CA certificate, by which Nexus is known when the sled joins
+    #[arg(long, value_name = "FILE", requires = "join")]
+    pub ca_file: Option<Utf8PathBuf>,
 
     /// How many virtual CPUs the guests may have in all
     #[arg(long)]
@@ -53,10 +68,6 @@ pub struct Config {
     /// sled has for itself
     #[arg(long, value_name = "DIR")]
     pub disk_store: Option<Utf8PathBuf>,
-
-    /// Who this sled is; by default made once, and kept
-    #[arg(long, value_name = "UUID")]
-    pub id: Option<Uuid>,
 
     /// The serial number of the host; by default made of the sled's id
     #[arg(long)]
@@ -147,6 +158,14 @@ pub enum LogLevel {
     Info,
     Warn,
     Error,
+}
+
+/// Between machines nothing goes in the clear.
+fn https(text: &str) -> Result<String, String> {
+    match text.starts_with("https://") {
+        true => Ok(text.to_string()),
+        false => Err("a Nexus is reached at https://IP:PORT alone".to_string()),
+    }
 }
 
 /// As Nexus is told it.

@@ -3,10 +3,16 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
 /// What a half-written file is called; of no meaning to anybody.
 const HALF_WRITTEN: &str = "tmp";
+
+/// As the umask has it.
+const FOR_ALL: u32 = 0o666;
+const FOR_OWNER: u32 = 0o600;
 
 /// A file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -31,10 +37,35 @@ pub(crate) async fn write<T: Serialize>(
     path: Utf8PathBuf,
     value: &T,
 ) -> Result<(), FileError> {
+    write_with_mode(path, value, FOR_ALL).await
+}
+
+/// As [`write`], and nobody but the owner can ever read it.
+pub(crate) async fn write_private<T: Serialize>(
+    path: Utf8PathBuf,
+    value: &T,
+) -> Result<(), FileError> {
+    write_with_mode(path, value, FOR_OWNER).await
+}
+
+async fn write_with_mode<T: Serialize>(
+    path: Utf8PathBuf,
+    value: &T,
+    mode: u32,
+) -> Result<(), FileError> {
     let text = serde_json::to_vec_pretty(value).map_err(io::Error::from);
     blocking("write", path, move |path| {
         let half = path.with_extension(HALF_WRITTEN);
-        let mut file = std::fs::File::create(&half)?;
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&half)?;
+        if mode == FOR_OWNER {
+            // The mode above counts only for a file that was not there yet.
+            file.set_permissions(Permissions::from_mode(mode))?;
+        }
         file.write_all(&text?)?;
         file.sync_all()?;
         std::fs::rename(&half, path)?;

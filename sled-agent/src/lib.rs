@@ -36,6 +36,7 @@ mod hypervisor;
 pub mod lease;
 pub mod logger;
 mod machine;
+mod membership;
 mod qemu;
 mod reports;
 mod runner;
@@ -49,6 +50,7 @@ mod vmm;
 
 pub use counters::Counts;
 pub use faults::{Effect, Fault, FaultyOperation};
+pub use membership::{MEMBERSHIP_FILE, Membership};
 pub use qemu::Stage;
 pub use server::{Addresses, Server};
 pub use simulated::{GuestStep, Hold, Settings};

@@ -11,17 +11,20 @@ use crate::files;
 use crate::heartbeat::Heartbeat;
 use crate::http::{Api, Door};
 use crate::lease::Lease;
+use crate::membership::{Renewal, membership};
 use crate::reports::Reports;
 use crate::runner::Runner;
 use crate::store::{self, Identity, Store};
 use crate::test_control::{self, Strings};
 use camino::Utf8PathBuf;
 use dropshot::{
-    ApiDescription, ConfigDropshot, HttpServer, ServerBuilder, ServerContext,
+    ApiDescription, ConfigDropshot, ConfigTls, HttpServer, RawTlsConfig,
+    ServerBuilder, ServerContext,
 };
+use fleet_pki::{Peer, server_config};
 use serde::{Deserialize, Serialize};
 use sled_agent_client::nexus_types::SledRegistration;
-use sled_agent_client::{NexusClient, Secret, Timeouts, sled_agent_api_mod};
+use sled_agent_client::{NexusClient, Timeouts, sled_agent_api_mod};
 use slog::{Logger, info, o};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,21 +63,25 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts an agent: it listens, recovers, and from then on answers and
-    /// tells Nexus of itself.
+    /// Starts an agent: it joins the fleet unless it has, listens, recovers, and
+    /// from then on answers and tells Nexus of itself.
     ///
-    /// *Errors*: it cannot listen, another agent has its directory, or what is
+    /// *Errors*: it may not join, it cannot listen, another agent has its directory, or what is
     /// in there cannot be read.
     pub async fn start(config: &Config, log: &Logger) -> Result<Self, Error> {
         let dir = &config.data_dir;
         let lock = store::lock(dir).map_err(|error| {
             format!("cannot lock {dir} (another agent at work?): {error}")
         })?;
-        let secret = Secret::from_file(config.secret_file.as_std_path())?;
         let address_file = dir.join("address.json");
         files::remove(address_file.clone()).await?;
         let store = Store::open(dir).await?;
-        let identity = identity(&store, config.id).await?;
+        let kept = store.identity().await?;
+        let before = kept.map(|kept| kept.sled_id);
+        let membership = membership(config, &store, before, log).await?;
+        let credentials = membership.credentials()?;
+        let secret = membership.secret()?;
+        let identity = identity(&store, membership.sled_id).await?;
         let incarnation = store.next_incarnation().await?;
         let lease = lease(config).map_err(|error| {
             format!("cannot find out for how long guests may run: {error}")
@@ -83,6 +90,7 @@ impl Server {
         let nexus = NexusClient::new(
             &config.nexus,
             secret.clone(),
+            &credentials,
             Timeouts::default(),
         );
         let counters = Arc::new(Counters::default());
@@ -117,7 +125,7 @@ impl Server {
             &identity,
             limits(config),
             Tools {
-                store,
+                store: store.clone(),
                 blocks: Arc::clone(&blocks),
                 hypervisor: Arc::clone(&runner.hypervisor),
                 reports: Arc::new(reports),
@@ -136,6 +144,7 @@ impl Server {
                 faults: Arc::clone(&faults),
             }),
             config.listen,
+            Some(server_config(&credentials, |peer| peer == Peer::Nexus)?),
             &log,
         )?;
         let hold_recovery = watch::Sender::new(config.hold_recovery);
@@ -152,7 +161,7 @@ impl Server {
                     hold_recovery,
                 };
                 let api = test_control::api()?;
-                Some(serve(api, Arc::new(strings), address, &log)?)
+                Some(serve(api, Arc::new(strings), address, None, &log)?)
             }
         };
         let addresses = Addresses {
@@ -168,6 +177,14 @@ impl Server {
         agent.recover(told).await?;
         tokio::spawn(Arc::clone(&blocks).keep_clear());
         tokio::spawn(Arc::clone(&agent).keep_to_lease());
+        let renewal = Renewal {
+            membership,
+            credentials,
+            store,
+            nexus: nexus.clone(),
+            log: log.new(o!("part" => "renewal")),
+        };
+        tokio::spawn(renewal.run());
         let heartbeat = Heartbeat {
             agent,
             nexus,
@@ -202,21 +219,16 @@ impl Server {
     }
 }
 
-/// Who this sled is: as it was told, else as it was, else somebody new.
-async fn identity(
-    store: &Store,
-    told: Option<Uuid>,
-) -> Result<Identity, Error> {
-    let kept = store.identity().await?;
-    match (kept, told) {
-        (Some(kept), Some(told)) if kept.sled_id != told => Err(format!(
-            "this directory belongs to the sled {}, not {told}",
+/// Who this sled is: as its membership says, which must be as it was.
+async fn identity(store: &Store, sled_id: Uuid) -> Result<Identity, Error> {
+    match store.identity().await? {
+        Some(kept) if kept.sled_id != sled_id => Err(format!(
+            "this directory belongs to the sled {}, and has joined as {sled_id}",
             kept.sled_id
         )
         .into()),
-        (Some(kept), _) => Ok(kept),
-        (None, told) => {
-            let sled_id = told.unwrap_or_else(Uuid::new_v4);
+        Some(kept) => Ok(kept),
+        None => {
             let identity = Identity { sled_id, expunged: false };
             store.put_identity(&identity).await?;
             Ok(identity)
@@ -228,13 +240,15 @@ fn serve<C: ServerContext>(
     api: ApiDescription<C>,
     context: C,
     address: SocketAddr,
+    tls: Option<RawTlsConfig>,
     log: &Logger,
 ) -> Result<HttpServer<C>, Error> {
     let config =
         ConfigDropshot { bind_address: address, ..ConfigDropshot::default() };
     // Dropshot tells of each request at this logger's info level.
     let log = log.new(o!("part" => "http"));
-    Ok(ServerBuilder::new(api, context, log).config(config).start()?)
+    let server = ServerBuilder::new(api, context, log).config(config);
+    Ok(server.tls(tls.map(ConfigTls::Dynamic)).start()?)
 }
 
 fn limits(config: &Config) -> Limits {

@@ -3,6 +3,8 @@
 //! | file | says |
 //! |---|---|
 //! | `sled.json` | who this sled is, and whether it is still of the fleet |
+//! | `membership.json` | by what it is known: its key, certificate and secret |
+//! | `joining.json` | the key that it joins with, until it has |
 //! | `vmms/<id>.json` | a VMM that is registered here |
 //! | `tombstones/<id>.json` | an id that is never to be registered here |
 //! | `outbox/<id>.json` | the last report on an unregistered VMM, until Nexus takes it |
@@ -14,6 +16,7 @@
 //! Everything is written before it is answered or reported.
 
 use crate::files::{self, FileError};
+use crate::membership::{MEMBERSHIP_FILE, Membership};
 use crate::vmm::Vmm;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
@@ -61,6 +64,37 @@ impl Store {
         identity: &Identity,
     ) -> Result<(), FileError> {
         files::write(self.dir.join("sled.json"), identity).await
+    }
+
+    pub(crate) async fn membership(
+        &self,
+    ) -> Result<Option<Membership>, FileError> {
+        files::read(self.dir.join(MEMBERSHIP_FILE)).await
+    }
+
+    pub(crate) async fn put_membership(
+        &self,
+        membership: &Membership,
+    ) -> Result<(), FileError> {
+        files::write_private(self.dir.join(MEMBERSHIP_FILE), membership).await
+    }
+
+    /// The key (PEM) that was made to join with.
+    pub(crate) async fn joining_key(
+        &self,
+    ) -> Result<Option<String>, FileError> {
+        files::read(self.dir.join("joining.json")).await
+    }
+
+    pub(crate) async fn put_joining_key(
+        &self,
+        key: &String,
+    ) -> Result<(), FileError> {
+        files::write_private(self.dir.join("joining.json"), key).await
+    }
+
+    pub(crate) async fn remove_joining_key(&self) -> Result<(), FileError> {
+        files::remove(self.dir.join("joining.json")).await
     }
 
     /// An id for this process of the agent, above those of all before it,

@@ -78,9 +78,6 @@ pub(crate) async fn run(args: &Args) {
 async fn nexus(dir: &Path, n: usize, database: &Database) -> NexusProcess {
     let dir = dir.join(format!("nexus-{n}"));
     std::fs::create_dir(&dir).unwrap();
-    // The sled's secret stands with the sled, too.
-    std::fs::write(dir.with_file_name("sled-secret"), harness::SLED_SECRET)
-        .unwrap();
     NexusProcess::start(&dir, &database.url, &tuning()).await
 }
 

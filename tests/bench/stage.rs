@@ -5,10 +5,7 @@ use harness::{
     eventually,
 };
 use serde_json::{Value, json};
-use sled_agent_client::{
-    Client as SledClient, RequestedState, Secret, Timeouts, VmmNetwork,
-    VmmRegister,
-};
+use sled_agent_client::{RequestedState, Timeouts, VmmNetwork, VmmRegister};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -171,10 +168,7 @@ impl Stage {
 
 /// How long a sled takes to take a VMM in, and to begin to run it.
 async fn runs_one(sled: &Agent) -> Duration {
-    let secret = Secret::new(harness::SLED_SECRET).unwrap();
-    let id = sled.id.parse().unwrap();
-    let client =
-        SledClient::new(id, sled.address(), secret, Timeouts::default());
+    let client = sled.client(Timeouts::default());
     let vmm = VmmRegister {
         instance_id: Uuid::new_v4(),
         hostname: "bench".to_string(),

@@ -249,7 +249,7 @@ impl Sled {
         self.operator.expunge(&self.agent.id).await;
         self.n += ANOTHER;
         self.agent.replace(self.n).await;
-        self.link.lead_to(self.agent.address());
+        self.link.lead_to(&self.agent);
     }
 
     /// It is alone for longer than its guests may run alone; or, at times, is

@@ -102,25 +102,27 @@ impl World {
     }
 
     async fn add_sled(&mut self, n: usize) {
-        let secret = self.dir.join("sled-secret");
-        std::fs::write(secret, harness::SLED_SECRET).unwrap();
         let here = Link::open().await;
         let mut ways = Vec::new();
         for m in 0..self.nexuses.len() {
             let name = format!("sled-{n}-nexus-{m}");
-            let internal = self.nexuses[m].internal();
-            ways.push(self.link(name, internal).await);
+            let way = Link::to_nexus(self.nexuses[m].internal()).await;
+            ways.push(self.keep(name, way));
         }
         let agent =
             Agent::start(&self.dir, n, &ways, Some(here.address()), &SLED)
                 .await;
-        here.lead_to(agent.address());
+        here.lead_to(&agent);
         self.sled_links.push(Arc::new(here));
         self.agents.push(agent);
     }
 
     async fn link(&mut self, name: String, target: SocketAddr) -> SocketAddr {
         let link = Link::to(target).await;
+        self.keep(name, link)
+    }
+
+    fn keep(&mut self, name: String, link: Link) -> SocketAddr {
         let address = link.address();
         self.links.push((name, Arc::new(link)));
         address

@@ -2,12 +2,14 @@
 //! can hold, step and break.
 
 use crate::client::{Client, http};
-use crate::nexus_process::{SLED_SECRET, Token};
-use crate::ports;
+use crate::nexus_process::NexusProcess;
 use crate::process::Child;
 use crate::wait::eventually;
+use crate::{pki, ports};
 use db_model::SledCpu;
+use fleet_pki::{Credentials, Peer};
 use serde_json::{Value, json};
+use sled_agent_client::Timeouts;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +66,8 @@ pub struct Agent {
     address: SocketAddr,
     control: String,
     http: reqwest::Client,
+    /// Its API.
+    nexus: Client,
 }
 
 /// A host's place in the fleet.
@@ -76,7 +80,7 @@ struct Place {
 }
 
 impl Agent {
-    /// The `n`th sled in `dir`, where the secret is, too. It tells these
+    /// The `n`th sled in `dir`, a member of the fleet already. It tells these
     /// Nexuses of itself: that it is found at `advertise`, or else where it
     /// listens.
     pub async fn start(
@@ -86,6 +90,27 @@ impl Agent {
         advertise: Option<SocketAddr>,
         settings: &AgentSettings,
     ) -> Agent {
+        pki::give_to_sled(&dir.join(format!("sled-{n}")));
+        Agent::start_as(dir, n, nexus, advertise, settings, &[]).await
+    }
+
+    /// The `n`th sled of this Nexus, which is no member of the fleet, and joins
+    /// it by this token.
+    pub async fn join(nexus: &NexusProcess, n: usize, token: &str) -> Agent {
+        let (dir, settings) = (nexus.dir(), AgentSettings::default());
+        let more = pki::joining(dir, nexus.join(), token);
+        let nexuses = [nexus.internal()];
+        Agent::start_as(dir, n, &nexuses, None, &settings, &more).await
+    }
+
+    async fn start_as(
+        dir: &Path,
+        n: usize,
+        nexus: &[SocketAddr],
+        advertise: Option<SocketAddr>,
+        settings: &AgentSettings,
+        more: &[String],
+    ) -> Agent {
         let data = dir.join(format!("sled-{n}"));
         let path = |p: &Path| p.to_str().unwrap().to_string();
         let store = dir.join("disk-store");
@@ -93,8 +118,6 @@ impl Agent {
         let mut args: Vec<String> = [
             "--data-dir".to_string(),
             path(&data),
-            "--secret-file".to_string(),
-            path(&dir.join("sled-secret")),
             "--disk-store".to_string(),
             path(&store),
             "--vcpus".to_string(),
@@ -122,11 +145,12 @@ impl Agent {
             args.extend(["--fence-after-secs".to_string(), secs.to_string()]);
         }
         for nexus in nexus {
-            args.extend(["--nexus".to_string(), format!("http://{nexus}")]);
+            args.extend(["--nexus".to_string(), format!("https://{nexus}")]);
         }
         if let Some(address) = advertise {
             args.extend(["--advertise".to_string(), address.to_string()]);
         }
+        args.extend_from_slice(more);
         let (address, control) = (ports::lasting(), ports::lasting());
         let control = control.to_string();
         let (child, said) =
@@ -138,8 +162,15 @@ impl Agent {
             advertise,
             settings: *settings,
         };
+        let id = text("sled_id");
+        let nexus = Client::member(
+            address,
+            &pki::credentials(Peer::Nexus),
+            Peer::Sled(id.parse().unwrap()),
+            &pki::sled_secret(&id),
+        );
         Agent {
-            id: text("sled_id"),
+            id,
             child,
             args,
             place,
@@ -147,7 +178,13 @@ impl Agent {
             control,
             dir: data,
             http: http(),
+            nexus,
         }
+    }
+
+    /// Where it keeps what must outlive it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Kill -9. Its guests go on.
@@ -158,6 +195,7 @@ impl Agent {
     /// Starts it again, where it was, and waits until it has found its VMMs:
     /// who lets go of a guest that it has not found lets go of nothing.
     pub async fn restart(&mut self) {
+        pki::give_to_sled(&self.dir);
         let address = self.address.to_string();
         let (child, _) =
             launch(&self.dir, &self.args, &address, &self.control).await;
@@ -219,7 +257,29 @@ impl Agent {
 
     /// Its API, for tests that ask what else Nexus asks.
     pub fn api(&self) -> Client {
-        Client::new(self.address, &Token(SLED_SECRET.to_string()))
+        self.asked_by(&pki::credentials(Peer::Nexus))
+    }
+
+    /// Its API, for who shows these, and its secret.
+    pub fn asked_by(&self, own: &Credentials) -> Client {
+        let secret = pki::sled_secret(&self.id);
+        Client::member(self.address, own, self.peer(), &secret)
+    }
+
+    /// Its API, as Nexus's own programs ask.
+    pub fn client(&self, timeouts: Timeouts) -> sled_agent_client::Client {
+        let id = self.id.parse().unwrap();
+        sled_agent_client::Client::new(
+            id,
+            self.address,
+            pki::fleet_secret().of_sled(id),
+            &pki::credentials(Peer::Nexus),
+            timeouts,
+        )
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        Peer::Sled(self.id.parse().unwrap())
     }
 
     /// How often this operation was called since the agent started, calls with
@@ -256,17 +316,10 @@ impl Agent {
     /// All its VMMs, as it reports them.
     pub async fn vmms(&self) -> Vec<Value> {
         let list = eventually("the agent lists its VMMs", async || {
-            let answer = self
-                .http
-                .get(format!("http://{}/vmms", self.address))
-                .bearer_auth(SLED_SECRET)
-                .send()
-                .await
-                .ok()?;
-            if !answer.status().is_success() {
-                return None;
-            }
-            answer.json::<Value>().await.ok()
+            let asked =
+                self.nexus.try_request(reqwest::Method::GET, "/vmms", None);
+            let answer = asked.await.ok()?;
+            (answer.status == 200).then_some(answer.body)
         })
         .await;
         list["vmms"].as_array().unwrap().clone()

@@ -2,6 +2,7 @@
 
 use crate::wait::DEADLINE;
 use crate::{GIB, PROJECT, Token};
+use fleet_pki::{Credentials, Peer};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -74,6 +75,8 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     token: Option<String>,
+    /// In place of the token, the secret of the sled that a request is about.
+    speaks_for_sleds: bool,
 }
 
 impl Client {
@@ -83,7 +86,41 @@ impl Client {
             http: http(),
             base: format!("http://{address}"),
             token: Some(token.0.clone()),
+            speaks_for_sleds: false,
         }
+    }
+
+    /// Who has a certificate of the fleet's, at the API of this address, where
+    /// `whom` must be found.
+    pub fn member(
+        address: std::net::SocketAddr,
+        own: &Credentials,
+        whom: Peer,
+        token: &str,
+    ) -> Client {
+        Client {
+            http: crate::pki::http(own, whom),
+            base: format!("https://{address}"),
+            token: Some(token.to_string()),
+            speaks_for_sleds: false,
+        }
+    }
+
+    /// The same, who shows with what is about a sled that sled's secret: it
+    /// stands for all of them, and keeps its token for the rest.
+    pub fn for_any_sled(self) -> Client {
+        Client { speaks_for_sleds: true, ..self }
+    }
+
+    /// The same door, which has TLS, by this client.
+    pub fn over_tls(&self, http: reqwest::Client) -> Client {
+        let base = self.base.replace("http://", "https://");
+        Client { http, base, ..self.clone() }
+    }
+
+    /// The same door, by this client.
+    pub fn by(&self, http: reqwest::Client) -> Client {
+        Client { http, ..self.clone() }
     }
 
     /// The same user, at the door of this address.
@@ -106,17 +143,18 @@ impl Client {
         let value = cookie.parse().unwrap();
         let headers = [(reqwest::header::COOKIE, value)].into_iter().collect();
         let http = builder().default_headers(headers).build().unwrap();
-        Client { token: None, http, ..self.clone() }
+        Client { token: None, http, speaks_for_sleds: false, ..self.clone() }
     }
 
     /// The same door, without a token.
     pub fn anonymous(&self) -> Client {
-        Client { token: None, ..self.clone() }
+        Client { token: None, speaks_for_sleds: false, ..self.clone() }
     }
 
     /// The same door, with this token.
     pub fn with_token(&self, token: &str) -> Client {
-        Client { token: Some(token.to_string()), ..self.clone() }
+        let token = Some(token.to_string());
+        Client { token, speaks_for_sleds: false, ..self.clone() }
     }
 
     /// The same, who takes a request for lost after so long.
@@ -216,6 +254,13 @@ impl Client {
         path: &str,
     ) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
+        if self.speaks_for_sleds
+            && let Some(rest) = path.strip_prefix("/sleds/")
+            && !rest.ends_with("/expunge")
+        {
+            let sled = rest.split('/').next().unwrap();
+            return request.bearer_auth(crate::pki::sled_secret(sled));
+        }
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

@@ -28,6 +28,7 @@ mod invariants;
 mod link;
 mod metrics;
 mod nexus_process;
+pub mod pki;
 mod ports;
 mod process;
 mod saga_bench;

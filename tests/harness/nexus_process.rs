@@ -1,9 +1,10 @@
 //! A Nexus, as a process.
 
 use crate::agent::{Agent, AgentSettings};
-use crate::ports;
 use crate::process::{Child, program};
 use crate::wait::eventually;
+use crate::{pki, ports};
+use fleet_pki::Peer;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -91,8 +92,7 @@ impl Tuning {
 
     fn toml(&self) -> String {
         format!(
-            "placement_detail = {}\n\
-             [tuning]\n\
+            "[tuning]\n\
              lease_ms = {}\ndrain_ms = {}\nboot_allowance_ms = {}\n\
              sled_timeout_ms = {}\nsled_tries = {}\n\
              sled_retry_ms = {}\npatience = {}\nlook_period_ms = {}\n\
@@ -100,7 +100,6 @@ impl Tuning {
              heartbeat_period_ms = {}\nfence_margin_ms = {}\n\
              console_streams = {}\n\
              [limits]\n{}\n",
-            self.placement_detail,
             self.lease_ms,
             self.drain_ms,
             self.boot_allowance_ms,
@@ -119,7 +118,7 @@ impl Tuning {
     }
 }
 
-/// The secret that a test's Nexus and sleds share.
+/// The fleet's secret, of a test.
 pub const SLED_SECRET: &str = "the-sleds-of-a-test";
 
 /// A running Nexus, and what it takes to start it again.
@@ -127,11 +126,38 @@ pub const SLED_SECRET: &str = "the-sleds-of-a-test";
 pub struct NexusProcess {
     /// The process.
     pub child: Child,
-    external: SocketAddr,
-    internal: SocketAddr,
+    places: Places,
     dir: PathBuf,
     database_url: String,
     tuning: Tuning,
+}
+
+/// Where its APIs are, and how they are served.
+#[derive(Clone, Debug)]
+struct Places {
+    external: SocketAddr,
+    internal: SocketAddr,
+    join: SocketAddr,
+    /// Lines of its configuration that say more.
+    more: String,
+}
+
+impl Places {
+    /// Places that are this one's for as long as it lives.
+    fn lasting() -> Places {
+        Places {
+            external: ports::lasting(),
+            internal: ports::lasting(),
+            join: ports::lasting(),
+            more: String::new(),
+        }
+    }
+
+    /// Any that are free.
+    fn any() -> Places {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        Places { external: any, internal: any, join: any, more: String::new() }
+    }
 }
 
 impl NexusProcess {
@@ -141,14 +167,22 @@ impl NexusProcess {
         database_url: &str,
         tuning: &Tuning,
     ) -> NexusProcess {
-        std::fs::write(dir.join("sled-secret"), SLED_SECRET).unwrap();
-        let (external, internal) = (ports::lasting(), ports::lasting());
-        let (child, ..) =
-            launch(dir, database_url, tuning, external, internal).await;
+        NexusProcess::start_as(dir, database_url, tuning, "").await
+    }
+
+    /// The same, whose configuration says this, too.
+    pub async fn start_as(
+        dir: &Path,
+        database_url: &str,
+        tuning: &Tuning,
+        more: &str,
+    ) -> NexusProcess {
+        pki::give_to_nexus(dir);
+        let places = Places { more: more.to_string(), ..Places::lasting() };
+        let child = launch(dir, database_url, tuning, &places).await;
         NexusProcess {
             child,
-            external,
-            internal,
+            places,
             dir: dir.to_path_buf(),
             database_url: database_url.to_string(),
             tuning: tuning.clone(),
@@ -158,9 +192,8 @@ impl NexusProcess {
     /// Starts one and does not wait for it, for tests that end it before it
     /// serves.
     pub fn begin(dir: &Path, database_url: &str) -> Child {
-        std::fs::write(dir.join("sled-secret"), SLED_SECRET).unwrap();
-        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        spawn(dir, database_url, &Tuning::default(), any, any).0
+        pki::give_to_nexus(dir);
+        spawn(dir, database_url, &Tuning::default(), &Places::any()).0
     }
 
     /// Starts one that is not to serve: how it exits (`None`: by a signal), and
@@ -169,11 +202,23 @@ impl NexusProcess {
         dir: &Path,
         database_url: &str,
     ) -> (Option<i32>, String) {
-        std::fs::write(dir.join("sled-secret"), SLED_SECRET).unwrap();
-        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let any = Places::any().external;
+        NexusProcess::refused_at(dir, database_url, any, "").await
+    }
+
+    /// The same, that is to serve users there, and whose configuration says
+    /// this, too.
+    pub async fn refused_at(
+        dir: &Path,
+        database_url: &str,
+        external: SocketAddr,
+        more: &str,
+    ) -> (Option<i32>, String) {
+        pki::give_to_nexus(dir);
+        let more = more.to_string();
+        let places = Places { external, more, ..Places::any() };
         let tuning = Tuning::default();
-        let (mut child, addresses) =
-            spawn(dir, database_url, &tuning, any, any);
+        let (mut child, addresses) = spawn(dir, database_url, &tuning, &places);
         let code = tokio::time::timeout(crate::DEADLINE, child.exited())
             .await
             .expect("it neither serves nor exits");
@@ -181,37 +226,61 @@ impl NexusProcess {
         (code, child.log())
     }
 
+    /// Starts a new one where the old one was, which is not to serve: what it
+    /// says to operators.
+    pub async fn cannot_run(&self) -> String {
+        let (mut child, _) =
+            spawn(&self.dir, &self.database_url, &self.tuning, &self.places);
+        let code = tokio::time::timeout(crate::DEADLINE, child.exited())
+            .await
+            .expect("it neither serves nor exits");
+        assert_eq!(code, Some(1), "{}", child.log());
+        child.log()
+    }
+
     /// Starts a new one where the old one was, which must be dead.
     pub async fn restart(&mut self) {
-        let (child, ..) = launch(
-            &self.dir,
-            &self.database_url,
-            &self.tuning,
-            self.external,
-            self.internal,
-        )
-        .await;
+        let child =
+            launch(&self.dir, &self.database_url, &self.tuning, &self.places)
+                .await;
         self.child = child;
     }
 
     /// Where users find it.
     pub fn external(&self) -> SocketAddr {
-        self.external
+        self.places.external
     }
 
     /// Where sleds and operators find it.
     pub fn internal(&self) -> SocketAddr {
-        self.internal
+        self.places.internal
     }
 
-    /// A client for the internal API, which shows the sleds' secret.
+    /// Where sleds join.
+    pub fn join(&self) -> SocketAddr {
+        self.places.join
+    }
+
+    /// Where it keeps its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A client for the internal API, who is an operator, and who shows each
+    /// sled's secret with what is about that sled.
     pub fn internal_client(&self) -> crate::Client {
-        crate::Client::new(self.internal, &Token(SLED_SECRET.to_string()))
+        self.member(Peer::Operator, SLED_SECRET).for_any_sled()
+    }
+
+    /// A client for the internal API who shows these.
+    pub fn member(&self, own: Peer, token: &str) -> crate::Client {
+        let own = pki::credentials(own);
+        crate::Client::member(self.internal(), &own, Peer::Nexus, token)
     }
 
     /// Whom `token` speaks for, at its front door.
     pub fn client(&self, token: &Token) -> crate::Client {
-        crate::Client::new(self.external, token)
+        crate::Client::new(self.external(), token)
     }
 
     /// Has the first admin made, with this password or, if it is empty, with one
@@ -255,7 +324,7 @@ impl NexusProcess {
 
     /// Starts the `n`th sled of this Nexus.
     pub async fn agent(&self, n: usize, settings: &AgentSettings) -> Agent {
-        Agent::start(&self.dir, n, &[self.internal], None, settings).await
+        Agent::start(&self.dir, n, &[self.internal()], None, settings).await
     }
 }
 
@@ -267,18 +336,15 @@ async fn launch(
     dir: &Path,
     database_url: &str,
     tuning: &Tuning,
-    external: SocketAddr,
-    internal: SocketAddr,
-) -> (Child, SocketAddr, SocketAddr) {
-    let (child, addresses) =
-        spawn(dir, database_url, tuning, external, internal);
-    let bound = eventually("Nexus serves", async || {
+    places: &Places,
+) -> Child {
+    let (child, addresses) = spawn(dir, database_url, tuning, places);
+    eventually("Nexus serves", async || {
         let text = std::fs::read_to_string(&addresses).ok()?;
         serde_json::from_str::<Value>(&text).ok()
     })
     .await;
-    let address = |key: &str| bound[key].as_str().unwrap().parse().unwrap();
-    (child, address("external"), address("internal"))
+    child
 }
 
 /// The process, and the file in which it says where it serves.
@@ -286,21 +352,29 @@ fn spawn(
     dir: &Path,
     database_url: &str,
     tuning: &Tuning,
-    external: SocketAddr,
-    internal: SocketAddr,
+    places: &Places,
 ) -> (Child, PathBuf) {
     let addresses = dir.join("nexus-addresses.json");
     let _ = std::fs::remove_file(&addresses);
     let mut config = format!(
         "database_url = {database_url:?}\n\
          database_max_connections = 16\n\
-         external_address = \"{external}\"\n\
-         internal_address = \"{internal}\"\n\
+         external_address = \"{}\"\n\
+         internal_address = \"{}\"\n\
+         join_address = \"{}\"\n\
          sled_secret_file = {:?}\n\
+         pki_dir = {:?}\n\
          address_file = {addresses:?}\n\
          log_level = \"debug\"\n\
-         {}",
+         placement_detail = {}\n\
+         {}\n{}",
+        places.external,
+        places.internal,
+        places.join,
         dir.join("sled-secret"),
+        dir.join("pki"),
+        tuning.placement_detail,
+        places.more,
         tuning.toml(),
     );
     // A test that wants a console puts it there and starts Nexus again.

@@ -2,9 +2,9 @@
 //! in its hands. No reconciler is there to tidy up after a saga, and no sled's
 //! report comes in unless the test takes it in.
 
-use crate::nexus_process::SLED_SECRET;
 use crate::{
-    Agent, AgentSettings, DEADLINE, Database, NexusProcess, eventually, users,
+    Agent, AgentSettings, DEADLINE, Database, NexusProcess, eventually, pki,
+    users,
 };
 use chrono::TimeDelta;
 use db_model::lifecycle::reports::Observation;
@@ -18,7 +18,7 @@ use nexus::config::Tuning;
 use nexus::lease::Lease;
 use nexus::saga::{NexusSaga, Saga, SagaExecutor, SagaFailure};
 use nexus::sleds::Sleds;
-use sled_agent_client::{Client, Secret, Timeouts};
+use sled_agent_client::{Client, Timeouts};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use steno::ActionRegistry;
@@ -66,7 +66,6 @@ impl SagaBench {
     pub async fn start(settings: AgentSettings) -> SagaBench {
         let database = Database::create().await;
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("sled-secret"), SLED_SECRET).unwrap();
         let nowhere = TcpSocket::new_v4().unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         nowhere.bind(any).unwrap();
@@ -82,12 +81,7 @@ impl SagaBench {
             .await
             .unwrap()
             .id;
-        let sled = Client::new(
-            agent.id.parse().unwrap(),
-            agent.address(),
-            secret(),
-            Timeouts::default(),
-        );
+        let sled = agent.client(Timeouts::default());
         let bench = SagaBench {
             agent,
             sled,
@@ -154,7 +148,7 @@ impl SagaBench {
         let sagas = SagaExecutor::new(
             lease.clone(),
             datastore.clone(),
-            Sleds::new(datastore.clone(), lease, secret(), &tuning),
+            Sleds::new(datastore.clone(), lease, pki::fleet(), &tuning),
             Activators::default(),
             tuning,
             zombie.clone(),
@@ -183,7 +177,7 @@ impl SagaBench {
         let sec_id = SecId::new_v4();
         let lease = Lease::without_end(sec_id);
         let store = self.datastore.clone();
-        let sleds = Sleds::new(store, lease.clone(), secret(), &tuning());
+        let sleds = Sleds::new(store, lease.clone(), pki::fleet(), &tuning());
         let reaper = Reaper {
             datastore: self.datastore.clone(),
             sleds,
@@ -245,10 +239,6 @@ impl Executor {
 /// A name, known to be one.
 pub fn name(text: &str) -> Name {
     text.parse().unwrap()
-}
-
-fn secret() -> Secret {
-    Secret::new(SLED_SECRET).unwrap()
 }
 
 /// A sled's answer is waited for as long as a test may hold it back.

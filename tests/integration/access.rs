@@ -3,7 +3,8 @@
 //! The operations are those of the documents that are checked in. One that is
 //! new there fails these tests until it is given its row here.
 
-use harness::{Answer, Client, GIB, SLED_SECRET, Setup, TestNexus, is};
+use fleet_pki::Key;
+use harness::{Answer, Client, GIB, SLED_SECRET, Setup, TestNexus, is, pki};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -607,6 +608,9 @@ impl Fixture {
             sled("vmm_report", &self.sled)
                 .at("vmm_id", &self.vmm)
                 .body(self.report.clone()),
+            sled("sled_certificate", &new).body(json!({
+                "public_key": Key::generate().unwrap().public_key_pem(),
+            })),
             sled("sled_expunge", &new),
             Row::new("metrics", Stranger::Served),
         ];
@@ -744,12 +748,13 @@ async fn without_the_sleds_secret_the_internal_api_serves_nothing() {
     let nexus = &fixture.nexus;
     let token = nexus.process.bootstrap("main", "admin", true).await;
     let before = fixture.state();
-    let internal = nexus.process.internal();
+    let inside = nexus.process.internal_client();
     for client in [
-        Client::new(internal, &token),
-        Client::new(internal, &token).anonymous(),
-        Client::new(internal, &token).with_token(""),
-        Client::new(internal, &token).with_token(&SLED_SECRET[1..]),
+        inside.with_token(&token.0),
+        inside.anonymous(),
+        inside.with_token(""),
+        inside.with_token(&SLED_SECRET[1..]),
+        inside.with_token(&pki::sled_secret(&Uuid::nil().to_string())),
     ] {
         for operation in fixture.internal() {
             let answer = operation.ask(&client).await;

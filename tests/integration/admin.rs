@@ -294,10 +294,10 @@ async fn a_sled_is_expunged_through_a_nexus_that_lives() {
     assert!(log.contains("a sled was expunged"));
 
     // By a Nexus that is named, and again, which is as good.
-    let named = format!("http://{}", nexus.process.internal());
+    let named = format!("https://{}", nexus.process.internal());
     let yes = [&expunge[..], &["--nexus", &named, "--yes"]].concat();
     nexus.process.admin(&yes).await.done();
-    let nobody = [&expunge[..], &["--nexus", "http://127.0.0.1:1", "--yes"]];
+    let nobody = [&expunge[..], &["--nexus", "https://127.0.0.1:1", "--yes"]];
     let why = nexus.process.admin(&nobody.concat()).await.refused(1);
     assert!(why.contains("no answer from Nexus"), "{why}");
 }
@@ -425,6 +425,8 @@ async fn the_fields_that_scripts_read_are_those_that_are_documented() {
             ],
         ),
         ("sled list", vec![vec!["sled", "list"]]),
+        ("sled token issue", vec![vec!["sled", "token", "issue"]]),
+        ("sled token list", vec![vec!["sled", "token", "list"]]),
         ("saga abandon", vec![vec!["saga", "abandon", &saga, "--yes"]]),
         ("sled expunge", vec![vec!["sled", "expunge", &sled, "--yes"]]),
     ] {

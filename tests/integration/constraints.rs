@@ -165,7 +165,8 @@ SELECT gen_random_uuid(), now(), now(), 'r', 'project_create', '/v1/projects',
     201, NULL, NULL
 FROM silo_user;
 INSERT INTO sled_join_token
-SELECT gen_random_uuid(), repeat('j', 64), now(), now(), NULL, NULL;
+SELECT gen_random_uuid(), repeat('j', 64), now(), now(), gen_random_uuid(),
+    NULL, NULL;
 ";
 
 /// A constraint, and what it must hold out. Each statement would be taken if
@@ -789,7 +790,7 @@ const ATTEMPTS: &[(&str, &str)] = &[
     (
         "sled_join_token_hash",
         "INSERT INTO sled_join_token SELECT gen_random_uuid(), token_hash, \
-             now(), now() FROM sled_join_token",
+             now(), now(), sled_id FROM sled_join_token",
     ),
 ];
 

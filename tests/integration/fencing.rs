@@ -35,12 +35,12 @@ impl Ways {
 /// A Nexus and one sled, with ways between them that can be cut.
 async fn nexus_and_sled(settings: &AgentSettings) -> (TestNexus, Ways) {
     let mut nexus = TestNexus::with(Setup::no_sled()).await;
-    let to_nexus = Link::to(nexus.process.internal()).await;
+    let to_nexus = Link::to_nexus(nexus.process.internal()).await;
     let to_sled = Link::open().await;
     let nexuses = [to_nexus.address()];
     let (dir, here) = (nexus.dir.path(), Some(to_sled.address()));
     let agent = Agent::start(dir, 0, &nexuses, here, settings).await;
-    to_sled.lead_to(agent.address());
+    to_sled.lead_to(&agent);
     let path = format!("/v1/system/hardware/sleds/{}", agent.id);
     eventually("the sled is registered", async || {
         (nexus.get(&path).await.status == 200).then_some(())

@@ -2,8 +2,8 @@
 
 use diesel::connection::SimpleConnection;
 use harness::{
-    Client, Database, Link, NexusProcess, SLED_SECRET, Setup, TestNexus,
-    Tuning, Weather, eventually, is,
+    Database, Link, NexusProcess, SLED_SECRET, Setup, TestNexus, Tuning,
+    Weather, eventually, is,
 };
 
 /// Names whose values only the database knows.
@@ -179,7 +179,7 @@ async fn without_the_database_there_is_the_rest() {
 async fn they_are_for_who_has_the_sleds_secret() {
     let nexus = TestNexus::with(Setup::no_sled()).await;
     let user = nexus.process.bootstrap("main", "admin", true).await;
-    let user = Client::new(nexus.process.internal(), &user);
+    let user = nexus.process.internal_client().with_token(&user.0);
     for client in [&user, &user.anonymous(), &user.with_token("")] {
         client.get("/metrics").await.error(401, "Unauthorized");
     }

@@ -36,6 +36,12 @@ impl Home {
         Some(Home { dir: dir.canonicalize_utf8().ok()? })
     }
 
+    /// This one, whether or not it exists.
+    #[cfg(test)]
+    pub(crate) fn at(dir: &Utf8Path) -> Home {
+        Home { dir: dir.to_owned() }
+    }
+
     pub(crate) fn dir(&self) -> &Utf8Path {
         &self.dir
     }
@@ -58,6 +64,20 @@ impl Home {
 
     pub(crate) fn sled_secret(&self) -> Utf8PathBuf {
         self.dir.join("sled-secret")
+    }
+
+    /// Where the fleet's CA is.
+    pub(crate) fn pki(&self) -> Utf8PathBuf {
+        self.dir.join("pki")
+    }
+
+    pub(crate) fn ca(&self) -> Utf8PathBuf {
+        self.pki().join("ca.pem")
+    }
+
+    /// By which a sled joins, once.
+    pub(crate) fn sled_token(&self, j: u16) -> Utf8PathBuf {
+        self.dir.join(format!("sled-{j}.token"))
     }
 
     pub(crate) fn nexus_config(&self, i: u16) -> Utf8PathBuf {
@@ -134,7 +154,9 @@ impl Home {
         // Best effort: a file that was never made is no failure here.
         for j in 0..sleds {
             let _ = std::fs::remove_dir_all(self.sled_data(j));
+            let _ = std::fs::remove_file(self.sled_token(j));
         }
+        let _ = std::fs::remove_dir_all(self.pki());
         let _ = std::fs::remove_dir_all(self.disk_store());
         for i in 0..crate::ports::MAX_NEXUS {
             let _ = std::fs::remove_file(self.nexus_config(i));

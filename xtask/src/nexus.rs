@@ -53,7 +53,7 @@ pub(crate) fn write_config(
     i: u16,
     database_url: &str,
 ) -> Result<()> {
-    let text = config(ports, i, database_url, &home.sled_secret())?;
+    let text = config(ports, i, database_url, home)?;
     crate::secret::write_private(&home.nexus_config(i), &text)
 }
 
@@ -61,7 +61,7 @@ fn config(
     ports: Ports,
     i: u16,
     database_url: &str,
-    sled_secret_file: &Utf8Path,
+    home: &Home,
 ) -> Result<String> {
     let mut text = String::from(
         "# Written by `cargo xtask up` each time it starts this Nexus.\n",
@@ -70,7 +70,9 @@ fn config(
         ("database_url", database_url),
         ("external_address", &address(ports.nexus_external(i))),
         ("internal_address", &address(ports.nexus_internal(i))),
-        ("sled_secret_file", sled_secret_file.as_str()),
+        ("join_address", &address(ports.nexus_join(i))),
+        ("sled_secret_file", home.sled_secret().as_str()),
+        ("pki_dir", home.pki().as_str()),
     ] {
         // A JSON string is a TOML string.
         let value = serde_json::to_string(value)
@@ -84,6 +86,33 @@ fn address(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
+/// The fleet's CA is made once, and kept.
+pub(crate) fn make_ca(home: &Home, bin_dir: &Utf8Path) -> Result<()> {
+    if home.ca().exists() {
+        return Ok(());
+    }
+    let mut command = init(home, bin_dir);
+    command.arg("--ca-only");
+    let log = Log::attach_stderr(&home.log("init"), &mut command)?;
+    let status = command.status().context(|| "cannot run nexus init")?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "nexus init failed ({status}):\n{}",
+            log.last_words()
+        ))),
+    }
+}
+
+fn init(home: &Home, bin_dir: &Utf8Path) -> Command {
+    let mut command = Command::new(bin_dir.join("nexus"));
+    command
+        .args(["init", "--config", home.nexus_config(0).as_str()])
+        .current_dir("/")
+        .stdin(Stdio::null());
+    command
+}
+
 /// The token of the admin user, who is made once; its password is kept beside
 /// it.
 pub(crate) fn token(home: &Home, bin_dir: &Utf8Path) -> Result<String> {
@@ -92,11 +121,7 @@ pub(crate) fn token(home: &Home, bin_dir: &Utf8Path) -> Result<String> {
         return Ok(token.trim().to_owned());
     }
     say("Setting up the database, the silo and its admin user");
-    let mut command = Command::new(bin_dir.join("nexus"));
-    command
-        .args(["init", "--config", home.nexus_config(0).as_str()])
-        .current_dir("/")
-        .stdin(Stdio::null());
+    let mut command = init(home, bin_dir);
     let log = Log::attach_stderr(&home.log("init"), &mut command)?;
     let output = command.output().context(|| "cannot run nexus init")?;
     if !output.status.success() {
@@ -120,13 +145,15 @@ mod tests {
     #[test]
     fn the_configuration_is_toml_whatever_the_path_holds() {
         let ports = Ports::new(12220, 3).unwrap();
-        let path = Utf8Path::new("/tmp/a \"b\"\\c/sled-secret");
-        let text = config(ports, 0, "postgresql://u:p@h:1/d", path).unwrap();
+        let home = Home::at(Utf8Path::new("/tmp/a \"b\"\\c"));
+        let text = config(ports, 0, "postgresql://u:p@h:1/d", &home).unwrap();
         let expected = r#"# Written by `cargo xtask up` each time it starts this Nexus.
 database_url = "postgresql://u:p@h:1/d"
 external_address = "127.0.0.1:12220"
 internal_address = "127.0.0.1:12221"
+join_address = "127.0.0.1:12223"
 sled_secret_file = "/tmp/a \"b\"\\c/sled-secret"
+pki_dir = "/tmp/a \"b\"\\c/pki"
 "#;
         assert_eq!(text, expected);
     }

@@ -4,6 +4,7 @@
 //! BASE + 10*i          Nexus i, the API for users
 //! BASE + 10*i + 1      Nexus i, the API for sleds
 //! BASE + 2             PostgreSQL
+//! BASE + 10*i + 3      Nexus i, where sleds join
 //! BASE + 100 + 2*j     sled-agent j
 //! BASE + 101 + 2*j     sled-agent j, its test control (only if asked for)
 //! ```
@@ -48,6 +49,10 @@ impl Ports {
         self.nexus_external(i) + 1
     }
 
+    pub(crate) fn nexus_join(self, i: u16) -> u16 {
+        self.nexus_external(i) + 3
+    }
+
     pub(crate) fn postgres(self) -> u16 {
         self.base + 2
     }
@@ -72,6 +77,7 @@ mod tests {
         assert_eq!(ports.nexus_external(0), 12220);
         assert_eq!(ports.nexus_internal(0), 12221);
         assert_eq!(ports.postgres(), 12222);
+        assert_eq!(ports.nexus_join(0), 12223);
         assert_eq!(ports.nexus_external(1), 12230);
         assert_eq!(ports.nexus_internal(1), 12231);
         assert_eq!(ports.sled(0), 12320);
@@ -85,6 +91,7 @@ mod tests {
         let mut all = vec![ports.postgres()];
         for i in 0..MAX_NEXUS {
             all.extend([ports.nexus_external(i), ports.nexus_internal(i)]);
+            all.push(ports.nexus_join(i));
         }
         for j in 0..MAX_SLEDS {
             all.extend([ports.sled(j), ports.sled_test_control(j)]);

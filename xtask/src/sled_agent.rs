@@ -1,15 +1,24 @@
 //! The sled-agent processes.
 
+use crate::failure::{Context, Failure, Result};
 use crate::home::Home;
 use crate::ports::Ports;
 use crate::process::{Launch, Process};
 use crate::settings::Settings;
 use camino::Utf8Path;
 use rustix::process::Signal;
+use serde::Deserialize;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Its VMMs are on disk at any moment, so there is little to do at the end.
 const STOP: &[(Signal, Duration)] = &[(Signal::TERM, Duration::from_secs(10))];
+
+/// What stands in a sled's `sled.json`.
+#[derive(Deserialize)]
+struct Identity {
+    sled_id: String,
+}
 
 pub(crate) fn process(home: &Home, j: u16) -> Process {
     Process {
@@ -37,9 +46,16 @@ pub(crate) fn launch(
     flag("--listen", format!("127.0.0.1:{}", ports.sled(j)));
     for i in 0..settings.nexus {
         let port = ports.nexus_internal(i);
-        flag("--nexus", format!("http://127.0.0.1:{port}"));
+        flag("--nexus", format!("https://127.0.0.1:{port}"));
     }
-    flag("--secret-file", home.sled_secret().into());
+    if must_join(home, j) {
+        for i in 0..settings.nexus {
+            let port = ports.nexus_join(i);
+            flag("--join", format!("https://127.0.0.1:{port}"));
+        }
+        flag("--join-token-file", home.sled_token(j).into());
+        flag("--ca-file", home.ca().into());
+    }
     flag("--vcpus", settings.sled_vcpus.to_string());
     flag("--memory-gib", settings.sled_memory_gib.to_string());
     flag("--storage-gib", settings.sled_storage_gib.to_string());
@@ -58,6 +74,41 @@ pub(crate) fn launch(
         flag("--test-control", format!("127.0.0.1:{port}"));
     }
     Launch { process, program: bin_dir.join("sled-agent"), args }
+}
+
+/// Is it no member of the fleet yet?
+pub(crate) fn must_join(home: &Home, j: u16) -> bool {
+    !home.sled_data(j).join("membership.json").exists()
+}
+
+/// Has it a token to join by, as an operator has it: one for the sled that it
+/// was already, if it was one when sleds had no certificates.
+pub(crate) fn give_token(
+    home: &Home,
+    j: u16,
+    bin_dir: &Utf8Path,
+) -> Result<()> {
+    let mut command = Command::new(bin_dir.join("nexus-admin"));
+    command
+        .args(["--config", home.nexus_config(0).as_str()])
+        .args(["sled", "token", "issue"])
+        .current_dir("/")
+        .stdin(Stdio::null());
+    let before = std::fs::read(home.sled_data(j).join("sled.json"));
+    if let Ok(before) = before {
+        let identity: Identity = serde_json::from_slice(&before)
+            .context(|| format!("sled {j} does not know who it is"))?;
+        command.args(["--sled", &identity.sled_id]);
+    }
+    let output = command.output().context(|| "cannot run nexus-admin")?;
+    if !output.status.success() {
+        return Err(Failure::new(format!(
+            "sled {j} gets no token to join by:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        )));
+    }
+    let token = String::from_utf8_lossy(&output.stdout);
+    crate::secret::write_private(&home.sled_token(j), token.trim())
 }
 
 /// The processes of guests, which outlive their agents. Each ends its QEMU

@@ -79,12 +79,22 @@ impl<'a> Start<'a> {
         for i in 0..settings.nexus {
             nexus::write_config(home, ports, i, &url)?;
         }
+        nexus::make_ca(home, &bin_dir)?;
         let token = nexus::token(home, &bin_dir)?;
         for i in 0..settings.nexus {
-            let used = [ports.nexus_external(i), ports.nexus_internal(i)];
+            let used = [
+                ports.nexus_external(i),
+                ports.nexus_internal(i),
+                ports.nexus_join(i),
+            ];
             self.ensure(nexus::launch(home, i, &bin_dir), &used)?;
         }
         for j in 0..settings.sleds {
+            if sled_agent::must_join(home, j) {
+                // Tokens are in a schema that Nexus brings up to date.
+                self.await_nexus()?;
+                sled_agent::give_token(home, j, &bin_dir)?;
+            }
             let launch = sled_agent::launch(home, settings, ports, j, &bin_dir);
             let used = match settings.test_control {
                 true => vec![ports.sled(j), ports.sled_test_control(j)],
@@ -143,6 +153,21 @@ impl<'a> Start<'a> {
         let first = ports.first().copied().unwrap_or_default();
         say(format_args!("Starting {} on port {first}", launch.process.name));
         self.begun.push(launch.spawn()?);
+        Ok(())
+    }
+
+    /// Waits until the first Nexus answers.
+    fn await_nexus(&mut self) -> Result<()> {
+        let port = self.stack.settings.ports()?.nexus_external(0);
+        let end = Instant::now() + READY_TIMEOUT;
+        while http::get(port, "/v1/ping", None).is_none() {
+            self.check_alive()?;
+            if Instant::now() > end {
+                let why = "Nexus 0 does not answer; see its log";
+                return Err(Failure::new(why));
+            }
+            self.interrupt.sleep(READY_POLL)?;
+        }
         Ok(())
     }
 

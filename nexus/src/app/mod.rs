@@ -12,6 +12,7 @@ mod guesses;
 mod idempotency;
 mod image;
 mod instance;
+mod join;
 mod password;
 mod placement;
 mod policy;
@@ -46,11 +47,11 @@ use crate::background::reconciler::Reconciler;
 use crate::config::{SessionConfig, Tuning};
 use crate::consoles::Consoles;
 use crate::error::Error;
+use crate::fleet::Fleet;
 use crate::saga::SagaExecutor;
 use crate::sleds::Sleds;
 use db_model::{NameOrId, SiloUserId};
 use db_queries::DataStore;
-use sled_agent_client::Secret;
 use slog::Logger;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -68,7 +69,7 @@ pub struct App {
     activators: Activators,
     reconciler: Reconciler,
     tuning: Tuning,
-    sled_secret: Secret,
+    fleet: Fleet,
     session: SessionConfig,
     hasher: Hasher,
     user_codes: guesses::Guesses<SiloUserId>,
@@ -90,7 +91,7 @@ impl App {
         activators: Activators,
         reconciler: Reconciler,
         tuning: Tuning,
-        sled_secret: Secret,
+        fleet: Fleet,
         session: SessionConfig,
         placement_detail: bool,
         rack_id: Uuid,
@@ -109,7 +110,7 @@ impl App {
             activators,
             reconciler,
             tuning,
-            sled_secret,
+            fleet,
             session,
             hasher: Hasher::default(),
             user_codes: guesses::Guesses::default(),
@@ -125,11 +126,6 @@ impl App {
     /// The rack that all sleds are in.
     pub fn rack_id(&self) -> Uuid {
         self.rack_id
-    }
-
-    /// Is this the secret that sleds and Nexus share?
-    pub fn sled_secret_matches(&self, given: &str) -> bool {
-        self.sled_secret.matches(given)
     }
 }
 

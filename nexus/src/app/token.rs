@@ -14,6 +14,9 @@ const SESSION_PREFIX: &str = "nexus-session-";
 /// What the code begins with by which a device asks for its token.
 const DEVICE_PREFIX: &str = "nexus-device-";
 
+/// What a token begins with by which a sled joins.
+const SLED_PREFIX: &str = "nexus-sled-";
+
 /// A token in clear text. Never logged: it has no `Debug`.
 pub struct Token(String);
 
@@ -56,6 +59,15 @@ impl Token {
         hash.update(request.0.as_bytes());
         hash.update(self.0.as_bytes());
         Token(format!("{PREFIX}{}", hex(&hash.finalize())))
+    }
+
+    /// A token by which a sled joins the fleet, as hard to guess.
+    ///
+    /// # Errors
+    ///
+    /// The system has no randomness to give.
+    pub fn sled_join() -> Result<Token, Error> {
+        Token::random(SLED_PREFIX)
     }
 
     /// A password that nobody can guess, for who chose none.

@@ -13,6 +13,7 @@
 //! - [`recovery`]: takes over sagas that nobody runs.
 
 mod activators;
+pub mod certificates;
 mod driver;
 pub mod plan;
 pub mod reaper;

@@ -35,6 +35,7 @@ pub struct Forgotten {
     pub tokens: usize,
     pub sessions: usize,
     pub device_requests: usize,
+    pub sled_join_tokens: usize,
 }
 
 /// What is forgotten by its time, which an index knows.
@@ -44,6 +45,7 @@ enum Timed {
     Tokens,
     Sessions,
     DeviceRequests,
+    SledJoinTokens,
 }
 
 #[derive(Clone, Copy)]
@@ -68,6 +70,7 @@ impl Task for Retention {
             tokens: self.forget(Timed::Tokens).await,
             sessions: self.forget(Timed::Sessions).await,
             device_requests: self.forget(Timed::DeviceRequests).await,
+            sled_join_tokens: self.forget(Timed::SledJoinTokens).await,
         }
     }
 
@@ -93,6 +96,9 @@ impl Retention {
                 }
                 Timed::DeviceRequests => {
                     datastore.device_requests_prune().await
+                }
+                Timed::SledJoinTokens => {
+                    datastore.sled_join_tokens_prune().await
                 }
             };
             match batch {

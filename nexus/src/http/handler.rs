@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use db_model::{SiloId, SiloUserId};
+use db_model::{SiloId, SiloUserId, SledId};
 use dropshot::{
     ClientErrorStatusCode, HttpError, HttpResponse, HttpResponseDeleted,
     RequestContext, ServerContext,
@@ -408,14 +408,35 @@ fn shown(headers: &HeaderMap) -> Result<Shown<'_>, Error> {
     }
 }
 
-/// The app, for a sled: which shows the fleet's secret.
-pub(super) fn of_sled(rqctx: &Request) -> Result<&App, HttpError> {
+/// The app, for this sled, which shows its own secret: no other may speak for
+/// it.
+pub(super) fn of_sled(
+    rqctx: &Request,
+    sled: SledId,
+) -> Result<&App, HttpError> {
+    who_shows(rqctx, |app, secret| app.is_sled(sled, secret))
+}
+
+/// The app, for an operator, who shows the fleet's secret.
+pub(super) fn of_operator(rqctx: &Request) -> Result<&App, HttpError> {
+    who_shows(rqctx, App::is_operator)
+}
+
+/// The app, for who may read the metrics.
+pub(super) fn of_metrics(rqctx: &Request) -> Result<&App, HttpError> {
+    who_shows(rqctx, App::may_read_metrics)
+}
+
+fn who_shows(
+    rqctx: &Request,
+    is_right: impl FnOnce(&App, &str) -> bool,
+) -> Result<&App, HttpError> {
     let app = &rqctx.context().app;
     let secret = bearer_token(rqctx.request.headers())?;
-    if !app.sled_secret_matches(secret) {
-        return Err(Error::Unauthenticated.into());
+    match is_right(app, secret) {
+        true => Ok(app),
+        false => Err(Error::Unauthenticated.into()),
     }
-    Ok(app)
 }
 
 /// The secret of a console session: the first cookie of that name.

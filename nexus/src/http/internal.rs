@@ -9,10 +9,14 @@ use http::{HeaderValue, Response};
 use sled_agent_client::nexus_types::{
     SledPath, SledRegistration, SledStatus, SledVmmPath,
 };
-use sled_agent_client::{NO_SUCH_VMM, SLED_UNKNOWN, VmmReport};
+use sled_agent_client::{
+    CertificateIssued, CertificateRequest, NO_SUCH_VMM, SLED_UNKNOWN, VmmReport,
+};
 
 use super::extract::{Path, TypedBody};
-use super::handler::{ApiContext, Request, of_sled, timed};
+use super::handler::{
+    ApiContext, Request, of_metrics, of_operator, of_sled, timed,
+};
 use super::internal_api::InternalApi;
 use crate::error::Error;
 use crate::metrics;
@@ -30,8 +34,8 @@ impl InternalApi for InternalApiImpl {
         body: TypedBody<SledRegistration>,
     ) -> Result<HttpResponseOk<SledStatus>, HttpError> {
         timed(&rqctx, async {
-            let app = of_sled(&rqctx)?;
             let sled_id = path.into_inner().sled_id.into();
+            let app = of_sled(&rqctx, sled_id)?;
             let status = app.sled_register(sled_id, body.into_inner()).await?;
             Ok(HttpResponseOk(status))
         })
@@ -44,8 +48,8 @@ impl InternalApi for InternalApiImpl {
         body: TypedBody<SledRegistration>,
     ) -> Result<HttpResponseOk<SledStatus>, HttpError> {
         timed(&rqctx, async {
-            let app = of_sled(&rqctx)?;
             let sled_id = path.into_inner().sled_id.into();
+            let app = of_sled(&rqctx, sled_id)?;
             let status = app.sled_heartbeat(sled_id, body.into_inner()).await;
             Ok(HttpResponseOk(status.map_err(|e| missing(SLED_UNKNOWN, e))?))
         })
@@ -58,8 +62,8 @@ impl InternalApi for InternalApiImpl {
         body: TypedBody<VmmReport>,
     ) -> Result<HttpResponseUpdatedNoContent, HttpError> {
         timed(&rqctx, async {
-            let app = of_sled(&rqctx)?;
             let SledVmmPath { sled_id, vmm_id } = path.into_inner();
+            let app = of_sled(&rqctx, sled_id.into())?;
             let report = body.into_inner();
             if report.vmm_id != vmm_id {
                 let message = "the path and the report name different VMMs";
@@ -72,12 +76,27 @@ impl InternalApi for InternalApiImpl {
         .await
     }
 
+    async fn sled_certificate(
+        rqctx: Request,
+        path: Path<SledPath>,
+        body: TypedBody<CertificateRequest>,
+    ) -> Result<HttpResponseOk<CertificateIssued>, HttpError> {
+        timed(&rqctx, async {
+            let sled_id = path.into_inner().sled_id.into();
+            let app = of_sled(&rqctx, sled_id)?;
+            let request = body.into_inner();
+            let issued = app.sled_certificate(sled_id, &request).await?;
+            Ok(HttpResponseOk(issued))
+        })
+        .await
+    }
+
     async fn sled_expunge(
         rqctx: Request,
         path: Path<SledPath>,
     ) -> Result<HttpResponseUpdatedNoContent, HttpError> {
         timed(&rqctx, async {
-            let app = of_sled(&rqctx)?;
+            let app = of_operator(&rqctx)?;
             let sled_id = path.into_inner().sled_id.into();
             let done = app.sled_expunge(sled_id).await;
             done.map_err(|e| missing(SLED_UNKNOWN, e))?;
@@ -88,7 +107,7 @@ impl InternalApi for InternalApiImpl {
 
     async fn metrics(rqctx: Request) -> Result<Response<Body>, HttpError> {
         let answer = timed(&rqctx, async {
-            of_sled(&rqctx)?;
+            of_metrics(&rqctx)?;
             let text = rqctx.context().exporter.text().await;
             let text = text.map_err(Error::internal)?;
             Ok(HttpResponseOk(FreeformBody(text.into())))

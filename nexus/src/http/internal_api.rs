@@ -7,17 +7,18 @@ use dropshot::{
     RequestContext,
 };
 use http::Response;
-use sled_agent_client::VmmReport;
 use sled_agent_client::nexus_types::{
     SledPath, SledRegistration, SledStatus, SledVmmPath,
 };
+use sled_agent_client::{CertificateIssued, CertificateRequest, VmmReport};
 
 use super::extract::{Path, TypedBody};
 
 /// What sleds, and operators on the fleet's own network, may tell Nexus.
 ///
-/// Each operation is idempotent and needs the fleet's secret as a bearer token
-/// (else 401).
+/// Over mutual TLS with certificates of the fleet's CA alone. Each operation is
+/// idempotent, and needs a bearer token besides (else 401): a sled's own secret
+/// for what it says of itself, the fleet's secret for what an operator asks.
 #[dropshot::api_description]
 pub trait InternalApi {
     /// What the implementation keeps.
@@ -54,6 +55,17 @@ pub trait InternalApi {
         path: Path<SledVmmPath>,
         body: TypedBody<VmmReport>,
     ) -> Result<HttpResponseUpdatedNoContent, HttpError>;
+
+    /// Get a sled another certificate
+    ///
+    /// Those that it has stay good until they expire. 409 if the sled is
+    /// expunged.
+    #[endpoint { method = POST, path = "/sleds/{sled_id}/certificate" }]
+    async fn sled_certificate(
+        rqctx: RequestContext<Self::Context>,
+        path: Path<SledPath>,
+        body: TypedBody<CertificateRequest>,
+    ) -> Result<HttpResponseOk<CertificateIssued>, HttpError>;
 
     /// Expunge a sled
     ///

@@ -2,7 +2,7 @@
 //! nothing.
 //!
 //! [`api`] is all that users may ask, [`internal_api`] all that sleds may
-//! tell. [`ExternalApiImpl`] and [`InternalApiImpl`] lead to the handlers, one
+//! tell, [`join_api`] what they ask before that. [`ExternalApiImpl`] and [`InternalApiImpl`] lead to the handlers, one
 //! noun a file.
 
 mod admission;
@@ -27,6 +27,7 @@ mod image;
 mod instance;
 mod internal;
 pub mod internal_api;
+pub mod join_api;
 mod measurement;
 mod networking;
 mod nothing;
@@ -59,7 +60,8 @@ pub use external::ExternalApiImpl;
 pub use front::front;
 pub use handler::ApiContext;
 pub use internal::InternalApiImpl;
-pub use openapi::{external_openapi, internal_openapi};
+pub use join_api::JoinApiImpl;
+pub use openapi::{external_openapi, internal_openapi, join_openapi};
 pub use rate::Rates;
 pub use source::Sources;
 pub use unserved::external_api;

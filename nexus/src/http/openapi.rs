@@ -1,4 +1,4 @@
-//! The OpenAPI documents of both APIs, as they are checked in.
+//! The OpenAPI documents of all APIs, as they are checked in.
 
 use std::error::Error;
 
@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::api::external_api_mod;
 use super::error::CODES;
 use super::internal_api::internal_api_mod;
+use super::join_api::join_api_mod;
 
 /// The document of the external API.
 ///
@@ -33,6 +34,14 @@ pub fn external_openapi() -> Result<String, Box<dyn Error>> {
 pub fn internal_openapi() -> Result<String, Box<dyn Error>> {
     let api = internal_api_mod::stub_api_description()?;
     text(&document(api, "Nexus internal")?)
+}
+
+/// The document of the join API.
+///
+/// *Errors*: the trait contradicts itself, which a test rules out.
+pub fn join_openapi() -> Result<String, Box<dyn Error>> {
+    let api = join_api_mod::stub_api_description()?;
+    text(&document(api, "Nexus join")?)
 }
 
 fn document(
@@ -80,5 +89,11 @@ mod tests {
     fn the_internal_document_is_the_one_checked_in() {
         let document = internal_openapi().expect("a sound API");
         check("openapi-internal.json", &document);
+    }
+
+    #[test]
+    fn the_join_document_is_the_one_checked_in() {
+        let document = join_openapi().expect("a sound API");
+        check("openapi-join.json", &document);
     }
 }

@@ -2,10 +2,13 @@
 
 use crate::agent::{Agent, GIB, vmm};
 use crate::blocks_tools::{MIB, blank};
-use crate::nexus::SECRET;
+use crate::fleet;
+use fleet_pki::{
+    Credentials, Key, Peer, SLED_LIFE, first_contact_client_config,
+};
 use sled_agent_client::{
     BlocksPlace, Client, ConsoleQuery, ConsoleStreamQuery, Error,
-    RequestedState, Secret, Timeouts, Unreachable,
+    RequestedState, SLED_ID_HEADER, Secret, Timeouts, Unreachable,
 };
 use uuid::Uuid;
 
@@ -19,6 +22,7 @@ async fn nothing_is_answered_without_the_secret() {
         addresses.sled_id,
         addresses.address,
         secret,
+        &fleet::credentials(Peer::Nexus),
         Timeouts::default(),
     );
     let answers = [
@@ -43,8 +47,8 @@ async fn nothing_is_answered_without_the_secret() {
             "{answer:?}"
         );
     }
-    let bare = reqwest::Client::builder().no_proxy().build().unwrap();
-    let url = format!("http://{}/vmms", addresses.address);
+    let bare = fleet::http(Peer::Nexus, Peer::Sled(addresses.sled_id));
+    let url = format!("https://{}/vmms", addresses.address);
     let answer = bare.get(url).send().await.unwrap();
     assert_eq!(answer.status(), reqwest::StatusCode::UNAUTHORIZED);
     assert_eq!(agent.client.vmm_list().await.unwrap().vmms.len(), 1);
@@ -57,7 +61,8 @@ async fn a_sled_does_not_answer_for_another() {
     let client = Client::new(
         Uuid::new_v4(),
         agent.addresses.address,
-        Secret::new(SECRET).unwrap(),
+        fleet::secret(),
+        &fleet::credentials(Peer::Nexus),
         Timeouts::default(),
     );
     let answers = [
@@ -67,12 +72,59 @@ async fn a_sled_does_not_answer_for_another() {
     ];
     for answer in answers {
         assert!(
-            matches!(
-                answer,
-                Err(Error::Unreachable(Unreachable::WrongSled(_)))
-            ),
+            matches!(answer, Err(Error::Unreachable(Unreachable::Exchange(_)))),
             "{answer:?}"
         );
+    }
+    agent.client.vmm_view(vmm_id).await.unwrap();
+
+    // Nor at its own address, under another's name.
+    let sled_id = agent.addresses.sled_id;
+    let http = fleet::http(Peer::Nexus, Peer::Sled(sled_id));
+    let answer = http
+        .get(format!("https://{}/vmms", agent.addresses.address))
+        .bearer_auth(fleet::SECRET)
+        .header(SLED_ID_HEADER, Uuid::new_v4().to_string())
+        .send();
+    assert_eq!(answer.await.unwrap().status(), 421);
+}
+
+#[tokio::test]
+async fn nobody_but_a_nexus_of_the_fleet_gets_an_answer() {
+    let agent = Agent::start_without_nexus().await;
+    let vmm_id = agent.register().await;
+    let other_sled = fleet::credentials(Peer::Sled(Uuid::new_v4()));
+    let itself = fleet::credentials(Peer::Sled(agent.addresses.sled_id));
+    let operator = fleet::credentials(Peer::Operator);
+    let strangers = fleet::strange_authority();
+    let key = Key::generate().unwrap();
+    let theirs = strangers.issue(Peer::Nexus, &key.public_key(), SLED_LIFE);
+    let trust = fleet::authority().trust().clone();
+    let stranger = Credentials::new(&theirs.unwrap(), &key, trust).unwrap();
+    for own in [&other_sled, &itself, &operator, &stranger] {
+        let client = Client::new(
+            agent.addresses.sled_id,
+            agent.addresses.address,
+            fleet::secret(),
+            own,
+            Timeouts::default(),
+        );
+        let answer = client.vmm_unregister(vmm_id).await;
+        assert!(
+            matches!(answer, Err(Error::Unreachable(Unreachable::Exchange(_)))),
+            "{answer:?}"
+        );
+    }
+
+    // Nor who shows nothing, or speaks in the clear.
+    let trust = fleet::authority().trust().clone();
+    let tls = first_contact_client_config(trust).unwrap();
+    let bare = reqwest::Client::builder().no_proxy();
+    let bare = bare.tls_backend_preconfigured(tls).build().unwrap();
+    for scheme in ["https", "http"] {
+        let url = format!("{scheme}://{}/vmms", agent.addresses.address);
+        let request = bare.get(url).bearer_auth(fleet::SECRET);
+        assert!(request.send().await.is_err(), "{scheme}");
     }
     agent.client.vmm_view(vmm_id).await.unwrap();
 }

@@ -2,9 +2,11 @@
 
 use crate::boot_sector;
 use crate::eventually::eventually;
+use crate::fleet;
 use crate::guests::{self, Kind};
-use crate::nexus::{Nexus, SECRET};
+use crate::nexus::Nexus;
 use camino::Utf8Path;
+use fleet_pki::Peer;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use sled_agent::lease::{self, Left};
@@ -13,8 +15,8 @@ use sled_agent::{
     GuestStepRequested, Hold, Settings,
 };
 use sled_agent_client::{
-    Client, Error, RefusalCode, RequestedState, Secret, Timeouts, VmmDisk,
-    VmmNetwork, VmmRegister, VmmReport, VmmState,
+    Client, Error, RefusalCode, RequestedState, Timeouts, VmmDisk, VmmNetwork,
+    VmmRegister, VmmReport, VmmState,
 };
 use std::process::{Child, Command, ExitStatus};
 use tempfile::TempDir;
@@ -37,7 +39,7 @@ impl Agent {
     /// Starts an agent that nobody listens to: what it does for those who ask
     /// it does not depend on that.
     pub(crate) async fn start_without_nexus() -> Self {
-        Self::start_with(vec!["http://127.0.0.1:1".to_string()], &[]).await
+        Self::start_with(vec!["https://127.0.0.1:1".to_string()], &[]).await
     }
 
     /// Starts an agent whose guests boot and stop at once.
@@ -54,7 +56,7 @@ impl Agent {
 
     /// Starts an agent with this hypervisor, that nobody listens to.
     pub(crate) async fn of(kind: Kind) -> Self {
-        let nobody = vec!["http://127.0.0.1:1".to_string()];
+        let nobody = vec!["https://127.0.0.1:1".to_string()];
         Self::start_on(kind, nobody, &[]).await
     }
 
@@ -83,7 +85,7 @@ impl Agent {
         nexuses: Vec<String>,
         arguments: &[&str],
     ) -> Self {
-        std::fs::write(dir.path().join("secret"), SECRET).unwrap();
+        fleet::join(dir.path());
         let mut child = spawn(kind, &dir, &nexuses, arguments);
         let addresses = addresses(&dir, &mut child).await;
         let client = client(&addresses);
@@ -431,8 +433,6 @@ fn spawn(
         .arg("--data-dir")
         .arg(dir.path())
         .args(["--storage-gib", "1"])
-        .arg("--secret-file")
-        .arg(dir.path().join("secret"))
         .args(["--listen", "127.0.0.1:0", "--test-control", "127.0.0.1:0"])
         .args(["--vcpus", "8", "--memory-gib", "16"]);
     if kind == Kind::Qemu {
@@ -473,7 +473,8 @@ fn client(addresses: &Addresses) -> Client {
     Client::new(
         addresses.sled_id,
         addresses.address,
-        Secret::new(SECRET).unwrap(),
+        fleet::secret(),
+        &fleet::credentials(Peer::Nexus),
         Timeouts::default(),
     )
 }

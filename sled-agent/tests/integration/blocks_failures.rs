@@ -46,7 +46,7 @@ async fn agent_with(arguments: &[&str]) -> Agent {
     std::fs::write(bin.join("qemu-img"), script).unwrap();
     let executable = Permissions::from_mode(0o755);
     std::fs::set_permissions(bin.join("qemu-img"), executable).unwrap();
-    let nobody = vec!["http://127.0.0.1:1".to_string()];
+    let nobody = vec!["https://127.0.0.1:1".to_string()];
     Agent::start_in(dir, nobody, arguments).await
 }
 
@@ -54,7 +54,7 @@ async fn agent_with(arguments: &[&str]) -> Agent {
 async fn two() -> (TempDir, Agent, Agent) {
     let store = tempfile::tempdir().unwrap();
     let arguments = ["--disk-store", store.path().to_str().unwrap()];
-    let nobody = vec!["http://127.0.0.1:1".to_string()];
+    let nobody = vec!["https://127.0.0.1:1".to_string()];
     let held_up = agent_with(&arguments).await;
     let other = Agent::start_with(nobody, &arguments).await;
     (store, held_up, other)

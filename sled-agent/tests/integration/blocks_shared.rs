@@ -10,7 +10,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-const NOBODY: &str = "http://127.0.0.1:1";
+const NOBODY: &str = "https://127.0.0.1:1";
 
 async fn sled_on(store: &Path) -> Agent {
     let arguments = ["--disk-store", store.to_str().unwrap()];

@@ -2,8 +2,10 @@
 
 use crate::agent::{Agent, vmm};
 use crate::eventually::{PATIENCE, eventually};
+use crate::fleet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use fleet_pki::Peer;
 use futures::{SinkExt, StreamExt};
 use sled_agent::{Effect, FaultyOperation, GuestStep};
 use sled_agent_client::{
@@ -212,8 +214,10 @@ async fn a_stream_that_is_refused_is_refused_as_any_request() {
     let stream = agent.client.vmm_console_stream(vmm_id, &query).await;
     assert!(matches!(stream, Err(Error::Unreachable(_))), "{stream:?}");
     let path = format!("/vmms/{vmm_id}/console/stream");
-    let url = format!("http://{}{path}", agent.addresses.address);
-    let plain = reqwest::get(url).await.unwrap();
+    let url = format!("https://{}{path}", agent.addresses.address);
+    let sled = Peer::Sled(agent.addresses.sled_id);
+    let http = fleet::http(Peer::Nexus, sled);
+    let plain = http.get(url).send().await.unwrap();
     assert!(plain.status().is_client_error(), "{plain:?}");
 }
 

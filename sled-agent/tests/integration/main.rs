@@ -19,6 +19,7 @@ mod console;
 mod disks;
 mod eventually;
 mod faults;
+mod fleet;
 mod guests;
 mod lifecycle;
 mod nexus;

@@ -1,20 +1,20 @@
 //! A Nexus that does as the test says and remembers what it was told.
 
 use crate::eventually::PATIENCE;
+use crate::fleet;
 use dropshot::{
-    ApiDescription, ClientErrorStatusCode, ConfigDropshot, HttpError,
-    HttpResponseOk, HttpResponseUpdatedNoContent, HttpServer, Path,
+    ApiDescription, ClientErrorStatusCode, ConfigDropshot, ConfigTls,
+    HttpError, HttpResponseOk, HttpResponseUpdatedNoContent, HttpServer, Path,
     RequestContext, ServerBuilder, TypedBody, endpoint,
 };
+use fleet_pki::{Peer, server_config};
 use sled_agent_client::nexus_types::{
     SledPath, SledRegistration, SledStatus, SledVmmPath,
 };
-use sled_agent_client::{NO_SUCH_VMM, SLED_UNKNOWN, Secret, VmmReport};
+use sled_agent_client::{NO_SUCH_VMM, SLED_UNKNOWN, VmmReport};
 use std::sync::Arc;
 use tokio::sync::watch;
 use uuid::Uuid;
-
-pub(crate) const SECRET: &str = "a-secret-for-tests";
 
 /// What it was told, and how it answers.
 #[derive(Clone, Debug, Default)]
@@ -65,16 +65,20 @@ impl Nexus {
         api.register(heartbeat).unwrap();
         api.register(vmm_put).unwrap();
         let state = Arc::new(watch::Sender::new(State::default()));
+        let own = fleet::credentials(Peer::Nexus);
+        let tls = server_config(&own, |peer| matches!(peer, Peer::Sled(_)));
+        let tls = tls.unwrap();
         let log = slog::Logger::root(slog::Discard, slog::o!());
         let server = ServerBuilder::new(api, Arc::clone(&state), log)
             .config(ConfigDropshot::default())
+            .tls(Some(ConfigTls::Dynamic(tls)))
             .start()
             .unwrap();
         Self { state, server }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.server.local_addr())
+        format!("https://{}", self.server.local_addr())
     }
 
     pub(crate) fn state(&self) -> State {
@@ -103,7 +107,7 @@ impl Nexus {
 type Rqctx = RequestContext<Context>;
 
 fn let_in(rqctx: &Rqctx) -> Result<(), HttpError> {
-    Secret::new(SECRET).unwrap().check(rqctx.request.headers())
+    fleet::secret().check(rqctx.request.headers())
 }
 
 fn hear(rqctx: &Rqctx) -> Result<(), HttpError> {

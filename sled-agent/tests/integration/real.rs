@@ -3,8 +3,9 @@
 use crate::agent::{Agent, GIB, vmm};
 use crate::boot_sector::{READY, blank, brief, obedient, restless, talkative};
 use crate::eventually::eventually;
+use crate::fleet;
 use crate::guests::{self, Kind};
-use crate::nexus::{Nexus, SECRET};
+use crate::nexus::Nexus;
 use camino::Utf8Path;
 use rustix::process::{Signal, kill_process};
 use sled_agent_client::nexus_types::SledCpu;
@@ -35,7 +36,7 @@ async fn no_guest_is_started_under_a_lease_that_is_over() {
     if !Kind::Qemu.is_possible() {
         return;
     }
-    let nobody = vec!["http://127.0.0.1:1".to_string()];
+    let nobody = vec!["https://127.0.0.1:1".to_string()];
     let endless = ["--fence-after-secs", "0"];
     let agent = Agent::start_on(Kind::Qemu, nobody, &endless).await;
     // The agent takes it to be without end, and so has a warden started.
@@ -414,11 +415,10 @@ async fn a_sled_says_what_its_guests_run_on() {
 
 /// What an agent says that does not start.
 fn refused(dir: &Utf8Path, arguments: &[&str]) -> String {
-    std::fs::write(dir.join("secret"), SECRET).unwrap();
+    fleet::join(dir.as_std_path());
     let output = Command::new(env!("CARGO_BIN_EXE_sled-agent"))
         .args(["--data-dir", dir.as_str()])
-        .args(["--secret-file", dir.join("secret").as_str()])
-        .args(["--listen", "127.0.0.1:0", "--nexus", "http://127.0.0.1:1"])
+        .args(["--listen", "127.0.0.1:0", "--nexus", "https://127.0.0.1:1"])
         .args(arguments)
         .output()
         .unwrap();

@@ -92,7 +92,7 @@ async fn the_end_of_a_vmm_outlives_the_vmm_and_the_agent() {
 #[tokio::test]
 async fn the_next_nexus_is_told_when_one_is_dead() {
     let nexus = Nexus::start();
-    let dead = "http://127.0.0.1:1".to_string();
+    let dead = "https://127.0.0.1:1".to_string();
     let agent = Agent::start_with(vec![dead, nexus.url()], &[]).await;
     let vmm_id = agent.register().await;
     nexus.until("it", |state| state.last(vmm_id).is_some()).await;

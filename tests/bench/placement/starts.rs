@@ -7,7 +7,7 @@ use db_model::{
 };
 use db_queries::{DataStore, PoolSettings, Zombie};
 use futures::future::join_all;
-use harness::{Database, SLED_SECRET};
+use harness::{Database, pki};
 use nexus::background::Activators;
 use nexus::config::Tuning;
 use nexus::lease::Lease;
@@ -15,7 +15,6 @@ use nexus::saga::instance_start::{Params, place};
 use nexus::saga::{NodeError, SagaContext, SagaFailure};
 use nexus::sleds::Sleds;
 use serde_json::Value;
-use sled_agent_client::Secret;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -128,12 +127,8 @@ fn context(database: &Database) -> SagaContext {
     let tuning = Tuning::default();
     let sec_id: SecId = SEC.parse().unwrap();
     let lease = Lease::without_end(sec_id);
-    let sleds = Sleds::new(
-        datastore.clone(),
-        lease.clone(),
-        Secret::new(SLED_SECRET).unwrap(),
-        &tuning,
-    );
+    let sleds =
+        Sleds::new(datastore.clone(), lease.clone(), pki::fleet(), &tuning);
     let saga_id = SagaId(Uuid::nil());
     SagaContext {
         datastore,
