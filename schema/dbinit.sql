@@ -217,7 +217,7 @@ CREATE INDEX console_session_by_time_created
     ON console_session (time_created);
 
 -- A device that wants to log in (RFC 8628). Once a user has confirmed it, the
--- next poll deletes the row and makes the token.
+-- next poll makes the token.
 CREATE TABLE device_auth_request (
     id UUID PRIMARY KEY,
     client_id UUID NOT NULL,
@@ -232,11 +232,20 @@ CREATE TABLE device_auth_request (
     -- Who confirmed it.
     silo_user_id UUID REFERENCES silo_user (id),
     time_confirmed TIMESTAMPTZ,
+    -- When the token ends at the latest: it was confirmed by one that ends then.
+    token_expires_by TIMESTAMPTZ,
+    time_denied TIMESTAMPTZ,
+    -- When the token was made.
+    time_used TIMESTAMPTZ,
     CONSTRAINT device_auth_request_is_hashed
         CHECK (length(device_code_hash) = 64),
     CONSTRAINT device_auth_request_ttl_is_positive CHECK (ttl_secs > 0),
     CONSTRAINT device_auth_request_confirmed_whole
-        CHECK ((silo_user_id IS NULL) = (time_confirmed IS NULL))
+        CHECK ((silo_user_id IS NULL) = (time_confirmed IS NULL)),
+    CONSTRAINT device_auth_request_denied_or_confirmed
+        CHECK (time_denied IS NULL OR time_confirmed IS NULL),
+    CONSTRAINT device_auth_request_used_by_who_confirmed
+        CHECK (time_used IS NULL OR time_confirmed IS NOT NULL)
 );
 
 CREATE UNIQUE INDEX device_auth_request_device_code

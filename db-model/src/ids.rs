@@ -109,6 +109,9 @@ typed_id! {
     ApiTokenId,
     /// Identifies a console session (whose cookie is a secret; this is not).
     ConsoleSessionId,
+    /// Identifies a device that wants to log in. It goes into the token that
+    /// the device is given, and so is told to nobody.
+    DeviceRequestId,
     /// Identifies a project.
     ProjectId,
     /// Identifies an instance.

@@ -480,6 +480,9 @@ diesel::table! {
         time_last_polled -> Nullable<Timestamptz>,
         silo_user_id -> Nullable<Uuid>,
         time_confirmed -> Nullable<Timestamptz>,
+        token_expires_by -> Nullable<Timestamptz>,
+        time_denied -> Nullable<Timestamptz>,
+        time_used -> Nullable<Timestamptz>,
     }
 }
 

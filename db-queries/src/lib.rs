@@ -17,6 +17,7 @@ mod affinity_group_member;
 mod attempts_ended;
 mod audit_log;
 mod blocks;
+mod device_request;
 mod disk;
 mod error;
 mod fence;
@@ -57,6 +58,9 @@ use prometheus_client::metrics::counter::Counter;
 
 pub use attempts_ended::{AttemptEnded, AttemptsEnded};
 pub use audit_log::ByTimeCompleted;
+pub use device_request::{
+    DeviceConfirmed, DevicePoll, DevicePolling, NewDeviceRequest,
+};
 pub use error::{Error, Limit};
 pub use fence::FenceError;
 pub use migrate::{

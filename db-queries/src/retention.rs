@@ -1,7 +1,8 @@
 //! How long records are kept. Each call looks at one page of a table, by id, so
 //! that no statement is long, and says where the next page begins.
 
-use crate::{DataStore, Error};
+use crate::{DataStore, Error, SessionLife};
+use chrono::TimeDelta;
 use diesel::sql_types::{BigInt, Nullable, Uuid as SqlUuid};
 use diesel::{
     OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
@@ -110,6 +111,66 @@ impl DataStore {
                  AND time_created < now() - INTERVAL '24 hours'"],
             after,
         )
+        .await
+    }
+
+    /// Deletes a batch of tokens that have ended; how many, and whether there
+    /// may be more.
+    pub async fn api_tokens_prune(&self) -> Result<(usize, bool), Error> {
+        self.prune_batch(
+            "DELETE FROM api_token WHERE id = ANY(ARRAY( \
+                 SELECT id FROM api_token \
+                 WHERE time_expires < now() - $1 * INTERVAL '1 second' \
+                 ORDER BY time_expires LIMIT $2))",
+            TimeDelta::zero(),
+        )
+        .await
+    }
+
+    /// The same of sessions, which are good for so long.
+    pub async fn sessions_prune(
+        &self,
+        life: SessionLife,
+    ) -> Result<(usize, bool), Error> {
+        self.prune_batch(
+            "DELETE FROM console_session WHERE id = ANY(ARRAY( \
+                 SELECT id FROM console_session \
+                 WHERE time_created < now() - $1 * INTERVAL '1 second' \
+                 ORDER BY time_created LIMIT $2))",
+            life.absolute,
+        )
+        .await
+    }
+
+    /// The same of devices that have wanted to log in. For an hour they are
+    /// told that they are too late, and then that nobody knows them.
+    pub async fn device_requests_prune(&self) -> Result<(usize, bool), Error> {
+        self.prune_batch(
+            "DELETE FROM device_auth_request WHERE id = ANY(ARRAY( \
+                 SELECT id FROM device_auth_request \
+                 WHERE time_expires < now() - $1 * INTERVAL '1 second' \
+                 ORDER BY time_expires LIMIT $2))",
+            TimeDelta::hours(1),
+        )
+        .await
+    }
+
+    /// Deletes by a statement that is given a time in seconds, and how many at
+    /// most. It looks for ids, and then for each: one that would join the two
+    /// might scan the table.
+    async fn prune_batch(
+        &self,
+        delete: &'static str,
+        kept: TimeDelta,
+    ) -> Result<(usize, bool), Error> {
+        self.run(move |conn| {
+            let deleted = sql_query(delete)
+                .bind::<BigInt, _>(kept.num_seconds())
+                .bind::<BigInt, _>(PAGE)
+                .execute(conn)?;
+            let full = i64::try_from(deleted).is_ok_and(|n| n >= PAGE);
+            Ok((deleted, full))
+        })
         .await
     }
 

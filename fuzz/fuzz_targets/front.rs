@@ -22,7 +22,8 @@ fuzz_target!(|head: (&str, &str, Vec<(&str, &[u8])>)| {
         let Ok(value) = HeaderValue::from_bytes(value) else { continue };
         request.headers_mut().append(name, value);
     }
-    let front = FRONT.get_or_init(|| nexus::http::front().unwrap());
+    let limits = nexus::config::Limits::default();
+    let front = FRONT.get_or_init(|| nexus::http::front(&limits).unwrap());
     let VersionPolicy::Dynamic(front) = front else { unreachable!() };
     let log = slog::Logger::root(slog::Discard, slog::o!());
     if let Err(refusal) = front.request_extract_version(&request, &log) {

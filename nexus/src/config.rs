@@ -1,5 +1,9 @@
 //! The configuration file of a Nexus.
 
+mod limits;
+
+pub use limits::{Limits, count};
+
 use camino::{Utf8Path, Utf8PathBuf};
 use chrono::TimeDelta;
 use db_queries::SessionLife;
@@ -58,6 +62,12 @@ pub struct Config {
     /// Console sessions.
     #[serde(default)]
     pub session: SessionConfig,
+    /// The web console.
+    #[serde(default)]
+    pub console: ConsoleSettings,
+    /// What clients may take.
+    #[serde(default)]
+    pub limits: Limits,
     /// Times and bounds.
     #[serde(default)]
     pub tuning: Tuning,
@@ -72,6 +82,15 @@ pub struct ExternalTlsConfig {
     pub certificate_file: Utf8PathBuf,
     /// The key.
     pub key_file: Utf8PathBuf,
+}
+
+/// The web console.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConsoleSettings {
+    /// The directory that it was built into: `index.html` and `assets`. Without
+    /// it there is no console.
+    pub static_dir: Option<Utf8PathBuf>,
 }
 
 /// How the audit log is kept.

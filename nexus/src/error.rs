@@ -39,6 +39,13 @@ pub enum Error {
         needs: &'static str,
     },
 
+    /// Another site's page had the caller's browser ask: ask oneself.
+    #[error(
+        "this request comes from another site's page, so it was not done: a \
+         browser may ask for changes only from this server's own pages"
+    )]
+    CrossSite,
+
     /// There is no such thing, or the caller may not know of it.
     #[error("not found: {kind} with {lookup}")]
     NotFound {

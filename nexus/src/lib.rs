@@ -10,6 +10,7 @@ pub mod background;
 pub mod config;
 pub mod consoles;
 pub mod context;
+pub mod door;
 pub mod error;
 pub mod external_tls;
 pub mod fleet;
@@ -22,6 +23,7 @@ pub mod placement;
 pub mod saga;
 pub mod server;
 pub mod sleds;
+pub mod web_console;
 
 pub use error::Error;
 pub use server::{Server, StartError};

@@ -3,6 +3,8 @@
 //! What is counted is counted where it happens; the rest is looked up when
 //! somebody asks. The names, and what is alarming, are in `docs/metrics.md`.
 
+use crate::config::count;
+use crate::door::Peers;
 use crate::error::chain;
 use crate::http::{Admission, Audit};
 use crate::lease::Lease;
@@ -78,6 +80,7 @@ pub struct Exporter {
     sagas: Arc<SagaExecutor>,
     lease: Lease,
     admission: Admission,
+    peers: Peers,
     log: Logger,
 }
 
@@ -92,6 +95,7 @@ impl Exporter {
         admission: Admission,
         times: &RequestTimes,
         audit: &Audit,
+        peers: &Peers,
         log: Logger,
     ) -> Exporter {
         let mut counted = Registry::with_prefix("nexus");
@@ -125,6 +129,11 @@ impl Exporter {
             "Refusals of nobody known that were too many for the audit log",
             audit.dropped().clone(),
         );
+        counted.register(
+            "connections_turned_away",
+            "Users' connections that were turned away or cut off",
+            peers.turned_away().clone(),
+        );
         counted.register_with_unit(
             "request_duration",
             "How long requests took that reached a handler",
@@ -138,6 +147,7 @@ impl Exporter {
             sagas,
             lease,
             admission,
+            peers: peers.clone(),
             log,
         }
     }
@@ -197,6 +207,12 @@ impl Exporter {
             "requests_aside",
             "Users' requests that wait for a change",
             self.admission.aside(),
+        );
+        number(
+            now,
+            "connections",
+            "Users' connections that are open",
+            count(self.peers.connections()),
         );
         number(
             now,

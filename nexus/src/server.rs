@@ -10,18 +10,20 @@ use crate::background::silence::Silence;
 use crate::background::unanswered::Unanswered;
 use crate::background::watcher::Watcher;
 use crate::background::{self, Activators};
-use crate::config::{Config, ConfigError, SessionConfig};
+use crate::config::{Config, ConfigError, SessionConfig, count};
+use crate::door::{self, Door, Peers};
 use crate::error::chain;
 use crate::external_tls::{ExternalTls, ExternalTlsError};
 use crate::fleet::{Fleet, FleetError};
 use crate::http::{
-    Admission, ApiContext, Audit, InternalApiImpl, JoinApiImpl,
-    REQUEST_BODY_MAX_BYTES, external_api, front, internal_api, join_api,
+    Admission, ApiContext, Audit, InternalApiImpl, JoinApiImpl, Rates, Sources,
+    external_api, front, internal_api, join_api,
 };
 use crate::lease::Lease;
 use crate::metrics::{Exporter, RequestTimes};
 use crate::saga::{SagaExecutor, registry};
 use crate::sleds::Sleds;
+use crate::web_console::{WebConsole, WebConsoleError};
 use db_model::SecId;
 use db_queries::{DataStore, MigrateError, PoolSettings, Zombie, migrate};
 use dropshot::{
@@ -32,7 +34,7 @@ use fleet_pki::{
     PkiError, first_contact_server_config, public_server_config, server_config,
 };
 use slog::{Logger, error, info, o, warn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, watch};
@@ -41,11 +43,16 @@ use tokio::task::JoinHandle;
 /// How long an API may take to close, which ends its requests.
 const CLOSE_BOUND: Duration = Duration::from_secs(10);
 
+/// Where the external API is within this process: clients come to it through
+/// the [`Door`].
+const WITHIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// Between two tries to reach the database at the start.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
 /// A running Nexus.
 pub struct Server {
+    door: Door,
     external: HttpServer<ApiContext>,
     internal: HttpServer<ApiContext>,
     join: Option<HttpServer<ApiContext>>,
@@ -86,6 +93,9 @@ pub enum StartError {
     /// It cannot be decided who may do what.
     #[error("the policies of who may do what make no sense: {0}")]
     Policies(String),
+    /// The web console cannot be read.
+    #[error("the web console cannot be served")]
+    WebConsole(#[from] WebConsoleError),
     /// The API cannot be served.
     #[error("the API cannot be served")]
     Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -116,6 +126,8 @@ impl Server {
             .as_ref()
             .map(|tls| public_server_config(tls.shown()))
             .transpose()?;
+        let static_dir = config.console.static_dir.as_deref();
+        let web_console = static_dir.map(WebConsole::read).transpose()?;
         let datastore = datastore(config);
         prepare(&datastore, &log).await?;
         let rack_id = once_there(&log, || datastore.rack_id()).await?;
@@ -204,6 +216,7 @@ impl Server {
             background::spawn(
                 Retention {
                     audit_keep_days: config.audit.keep_days,
+                    session_life: config.session.life(),
                     datastore: datastore.clone(),
                     lease: lease.clone(),
                     log: log.clone(),
@@ -260,9 +273,11 @@ impl Server {
                 log.clone(),
             ),
         ];
-        let admission = Admission::new(datastore.connections().max);
+        let limits = door::allowed(config.limits, &log);
+        let peers = Peers::new(limits, &config.trusted_proxies);
+        let admission = Admission::new(datastore.connections().max, limits);
         let times = RequestTimes::default();
-        let audit = Audit::new(&config.trusted_proxies);
+        let audit = Audit::default();
         let exporter = Exporter::new(
             datastore.clone(),
             metrics_datastore(config),
@@ -271,6 +286,7 @@ impl Server {
             admission.clone(),
             &times,
             &audit,
+            &peers,
             log.clone(),
         );
         let context = ApiContext {
@@ -278,8 +294,14 @@ impl Server {
             admission,
             times,
             audit,
+            web_console: web_console.map(Arc::new),
+            sources: Sources::new(peers.clone(), &config.trusted_proxies),
+            rates: Rates::new(&limits),
+            limits,
+            of_users: true,
             exporter: Arc::new(exporter),
         };
+        let of_sleds = ApiContext { of_users: false, ..context.clone() };
         let internal = serve(
             internal_api::internal_api_mod::api_description::<InternalApiImpl>(
             )
@@ -288,7 +310,7 @@ impl Server {
             config.internal_address,
             // Any member's: what each may ask is decided by its secret.
             Some(server_config(fleet.credentials(), |_| true)?),
-            &context,
+            &of_sleds,
             log.new(o!("component" => "internal")),
         )?;
         let join = match config.join_address {
@@ -299,19 +321,27 @@ impl Server {
                 VersionPolicy::Unversioned,
                 address,
                 Some(first_contact_server_config(fleet.credentials())?),
-                &context,
+                &of_sleds,
                 log.new(o!("component" => "join")),
             )?),
         };
         let external = serve(
             external_api().map_err(StartError::Serve)?,
-            front().map_err(StartError::Serve)?,
-            config.external_address,
+            front(&limits).map_err(StartError::Serve)?,
+            WITHIN,
             users_see,
             &context,
             log.new(o!("component" => "external")),
         )?;
+        let door = Door::open(
+            config.external_address,
+            external.local_addr(),
+            peers,
+            log.new(o!("component" => "door")),
+        )
+        .map_err(|error| no_door(config.external_address, error))?;
         let server = Server {
+            door,
             external,
             internal,
             join,
@@ -329,7 +359,7 @@ impl Server {
         };
         server.write_addresses(config)?;
         info!(server.log, "serving";
-            "external" => %server.external.local_addr(),
+            "external" => %server.door.address(),
             "internal" => %server.internal.local_addr(),
             "join" => ?server.join.as_ref().map(HttpServer::local_addr),
             "external_tls" => server.external.using_tls());
@@ -344,7 +374,7 @@ impl Server {
 
     /// Where the two APIs are.
     pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
-        (self.external.local_addr(), self.internal.local_addr())
+        (self.door.address(), self.internal.local_addr())
     }
 
     /// Closes: no new work, then what runs is finished or, past a bound, left
@@ -365,6 +395,7 @@ impl Server {
             }
         }
         self.give_back_lease().await;
+        self.door.shut();
         let servers = [self.external, self.internal];
         for server in servers.into_iter().chain(self.join) {
             let closed =
@@ -373,6 +404,7 @@ impl Server {
                 error!(self.log, "a server did not close"; "error" => why);
             }
         }
+        self.door.emptied(CLOSE_BOUND).await;
     }
 
     /// The lease is kept while sagas drain, and given back when nothing acts
@@ -489,6 +521,11 @@ impl IsAway for MigrateError {
     }
 }
 
+fn no_door(address: SocketAddr, error: std::io::Error) -> StartError {
+    let message = format!("cannot listen at {address}: {error}");
+    StartError::Serve(std::io::Error::new(error.kind(), message).into())
+}
+
 fn serve(
     api: dropshot::ApiDescription<ApiContext>,
     front: VersionPolicy,
@@ -499,7 +536,7 @@ fn serve(
 ) -> Result<HttpServer<ApiContext>, StartError> {
     let config = ConfigDropshot {
         bind_address,
-        default_request_body_max_bytes: REQUEST_BODY_MAX_BYTES,
+        default_request_body_max_bytes: count(context.limits.body_max_bytes),
         // A client that hangs up ends no transaction half-way.
         default_handler_task_mode: HandlerTaskMode::Detached,
         ..ConfigDropshot::default()

@@ -20,6 +20,8 @@ pub struct Answer {
     pub content_type: Option<String>,
     /// The cookie that it sets.
     pub set_cookie: Option<String>,
+    /// All headers.
+    pub headers: reqwest::header::HeaderMap,
 }
 
 impl Answer {
@@ -32,6 +34,22 @@ impl Answer {
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         self.body
+    }
+
+    /// A header; empty if there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The text, of an answer with this status that is no JSON.
+    ///
+    /// # Panics
+    ///
+    /// Another status, or JSON.
+    #[track_caller]
+    pub fn text(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{}", self.body);
+        self.body.as_str().unwrap().to_string()
     }
 
     /// The message, of an error with this status and code.
@@ -124,8 +142,7 @@ impl Client {
     pub fn with_cookie(&self, cookie: &str) -> Client {
         let value = cookie.parse().unwrap();
         let headers = [(reqwest::header::COOKIE, value)].into_iter().collect();
-        let http = reqwest::Client::builder().no_proxy();
-        let http = http.default_headers(headers).build().unwrap();
+        let http = builder().default_headers(headers).build().unwrap();
         Client { token: None, http, speaks_for_sleds: false, ..self.clone() }
     }
 
@@ -142,7 +159,7 @@ impl Client {
 
     /// The same, who takes a request for lost after so long.
     pub fn patient_for(&self, time: Duration) -> Client {
-        let http = reqwest::Client::builder().no_proxy().timeout(time);
+        let http = builder().timeout(time);
         Client { http: http.build().unwrap(), ..self.clone() }
     }
 
@@ -268,13 +285,21 @@ impl Client {
         let retry_after = header("retry-after");
         let content_type = header("content-type");
         let set_cookie = header("set-cookie");
+        let headers = answer.headers().clone();
         let text = answer.text().await?;
         let body = if text.is_empty() {
             Value::Null
         } else {
             serde_json::from_str(&text).unwrap_or(Value::String(text))
         };
-        Ok(Answer { status, body, retry_after, content_type, set_cookie })
+        Ok(Answer {
+            status,
+            body,
+            retry_after,
+            content_type,
+            set_cookie,
+            headers,
+        })
     }
 
     /// GET.
@@ -295,6 +320,12 @@ impl Client {
     /// DELETE.
     pub async fn delete(&self, path: &str) -> Answer {
         self.request(Method::DELETE, path, None).await
+    }
+
+    /// POST of a form.
+    pub async fn post_form(&self, path: &str, form: &str) -> Answer {
+        let kind = [("content-type", "application/x-www-form-urlencoded")];
+        self.send(Method::POST, path, &kind, form).await
     }
 
     /// The body of an `InstanceCreate`: 2 vCPUs and 2 GiB.
@@ -426,5 +457,11 @@ impl Client {
 }
 
 pub(crate) fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap()
+    builder().timeout(DEADLINE).build().unwrap()
+}
+
+/// Nobody who goes where it is sent: a test looks where that is.
+fn builder() -> reqwest::ClientBuilder {
+    let stay = reqwest::redirect::Policy::none();
+    reqwest::Client::builder().no_proxy().redirect(stay)
 }

@@ -21,12 +21,24 @@ pub struct Console {
 impl Client {
     /// A websocket at this path, or what was answered instead.
     pub async fn console(&self, path: &str) -> Result<Console, Answer> {
-        let request = self
+        self.console_with(path, &[]).await
+    }
+
+    /// The same, asked for with these headers.
+    pub async fn console_with(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Console, Answer> {
+        let mut request = self
             .bare(reqwest::Method::GET, path)
             .header("connection", "upgrade")
             .header("upgrade", "websocket")
             .header("sec-websocket-version", "13")
             .header("sec-websocket-key", generate_key());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let answer = request.send().await.unwrap();
         if answer.status() != reqwest::StatusCode::SWITCHING_PROTOCOLS {
             return Err(Client::read(answer).await.unwrap());

@@ -51,6 +51,7 @@ pub use nexus_process::{NexusProcess, SLED_SECRET, Token, Tuning};
 pub use process::Child;
 pub use saga_bench::{Executor, SagaBench, name};
 pub use store::blocks_in_store;
+pub use users::PASSWORD;
 pub use wait::{DEADLINE, eventually};
 
 use serde_json::{Value, json};

@@ -32,7 +32,16 @@ pub struct Tuning {
     pub fence_margin_ms: u32,
     pub console_streams: u32,
     pub placement_detail: bool,
+    /// The lines of `[limits]`.
+    pub limits: String,
 }
+
+/// Tests ask faster than users do, and some of them read later.
+const FAST: &str = "credential_per_second = 100000\n\
+     credential_burst = 100000\n\
+     source_per_second = 100000\n\
+     source_burst = 100000\n\
+     stuck_secs = 600";
 
 impl Default for Tuning {
     fn default() -> Tuning {
@@ -53,6 +62,7 @@ impl Default for Tuning {
             fence_margin_ms: 1_000,
             console_streams: 16,
             placement_detail: true,
+            limits: FAST.to_string(),
         }
     }
 }
@@ -76,6 +86,7 @@ impl Tuning {
             fence_margin_ms: it.fence_margin_ms,
             console_streams: it.console_streams,
             placement_detail: true,
+            limits: FAST.to_string(),
         }
     }
 
@@ -87,7 +98,8 @@ impl Tuning {
              sled_retry_ms = {}\npatience = {}\nlook_period_ms = {}\n\
              reconcile_poll_ms = {}\nwatch_period_ms = {}\n\
              heartbeat_period_ms = {}\nfence_margin_ms = {}\n\
-             console_streams = {}\n",
+             console_streams = {}\n\
+             [limits]\n{}\n",
             self.lease_ms,
             self.drain_ms,
             self.boot_allowance_ms,
@@ -101,6 +113,7 @@ impl Tuning {
             self.heartbeat_period_ms,
             self.fence_margin_ms,
             self.console_streams,
+            self.limits,
         )
     }
 }
@@ -305,7 +318,7 @@ impl NexusProcess {
     }
 
     /// Where its configuration is.
-    pub(crate) fn config_path(&self) -> PathBuf {
+    pub fn config_path(&self) -> PathBuf {
         config_path(&self.dir)
     }
 
@@ -343,7 +356,7 @@ fn spawn(
 ) -> (Child, PathBuf) {
     let addresses = dir.join("nexus-addresses.json");
     let _ = std::fs::remove_file(&addresses);
-    let config = format!(
+    let mut config = format!(
         "database_url = {database_url:?}\n\
          database_max_connections = 16\n\
          external_address = \"{}\"\n\
@@ -364,6 +377,11 @@ fn spawn(
         places.more,
         tuning.toml(),
     );
+    // A test that wants a console puts it there and starts Nexus again.
+    let console = dir.join("console");
+    if console.exists() {
+        config.push_str(&format!("[console]\nstatic_dir = {console:?}\n"));
+    }
     std::fs::write(config_path(dir), config).unwrap();
     let args = [
         "run".to_string(),

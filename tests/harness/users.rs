@@ -1,12 +1,48 @@
 //! Users and their tokens, written straight into the database: hundreds of tests
-//! need them, and only those about users need them through the front door.
+//! need them, and only those about users need them through the front door; for
+//! those there is the rest of this file.
 
-use crate::Token;
+use crate::{Answer, Client, Token};
 use db_model::{
     ApiToken, ApiTokenId, ByteCount, FLEET_ID, Name, NameOrId, NewSilo,
     RoleAssignment, RoleName, RoleResource, Silo, SiloUser, UserName,
 };
 use db_queries::{DataStore, Error, PoolSettings};
+
+/// The password of who is made by [`Client::make_user`].
+pub const PASSWORD: &str = "correct horse";
+
+impl Client {
+    /// Makes a user of "main" with [`PASSWORD`]; its id.
+    pub async fn make_user(&self, name: &str) -> String {
+        let body = serde_json::json!({
+            "external_id": name,
+            "password": { "mode": "password", "value": PASSWORD },
+        });
+        let path = "/v1/system/identity-providers/local/users?silo=main";
+        let user = self.post(path, body).await.expect(201);
+        user["id"].as_str().unwrap().to_string()
+    }
+
+    /// Somebody wants to log in to "main".
+    pub async fn try_login(&self, name: &str, password: &str) -> Answer {
+        let body = serde_json::json!({
+            "username": name,
+            "password": password,
+        });
+        self.anonymous().post("/v1/login/main/local", body).await
+    }
+
+    /// Logs a user in who has [`PASSWORD`]; a client that shows the cookie, and
+    /// the cookie.
+    pub async fn login(&self, name: &str) -> (Client, String) {
+        let answer = self.try_login(name, PASSWORD).await;
+        let cookie = answer.set_cookie.clone().unwrap();
+        answer.expect(204);
+        let (pair, _) = cookie.split_once(';').unwrap();
+        (self.with_cookie(pair), cookie)
+    }
+}
 
 /// A token of the user of this name, an admin of its silo; both are made if they
 /// are not there.

@@ -39,6 +39,8 @@ struct Row {
     path: Vec<(&'static str, String)>,
     query: &'static str,
     body: Option<Value>,
+    /// Instead of a body.
+    form: Option<String>,
     stranger: Stranger,
     /// What it answers whatever is asked, if that is no success.
     always: Option<u16>,
@@ -48,14 +50,19 @@ impl Row {
     fn new(operation: impl Into<String>, stranger: Stranger) -> Row {
         let (operation, path) = (operation.into(), Vec::new());
         let query = "";
-        let (body, always) = (None, None);
-        Row { operation, path, query, body, stranger, always }
+        let (body, form, always) = (None, None, None);
+        Row { operation, path, query, body, form, stranger, always }
     }
 
     /// Of what there is none.
     fn never(operation: &str, stranger: Stranger) -> Row {
         let always = Some(404);
         Row { always, ..Row::new(operation, stranger) }
+    }
+
+    fn form(mut self, form: String) -> Row {
+        self.form = Some(form);
+        self
     }
 
     fn at(mut self, variable: &'static str, value: &str) -> Row {
@@ -88,6 +95,9 @@ impl Operation {
             // No more is asked of the stream than that it begins.
             let began = |_| Answer { status: 101, ..Answer::default() };
             return client.console(&self.path).await.map_or_else(|a| a, began);
+        }
+        if let Some(form) = &self.row.form {
+            return client.post_form(&self.path, form).await;
         }
         let (method, body) = (self.method.clone(), self.row.body.clone());
         client.request(method, &self.path, body).await
@@ -164,6 +174,8 @@ struct Fixture {
     plain: String,
     /// A token that nobody uses.
     token: String,
+    /// Of a device that wants to log in.
+    user_code: String,
     /// A group of each kind, as their operations call it.
     groups: Vec<(&'static str, String)>,
     /// Who may what, of the fleet, of "main" and of "demo".
@@ -220,6 +232,15 @@ async fn fixture() -> Fixture {
         .find(|token| token["id"] != used[0].as_str())
         .unwrap()["id"]
         .clone();
+    // Not by the API: how often each operation was asked is counted.
+    nexus.sql(
+        "INSERT INTO device_auth_request \
+             (id, client_id, device_code_hash, user_code, time_created, \
+              time_expires) \
+         SELECT gen_random_uuid(), gen_random_uuid(), repeat('d', 64), \
+             'BCDF-GHJK', now(), now() + INTERVAL '10 minutes'",
+    );
+    let user_code = "BCDF-GHJK".to_string();
     let attempt = nexus.attempts(&runs).await[0]["id"].clone();
     let report = nexus.agents[0].vmms().await[0].clone();
     let key = nexus.post("/v1/me/ssh-keys", ssh_key("key")).await.expect(201);
@@ -232,6 +253,7 @@ async fn fixture() -> Fixture {
         ssh_key: key["id"].as_str().unwrap().to_string(),
         plain: plain.as_str().unwrap().to_string(),
         token: token.as_str().unwrap().to_string(),
+        user_code,
         nexus,
         vmm,
         report,
@@ -266,6 +288,9 @@ fn ssh_key(name: &str) -> Value {
                        TQzJm5l9Z3kq1mQyqzqkz3m1v",
     })
 }
+
+/// A device that wants to log in.
+const DEVICE_CLIENT: Uuid = Uuid::nil();
 
 /// The password of the user "plain".
 const PASSWORD: &str = "plain and simple";
@@ -413,6 +438,18 @@ impl Fixture {
                 .at("silo_name", "main")
                 .body(json!({ "username": "plain", "password": PASSWORD })),
             Row::new("logout", Served),
+            Row::new("device_auth_request", Served)
+                .form(format!("client_id={DEVICE_CLIENT}")),
+            Row {
+                // Nobody waits under this code.
+                always: Some(400),
+                ..Row::new("device_access_token", Served).form(format!(
+                    "client_id={DEVICE_CLIENT}&device_code=x&grant_type=\
+                     urn:ietf:params:oauth:grant-type:device_code"
+                ))
+            },
+            Row::new("device_auth_confirm", Own)
+                .body(json!({ "user_code": self.user_code })),
             Row::new("silo_list", Forbidden),
             Row::new("silo_create", Forbidden).body(silo("new")),
             Row::new("silo_view", NotFound).at("silo", "main"),

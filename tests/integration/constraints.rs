@@ -742,6 +742,16 @@ const ATTEMPTS: &[(&str, &str)] = &[
         "UPDATE device_auth_request SET time_confirmed = now()",
     ),
     (
+        "device_auth_request_denied_or_confirmed",
+        "UPDATE device_auth_request SET time_denied = now(), \
+             time_confirmed = now(), \
+             silo_user_id = (SELECT min(id::TEXT)::UUID FROM silo_user)",
+    ),
+    (
+        "device_auth_request_used_by_who_confirmed",
+        "UPDATE device_auth_request SET time_used = now()",
+    ),
+    (
         "device_auth_request_silo_user_id_fkey",
         "UPDATE device_auth_request \
              SET silo_user_id = gen_random_uuid(), time_confirmed = now()",

@@ -39,7 +39,7 @@ async fn what_oxide_has_and_this_server_does_not_is_a_501_by_name() {
 #[tokio::test]
 async fn what_leads_nowhere_is_refused_with_a_body() {
     let nexus = TestNexus::with(Setup::no_sled()).await;
-    for path in ["/", "/v1", "/v2/projects", "/v1/projects/x/y/z", "/metrics"] {
+    for path in ["/v1", "/v2/projects", "/v1/projects/x/y/z", "/metrics"] {
         nexus.get(path).await.error(404, "ObjectNotFound");
         nexus.anonymous().get(path).await.error(401, "Unauthorized");
     }
@@ -125,6 +125,7 @@ async fn raw(nexus: &TestNexus, request: &str) -> Answer {
         retry_after: None,
         content_type: None,
         set_cookie: None,
+        headers: Default::default(),
     }
 }
 

@@ -7,10 +7,11 @@ use chrono::TimeDelta;
 use db_model::{
     AffinityGroupChange, AffinityGroupId, AffinityGroupKind, DiskId, Fence,
     InstanceId, KeyedRequest, ProjectId, SagaId, SagaState, SecId, SiloId,
-    SiloQuotaChange, SiloUserId, SledId, StartAttemptId, VmmId,
+    SiloQuotaChange, SiloUserId, SledId, StartAttemptId, UserCode, VmmId,
 };
 use db_queries::{
-    ById, ByNameOrId, ByTime, DataStore, InstancePath, Page, PoolSettings,
+    ById, ByNameOrId, ByTime, DataStore, DevicePoll, DevicePolling,
+    InstancePath, NewDeviceRequest, Page, PoolSettings, SessionLife,
 };
 use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
 use harness::{Database, eventually, name};
@@ -19,12 +20,14 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// What grows with use. A sled, a silo and a Nexus are few, and are scanned.
-const GROWING: [&str; 19] = [
+const GROWING: [&str; 21] = [
     "affinity_claim",
     "affinity_group",
     "affinity_group_member",
     "api_token",
     "blocks_gone",
+    "console_session",
+    "device_auth_request",
     "disk",
     "image",
     "idempotency_key",
@@ -95,6 +98,22 @@ INSERT INTO ssh_key
 SELECT md5('key-' || n)::UUID, md5('user-' || n / 40)::UUID, 'key-' || n, '',
     'ssh-ed25519 ' || n, now(), now(), CASE n % 2 WHEN 1 THEN now() END
 FROM generate_series(0, 39999) n;
+
+INSERT INTO console_session
+SELECT md5('session-' || n)::UUID, md5('user-' || n % 5000)::UUID,
+    encode(sha256(('session-' || n)::BYTEA), 'hex'),
+    CASE WHEN n % 100 = 0 THEN now() - INTERVAL '2 days' ELSE now() END, now()
+FROM generate_series(0, 9999) n;
+
+-- Nearly all of them are over.
+INSERT INTO device_auth_request
+SELECT md5('device-' || n)::UUID, md5('client')::UUID,
+    encode(sha256(('device-' || n)::BYTEA), 'hex'),
+    'BBBB-' || translate(lpad(n::TEXT, 4, '0'), '0123456789', 'BCDFGHJKLM'),
+    NULL,
+    now(), CASE WHEN n % 100 = 0 THEN now() + INTERVAL '1 hour' ELSE now() END,
+    NULL, NULL, NULL, NULL, NULL, NULL
+FROM generate_series(0, 9999) n;
 
 INSERT INTO api_token
 SELECT md5('token-' || n)::UUID, md5('user-' || n % 5000)::UUID,
@@ -333,6 +352,65 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
 
     probe!("authenticate", |db, _n| {
         db.authenticate(token.clone()).await.unwrap();
+    });
+    let hash = database.row(
+        "SELECT token_hash FROM console_session \
+         WHERE time_created > now() - INTERVAL '1 day' LIMIT 1",
+    );
+    let session = hash["token_hash"].as_str().unwrap().to_string();
+    let life = SessionLife {
+        idle: TimeDelta::hours(8),
+        absolute: TimeDelta::hours(24),
+    };
+    probe!("session_authenticate", |db, _n| {
+        let often = TimeDelta::minutes(1);
+        let session = session.clone();
+        db.session_authenticate(session, life, often).await.unwrap();
+    });
+    let device = database.row(
+        "SELECT device_code_hash FROM device_auth_request \
+         WHERE time_expires > now() ORDER BY id LIMIT 1",
+    );
+    let device = device["device_code_hash"].as_str().unwrap().to_string();
+    let client = database.row("SELECT client_id FROM device_auth_request");
+    let client: Uuid = client["client_id"].as_str().unwrap().parse().unwrap();
+    let polling = DevicePolling {
+        least: TimeDelta::zero(),
+        again_within: TimeDelta::zero(),
+    };
+    probe!("device_request_poll", |db, _n| {
+        let device = device.clone();
+        let hash = |_| "t".repeat(64);
+        let poll = db.device_request_poll(client, device, polling, hash).await;
+        assert_eq!(poll.unwrap(), DevicePoll::Pending);
+    });
+    probe!("device_request_insert", |db, n| {
+        let new = NewDeviceRequest {
+            client_id: client,
+            device_code_hash: format!("{n:064}"),
+            user_code: format!(
+                "ZZZZ-ZZZ{}",
+                ["B", "C", "D", "F", "G", "H", "J", "K", "L", "M"][n]
+            )
+            .parse()
+            .unwrap(),
+            ttl_secs: None,
+        };
+        let life = TimeDelta::minutes(10);
+        assert!(db.device_request_insert(new, life, 10_000).await.unwrap());
+    });
+    let code = "BBBB-BBBB".parse::<UserCode>().unwrap();
+    probe!("device_request_view", |db, _n| {
+        db.device_request_view(code.clone()).await.unwrap();
+    });
+    probe!("api_tokens_prune", |db, _n| {
+        db.api_tokens_prune().await.unwrap();
+    });
+    probe!("sessions_prune", |db, _n| {
+        db.sessions_prune(life).await.unwrap();
+    });
+    probe!("device_requests_prune", |db, _n| {
+        db.device_requests_prune().await.unwrap();
     });
     let users: Vec<SiloUserId> = ids(&database, "user", 7);
     let key = database.row(

@@ -1,39 +1,12 @@
 //! Console sessions: begun by a password, shown by a cookie, ended by time, by
 //! their user, or by an admin.
 
-use harness::{Answer, Client, Setup, TestNexus, eventually};
+use harness::{Answer, Client, PASSWORD, Setup, TestNexus, eventually};
 use serde_json::{Value, json};
-
-const PASSWORD: &str = "correct horse";
 
 /// No sleds: nothing runs here.
 async fn nexus() -> TestNexus {
     TestNexus::with(Setup { sleds: 0, ..Setup::default() }).await
-}
-
-/// Makes a user of "main" with this password; its id.
-async fn user(nexus: &Client, name: &str) -> String {
-    let body = json!({
-        "external_id": name,
-        "password": { "mode": "password", "value": PASSWORD },
-    });
-    let path = "/v1/system/identity-providers/local/users?silo=main";
-    let user = nexus.post(path, body).await.expect(201);
-    user["id"].as_str().unwrap().to_string()
-}
-
-async fn try_login(nexus: &Client, name: &str, password: &str) -> Answer {
-    let body = json!({ "username": name, "password": password });
-    nexus.anonymous().post("/v1/login/main/local", body).await
-}
-
-/// Logs in; a client that shows the cookie, and the cookie.
-async fn login(nexus: &Client, name: &str) -> (Client, String) {
-    let answer = try_login(nexus, name, PASSWORD).await;
-    let cookie = answer.set_cookie.clone().unwrap();
-    answer.expect(204);
-    let (pair, _) = cookie.split_once(';').unwrap();
-    (nexus.with_cookie(pair), cookie)
 }
 
 async fn set_password(nexus: &Client, id: &str, password: Value) -> Answer {
@@ -46,8 +19,8 @@ async fn set_password(nexus: &Client, id: &str, password: Value) -> Answer {
 #[tokio::test]
 async fn a_cookie_is_as_good_as_a_token_until_its_user_logs_out() {
     let nexus = nexus().await;
-    let id = user(&nexus, "ann").await;
-    let (ann, cookie) = login(&nexus, "ann").await;
+    let id = nexus.make_user("ann").await;
+    let (ann, cookie) = nexus.login("ann").await;
     assert!(cookie.starts_with("session=nexus-session-"), "{cookie}");
     assert!(
         cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=86400"),
@@ -82,7 +55,7 @@ async fn a_cookie_is_as_good_as_a_token_until_its_user_logs_out() {
 #[tokio::test]
 async fn a_wrong_name_a_wrong_silo_and_a_wrong_password_look_alike() {
     let nexus = nexus().await;
-    user(&nexus, "ann").await;
+    nexus.make_user("ann").await;
     let mut messages = Vec::new();
     for (silo, name, password) in [
         ("main", "ann", "wrong horse"),
@@ -109,13 +82,13 @@ async fn a_wrong_name_a_wrong_silo_and_a_wrong_password_look_alike() {
 #[tokio::test]
 async fn who_guesses_is_slowed_down_and_the_user_gets_in_again() {
     let nexus = nexus().await;
-    user(&nexus, "ann").await;
+    nexus.make_user("ann").await;
     for name in ["ann", "nobody"] {
         for _ in 0..5 {
-            try_login(&nexus, name, "wrong horse").await.expect(401);
+            nexus.try_login(name, "wrong horse").await.expect(401);
         }
         // From here on the right one is not even looked at.
-        let answer = try_login(&nexus, name, PASSWORD).await;
+        let answer = nexus.try_login(name, PASSWORD).await;
         assert_eq!(answer.retry_after.as_deref(), Some("1"), "{name}");
         let message = answer.error(429, "TooManyRequests");
         assert!(message.contains("Nothing was tried"), "{message}");
@@ -124,17 +97,17 @@ async fn who_guesses_is_slowed_down_and_the_user_gets_in_again() {
     let past = "UPDATE silo_user_password \
                 SET time_last_failure = time_last_failure - INTERVAL '1 hour'";
     nexus.database.try_sql(past).unwrap();
-    login(&nexus, "ann").await;
+    nexus.login("ann").await;
     let failures = "SELECT failures FROM silo_user_password";
     assert_eq!(nexus.database.count(failures), 0);
-    try_login(&nexus, "ann", "wrong horse").await.expect(401);
+    nexus.try_login("ann", "wrong horse").await.expect(401);
 }
 
 #[tokio::test]
 async fn of_many_guesses_at_once_each_counts() {
     let nexus = nexus().await;
-    user(&nexus, "ann").await;
-    let guesses = (0..20).map(|_| try_login(&nexus, "ann", "wrong horse"));
+    nexus.make_user("ann").await;
+    let guesses = (0..20).map(|_| nexus.try_login("ann", "wrong horse"));
     let answers = futures::future::join_all(guesses).await;
     let tried = answers.iter().filter(|a| a.status == 401).count();
     let put_off = answers.iter().filter(|a| a.status == 429).count();
@@ -145,7 +118,7 @@ async fn of_many_guesses_at_once_each_counts() {
 #[tokio::test]
 async fn a_session_ends_when_it_is_not_used_and_when_it_is_old() {
     let nexus = nexus().await;
-    user(&nexus, "ann").await;
+    nexus.make_user("ann").await;
     let age = |column: &str, hours: u32| {
         let sql = format!(
             "UPDATE console_session \
@@ -153,7 +126,7 @@ async fn a_session_ends_when_it_is_not_used_and_when_it_is_old() {
         );
         nexus.database.try_sql(&sql).unwrap();
     };
-    let (ann, _) = login(&nexus, "ann").await;
+    let (ann, _) = nexus.login("ann").await;
     age("time_last_used", 7);
     ann.get("/v1/me").await.expect(200);
     // It was used just now: so it is not idle.
@@ -163,7 +136,7 @@ async fn a_session_ends_when_it_is_not_used_and_when_it_is_old() {
     age("time_last_used", 9);
     ann.get("/v1/me").await.error(401, "Unauthorized");
 
-    let (ann, _) = login(&nexus, "ann").await;
+    let (ann, _) = nexus.login("ann").await;
     age("time_created", 23);
     ann.get("/v1/me").await.expect(200);
     age("time_created", 25);
@@ -173,9 +146,9 @@ async fn a_session_ends_when_it_is_not_used_and_when_it_is_old() {
 #[tokio::test]
 async fn another_password_ends_the_sessions_of_the_old_one() {
     let nexus = nexus().await;
-    let id = user(&nexus, "ann").await;
+    let id = nexus.make_user("ann").await;
     let token = nexus.process.bootstrap("main", "ann", false).await;
-    let (ann, _) = login(&nexus, "ann").await;
+    let (ann, _) = nexus.login("ann").await;
     let short = json!({ "mode": "password", "value": "short" });
     let message = set_password(&nexus, &id, short).await;
     let message = message.error(400, "InvalidValue");
@@ -186,21 +159,21 @@ async fn another_password_ends_the_sessions_of_the_old_one() {
     set_password(&ann, &id, other).await.expect(204);
     ann.get("/v1/me").await.error(401, "Unauthorized");
     nexus.with_token(&token.0).get("/v1/me").await.expect(200);
-    try_login(&nexus, "ann", PASSWORD).await.expect(401);
-    try_login(&nexus, "ann", "another horse").await.expect(204);
+    nexus.try_login("ann", PASSWORD).await.expect(401);
+    nexus.try_login("ann", "another horse").await.expect(204);
 
     let none = json!({ "mode": "login_disallowed" });
     set_password(&nexus, &id, none).await.expect(204);
-    try_login(&nexus, "ann", "another horse").await.expect(401);
+    nexus.try_login("ann", "another horse").await.expect(401);
 }
 
 #[tokio::test]
 async fn who_is_logged_out_or_deleted_is_out_at_once_and_everywhere() {
     let setup = Setup { sleds: 0, other_nexuses: 1, ..Setup::default() };
     let nexus = TestNexus::with(setup).await;
-    let id = user(&nexus, "ann").await;
+    let id = nexus.make_user("ann").await;
     let token = nexus.process.bootstrap("main", "ann", false).await.0;
-    let (ann, _) = login(&nexus, "ann").await;
+    let (ann, _) = nexus.login("ann").await;
     let there = nexus.others[0].external();
     for client in [ann.at(there), nexus.with_token(&token).at(there)] {
         client.get("/v1/me").await.expect(200);
@@ -211,21 +184,21 @@ async fn who_is_logged_out_or_deleted_is_out_at_once_and_everywhere() {
         client.get("/v1/me").await.error(401, "Unauthorized");
     }
 
-    let (ann, _) = login(&nexus, "ann").await;
+    let (ann, _) = nexus.login("ann").await;
     let path =
         format!("/v1/system/identity-providers/local/users/{id}?silo=main");
     nexus.delete(&path).await.expect(204);
     ann.at(there).get("/v1/me").await.error(401, "Unauthorized");
-    try_login(&nexus, "ann", PASSWORD).await.expect(401);
+    nexus.try_login("ann", PASSWORD).await.expect(401);
     nexus.get(&format!("/v1/users/{id}")).await.error(404, "ObjectNotFound");
     // Its name is free.
-    user(&nexus, "ann").await;
+    nexus.make_user("ann").await;
 }
 
 #[tokio::test]
 async fn tokens_are_listed_without_their_secrets_and_deleted_one_by_one() {
     let nexus = nexus().await;
-    let id = user(&nexus, "ann").await;
+    let id = nexus.make_user("ann").await;
     let mut tokens = Vec::new();
     for _ in 0..3 {
         tokens.push(nexus.process.bootstrap("main", "ann", false).await.0);

@@ -29,11 +29,12 @@ const CHANGE: &str = "change the project's instances";
 /// without it.
 pub(super) const CREATE_WAIT: Duration = Duration::from_secs(30);
 
-/// Of so many connections to the database one may be used by those who wait for
-/// a change, all together. There may be thousands of them, and none is urgent.
+/// Of so many connections to the database one may be used, all together, by those
+/// who wait for a change: as each begins, and as it is told. There may be
+/// thousands of them, and none is urgent. (In between one task looks for all.)
 const CONNECTIONS_PER_LOOK: u32 = 8;
 
-/// How many of those who wait for a change look at a time.
+/// How many of those who wait for a change read what they wait for at a time.
 pub(super) fn looks_at_once(datastore: &DataStore) -> usize {
     let looks = datastore.connections().max / CONNECTIONS_PER_LOOK;
     usize::try_from(looks).unwrap_or(1).max(1)

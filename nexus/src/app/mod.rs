@@ -5,8 +5,10 @@ mod affinity_group;
 mod audit_log;
 mod blocks;
 mod changes;
+mod device;
 mod disk;
 mod disk_import;
+mod guesses;
 mod idempotency;
 mod image;
 mod instance;
@@ -28,6 +30,7 @@ mod token;
 mod user;
 
 pub use affinity_group::AffinityGroupSelector;
+pub use device::{DeviceCodes, DeviceGrant, DeviceToken, DeviceWish};
 pub use disk::DiskSelector;
 pub use idempotency::Once;
 pub use image::ImageSelector;
@@ -37,6 +40,7 @@ pub use policy::PolicyOf;
 pub use serial_console::ConsoleBytes;
 pub use snapshot::{SnapshotSelector, SnapshotWish};
 pub use token::Token;
+pub(crate) use token::digest;
 
 use crate::background::Activators;
 use crate::background::reconciler::Reconciler;
@@ -46,7 +50,7 @@ use crate::error::Error;
 use crate::fleet::Fleet;
 use crate::saga::SagaExecutor;
 use crate::sleds::Sleds;
-use db_model::NameOrId;
+use db_model::{NameOrId, SiloUserId};
 use db_queries::DataStore;
 use slog::Logger;
 use std::sync::Arc;
@@ -68,6 +72,7 @@ pub struct App {
     fleet: Fleet,
     session: SessionConfig,
     hasher: Hasher,
+    user_codes: guesses::Guesses<SiloUserId>,
     placement_detail: bool,
     rack_id: Uuid,
     looks: Semaphore,
@@ -108,6 +113,7 @@ impl App {
             fleet,
             session,
             hasher: Hasher::default(),
+            user_codes: guesses::Guesses::default(),
             placement_detail,
             rack_id,
             looks,

@@ -1,17 +1,15 @@
 //! Passwords: hashed slowly, compared slowly, and guessed slowly.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
 };
-use chrono::TimeDelta;
 use db_model::{Name, UserName};
 use tokio::sync::Semaphore;
 
+use super::guesses::Guesses;
 use crate::error::Error;
 
 /// What OWASP recommends for argon2id: 19 MiB, two passes, one lane.
@@ -28,15 +26,6 @@ const MIN_CHARS: usize = 8;
 
 /// The longest, as in Oxide's API.
 const MAX_CHARS: usize = 512;
-
-/// So many wrong ones in a row cost nothing: one mistypes.
-const FREE_FAILURES: i64 = 4;
-
-/// No more than so long must be waited, whatever was tried before.
-const MAX_DELAY: TimeDelta = TimeDelta::minutes(5);
-
-/// How many names that are nobody's are kept count of.
-const UNKNOWN_MAX: usize = 10_000;
 
 /// A password in clear text: never logged, since it has no `Debug`.
 pub struct Password(String);
@@ -67,28 +56,16 @@ impl Password {
     }
 }
 
-/// How long one must wait after so many wrong ones in a row: a second, and
-/// twice as long each time.
-pub(super) fn delay(failures: i64) -> TimeDelta {
-    // Doubled that often, the delay is beyond the longest anyway.
-    const ENOUGH: i64 = 16;
-    let doubled = (failures - FREE_FAILURES - 1).min(ENOUGH);
-    match u32::try_from(doubled) {
-        Ok(doubled) => TimeDelta::seconds(1_i64 << doubled).min(MAX_DELAY),
-        Err(_) => TimeDelta::zero(),
-    }
-}
-
 /// Hashes and compares, a few at a time.
 #[derive(Debug)]
 pub struct Hasher {
     places: Semaphore,
-    unknown: Mutex<HashMap<(Name, UserName), (i64, Instant)>>,
+    unknown: Guesses<(Name, UserName)>,
 }
 
 impl Default for Hasher {
     fn default() -> Hasher {
-        Hasher { places: Semaphore::new(AT_ONCE), unknown: Mutex::default() }
+        Hasher { places: Semaphore::new(AT_ONCE), unknown: Guesses::default() }
     }
 }
 
@@ -151,30 +128,8 @@ impl Hasher {
         user: UserName,
         password: Password,
     ) -> Result<(), Error> {
-        if let Some(wait) = self.unknown_failed((silo, user)) {
-            return Err(too_many(wait));
-        }
+        self.unknown.guess((silo, user)).map_err(too_many)?;
         self.hash(password).await.map(drop)
-    }
-
-    /// One more wrong password of a name that is nobody's; or how long must be
-    /// waited before.
-    fn unknown_failed(&self, who: (Name, UserName)) -> Option<Duration> {
-        let mut unknown =
-            self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
-        if unknown.len() >= UNKNOWN_MAX {
-            unknown.clear();
-        }
-        let now = Instant::now();
-        let (failures, last) = unknown.entry(who).or_insert((0, now));
-        let delay = delay(*failures).to_std().unwrap_or_default();
-        let waited = now.duration_since(*last);
-        if waited < delay {
-            return Some(delay - waited);
-        }
-        *failures += 1;
-        *last = now;
-        None
     }
 
     async fn run<T: Send + 'static>(
@@ -241,28 +196,6 @@ mod tests {
             panic!("it is right, and old");
         };
         assert!(new.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{new}");
-    }
-
-    #[test]
-    fn after_some_wrong_ones_each_takes_twice_as_long() {
-        let secs: Vec<i64> = (0..16).map(|n| delay(n).num_seconds()).collect();
-        let grows = [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300];
-        assert_eq!(secs, grows);
-        assert_eq!(delay(i64::MAX), MAX_DELAY);
-    }
-
-    #[test]
-    fn a_name_that_is_nobody_s_is_slowed_down_as_well() {
-        let hasher = Hasher::default();
-        let who = || {
-            let silo = "main".parse().expect("a name");
-            (silo, "nobody".parse().expect("a name"))
-        };
-        for _ in 0..=FREE_FAILURES {
-            assert_eq!(hasher.unknown_failed(who()), None);
-        }
-        let wait = hasher.unknown_failed(who()).expect("it has to wait");
-        assert!(wait <= Duration::from_secs(1) && !wait.is_zero());
     }
 
     #[test]

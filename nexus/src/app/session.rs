@@ -1,6 +1,7 @@
 //! Console sessions, and the logins that begin them.
 
-use super::password::{Compared, Password, delay, too_many};
+use super::guesses::delay;
+use super::password::{Compared, Password, too_many};
 use super::{App, Token};
 use crate::authz::Rights;
 use crate::config::SessionConfig;
@@ -8,7 +9,7 @@ use crate::context::{Credential, OpContext};
 use crate::error::Error;
 use chrono::TimeDelta;
 use db_model::{AuthMethod, Name, UserName};
-use db_queries::Guess;
+use db_queries::{ByNameOrId, Guess, Page};
 use std::sync::Arc;
 
 /// That a session is used is written no oftener than this.
@@ -98,6 +99,18 @@ impl App {
             },
             rights: Arc::new(Rights::new(who.roles)),
         })
+    }
+
+    /// The silo to which one logs in, if there is but one.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    pub async fn login_silo(&self) -> Result<Option<Name>, Error> {
+        let by = ByNameOrId::Name { after: None, descending: false };
+        let mut silos = self.datastore.silo_list(Page { by, limit: 2 }).await?;
+        let only = silos.pop().filter(|silo| silo.discoverable);
+        Ok(only.filter(|_| silos.is_empty()).map(|silo| silo.name))
     }
 
     /// How sessions are.

@@ -1,10 +1,11 @@
 //! Forgets what is older than its time: start attempts, sagas, VMMs, the
-//! keys of requests, the audit log.
+//! keys of requests, the audit log, tokens, sessions, devices that wanted to
+//! log in.
 
 use super::Task;
 use crate::error::chain;
 use crate::lease::Lease;
-use db_queries::DataStore;
+use db_queries::{DataStore, SessionLife};
 use slog::{Logger, warn};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ const PERIOD: Duration = Duration::from_secs(60 * 60);
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Retention {
     pub audit_keep_days: u32,
+    pub session_life: SessionLife,
     pub datastore: DataStore,
     pub lease: Lease,
     pub log: Logger,
@@ -30,7 +32,20 @@ pub struct Forgotten {
     pub vmms: usize,
     pub idempotency_keys: usize,
     pub audit_log: usize,
+    pub tokens: usize,
+    pub sessions: usize,
+    pub device_requests: usize,
     pub sled_join_tokens: usize,
+}
+
+/// What is forgotten by its time, which an index knows.
+#[derive(Clone, Copy)]
+enum Timed {
+    AuditLog,
+    Tokens,
+    Sessions,
+    DeviceRequests,
+    SledJoinTokens,
 }
 
 #[derive(Clone, Copy)]
@@ -51,8 +66,11 @@ impl Task for Retention {
             sagas: self.walk(Records::Sagas).await,
             vmms: self.walk(Records::Vmms).await,
             idempotency_keys: self.walk(Records::IdempotencyKeys).await,
-            audit_log: self.forget_audit_log().await,
-            sled_join_tokens: self.forget_sled_join_tokens().await,
+            audit_log: self.forget(Timed::AuditLog).await,
+            tokens: self.forget(Timed::Tokens).await,
+            sessions: self.forget(Timed::Sessions).await,
+            device_requests: self.forget(Timed::DeviceRequests).await,
+            sled_join_tokens: self.forget(Timed::SledJoinTokens).await,
         }
     }
 
@@ -63,11 +81,27 @@ impl Task for Retention {
 
 impl Retention {
     /// Batch by batch, as [`Retention::walk`].
-    async fn forget_audit_log(&self) -> usize {
+    async fn forget(&self, records: Timed) -> usize {
         let mut deleted = 0;
         loop {
             self.lease.live().await;
-            match self.datastore.audit_log_prune(self.audit_keep_days).await {
+            let datastore = &self.datastore;
+            let batch = match records {
+                Timed::AuditLog => {
+                    datastore.audit_log_prune(self.audit_keep_days).await
+                }
+                Timed::Tokens => datastore.api_tokens_prune().await,
+                Timed::Sessions => {
+                    datastore.sessions_prune(self.session_life).await
+                }
+                Timed::DeviceRequests => {
+                    datastore.device_requests_prune().await
+                }
+                Timed::SledJoinTokens => {
+                    datastore.sled_join_tokens_prune().await
+                }
+            };
+            match batch {
                 Ok((batch, more)) => {
                     deleted += batch;
                     if !more {
@@ -75,28 +109,7 @@ impl Retention {
                     }
                 }
                 Err(error) => {
-                    warn!(self.log, "cannot forget the audit log now";
-                        "error" => chain(&error));
-                    return deleted;
-                }
-            }
-        }
-    }
-
-    /// Batch by batch, as [`Retention::walk`].
-    async fn forget_sled_join_tokens(&self) -> usize {
-        let mut deleted = 0;
-        loop {
-            self.lease.live().await;
-            match self.datastore.sled_join_tokens_prune().await {
-                Ok((batch, more)) => {
-                    deleted += batch;
-                    if !more {
-                        return deleted;
-                    }
-                }
-                Err(error) => {
-                    warn!(self.log, "cannot forget expired tokens now";
+                    warn!(self.log, "cannot forget old records now";
                         "error" => chain(&error));
                     return deleted;
                 }

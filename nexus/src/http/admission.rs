@@ -7,32 +7,13 @@
 //! better.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use crate::config::{Limits, count};
 use crate::error::Error;
-
-/// One request for so many connections to the database is at work. A request
-/// uses one connection at a time at most, and one that creates has a saga use
-/// it; so half of them are left to what users do not wait for: the reconciler,
-/// its sagas, sleds' reports.
-const CONNECTIONS_PER_PLACE: usize = 2;
-
-/// So many requests wait for each place. At a tenth of a second for a request,
-/// which is slow, the last of them gets it after under two seconds.
-const WAITING_PER_PLACE: usize = 16;
-
-/// How long a request waits for its place. Whoever waits for longer waits for
-/// something that is broken, and clients and proxies give up from 15 s on.
-const WAIT_MAX: Duration = Duration::from_secs(10);
-
-/// How many requests may stand aside and wait for a change. Each of them is a
-/// connection, a task and, twice a second, a short query, of which few run at a
-/// time: so many use some ten MiB, and a good part of one processor.
-const ASIDE_MAX: usize = 4096;
 
 /// Who is refused is told to come back after a second, or some more by chance,
 /// so that those who were refused together do not come back together.
@@ -44,15 +25,10 @@ pub struct Admission {
     places: Arc<Semaphore>,
     line: Arc<Semaphore>,
     aside: Arc<Semaphore>,
+    /// How many places there are, and how many may wait for one.
+    size: (usize, usize),
     limits: Limits,
     refused: Counter,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    places: usize,
-    line: usize,
-    wait: Duration,
 }
 
 /// A place, until it is dropped.
@@ -60,15 +36,15 @@ pub(super) type Place = OwnedSemaphorePermit;
 
 impl Admission {
     /// A queue for a Nexus with so many connections to its database.
-    pub fn new(database_connections: u32) -> Admission {
-        let connections = usize::try_from(database_connections).unwrap_or(1);
-        let places = (connections / CONNECTIONS_PER_PLACE).max(1);
-        let limits =
-            Limits { places, line: places * WAITING_PER_PLACE, wait: WAIT_MAX };
+    pub fn new(database_connections: u32, limits: Limits) -> Admission {
+        let places = database_connections / limits.connections_per_request;
+        let places = count(places).max(1);
+        let line = places.saturating_mul(count(limits.waiting_per_request));
         Admission {
-            places: Arc::new(Semaphore::new(limits.places)),
-            line: Arc::new(Semaphore::new(limits.line)),
-            aside: Arc::new(Semaphore::new(ASIDE_MAX)),
+            places: Arc::new(Semaphore::new(places)),
+            line: Arc::new(Semaphore::new(line)),
+            aside: Arc::new(Semaphore::new(count(limits.waiting_for_change))),
+            size: (places, line),
             limits,
             refused: Counter::default(),
         }
@@ -88,13 +64,20 @@ impl Admission {
         let Ok(_in_line) = self.line.try_acquire() else {
             return Err(self.refuse("has more requests than it can take"));
         };
-        let turn =
-            tokio::time::timeout(self.limits.wait, place().acquire_owned());
+        let turn = tokio::time::timeout(
+            self.limits.waiting(),
+            place().acquire_owned(),
+        );
         // The semaphore is never closed, so only the time can be over.
         turn.await
             .ok()
             .and_then(Result::ok)
             .ok_or_else(|| self.refuse("is too slow at the moment"))
+    }
+
+    /// A place among those at work, if one is free and nobody waits for it.
+    pub(super) fn place_at_once(&self) -> Option<Place> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     /// A place among those who wait for a change, which keeps nobody else from
@@ -111,17 +94,18 @@ impl Admission {
 
     /// Requests that are at work.
     pub fn at_work(&self) -> usize {
-        self.limits.places.saturating_sub(self.places.available_permits())
+        self.size.0.saturating_sub(self.places.available_permits())
     }
 
     /// Requests that wait for a place.
     pub fn waiting(&self) -> usize {
-        self.limits.line.saturating_sub(self.line.available_permits())
+        self.size.1.saturating_sub(self.line.available_permits())
     }
 
     /// Requests that wait for a change.
     pub fn aside(&self) -> usize {
-        ASIDE_MAX.saturating_sub(self.aside.available_permits())
+        count(self.limits.waiting_for_change)
+            .saturating_sub(self.aside.available_permits())
     }
 
     /// Requests that were refused.
@@ -148,6 +132,19 @@ impl Admission {
 mod tests {
     use super::*;
 
+    const WAITING: u32 = 16;
+    const ASIDE: u32 = 100;
+
+    /// With one place.
+    fn of_one(waiting_per_request: u32) -> Admission {
+        let limits = Limits {
+            waiting_per_request,
+            waiting_for_change: ASIDE,
+            ..Limits::default()
+        };
+        Admission::new(2, limits)
+    }
+
     fn refused(place: Result<Place, Error>) -> u32 {
         match place {
             Err(Error::Unavailable { retry_after_secs, .. }) => {
@@ -162,17 +159,16 @@ mod tests {
         for (connections, places) in
             [(0, 1), (1, 1), (2, 1), (3, 1), (16, 8), (32, 16)]
         {
-            let admission = Admission::new(connections);
-            assert_eq!(admission.limits.places, places);
-            assert_eq!(admission.limits.line, places * WAITING_PER_PLACE);
+            let admission = Admission::new(connections, Limits::default());
+            assert_eq!(admission.size, (places, places * count(WAITING)));
         }
     }
 
     #[tokio::test]
     async fn places_are_given_in_turn_and_who_is_too_many_is_refused() {
-        let admission = Admission::new(2);
+        let admission = of_one(WAITING);
         let held = admission.place().await.expect("the only place");
-        let line: Vec<_> = (0..WAITING_PER_PLACE)
+        let line: Vec<_> = (0..count(WAITING))
             .map(|_| {
                 let admission = admission.clone();
                 tokio::spawn(async move { admission.place().await.is_ok() })
@@ -180,7 +176,7 @@ mod tests {
             .collect();
         tokio::task::yield_now().await;
         assert_eq!(admission.at_work(), 1);
-        assert_eq!(admission.waiting(), WAITING_PER_PLACE);
+        assert_eq!(admission.waiting(), count(WAITING));
 
         let secs = refused(admission.place().await);
         assert!(RETRY_AFTER_SECS.contains(&secs));
@@ -196,8 +192,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_too_long_is_refused_and_leaves_the_line() {
-        let mut admission = Admission::new(2);
-        admission.limits.wait = Duration::from_millis(1);
+        let mut admission = of_one(WAITING);
+        admission.limits.waiting_secs = 0;
         let held = admission.place().await.expect("the only place");
         refused(admission.place().await);
         assert_eq!((admission.at_work(), admission.waiting()), (1, 0));
@@ -207,11 +203,11 @@ mod tests {
 
     #[tokio::test]
     async fn who_stands_aside_takes_no_place_and_is_counted() {
-        let admission = Admission::new(2);
-        let aside: Vec<_> = (0..ASIDE_MAX)
+        let admission = of_one(WAITING);
+        let aside: Vec<_> = (0..count(ASIDE))
             .map(|_| admission.place_aside().expect("a place aside"))
             .collect();
-        assert_eq!(admission.aside(), ASIDE_MAX);
+        assert_eq!(admission.aside(), count(ASIDE));
         assert_eq!((admission.at_work(), admission.waiting()), (0, 0));
         refused(admission.place_aside());
         drop(admission.place().await.expect("a place"));

@@ -5,22 +5,27 @@
 //! other.
 
 use dropshot::{
-    HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
-    HttpResponseHeaders, HttpResponseOk, HttpResponseUpdatedNoContent,
-    RequestContext, ResultsPage, WebsocketEndpointResult,
+    Body, HttpError, HttpResponseAccepted, HttpResponseCreated,
+    HttpResponseDeleted, HttpResponseHeaders, HttpResponseOk,
+    HttpResponseUpdatedNoContent, RequestContext, ResultsPage,
+    WebsocketEndpointResult,
 };
 
+use http::Response;
+
 use super::audit_log::PagesByCompletion;
-use super::extract::{Header, Path, Query, TypedBody, Websocket};
+use super::extract::{Form, Header, Path, Query, TypedBody, Websocket};
 use super::idempotency::Repeatable;
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 
 /// What users may ask of Nexus.
 ///
-/// Every operation but `ping`, `login_local` and `logout` needs an access token,
-/// as a bearer token, or the cookie of a console session (else 401). What the
-/// caller's silo does not own is not found (404).
+/// Every operation but `ping`, `login_local`, `logout` and those by which a device
+/// asks to be let in needs an access token, as a bearer token, or the cookie of a
+/// console session (else 401). What the caller's silo does not own is not found
+/// (404). What a browser asks by its cookie and changes something must be asked
+/// from a page of this server's own (else 403).
 #[dropshot::api_description {
     tag_config = {
         allow_other_tags = false,
@@ -31,7 +36,7 @@ use super::types::*;
             },
             "current-user" = { description = "Who is asking" },
             "disks" = { description = "What instances keep their data on" },
-            "login" = { description = "The console's sessions" },
+            "login" = { description = "Sessions of the console, and devices" },
             "images" = { description = "What disks may begin with" },
             "instances" = { description = "Virtual machines" },
             "metrics" = { description = "What was measured" },
@@ -1695,6 +1700,51 @@ pub trait ExternalApi {
         HttpResponseHeaders<HttpResponseUpdatedNoContent, SetCookie>,
         HttpError,
     >;
+
+    /// Ask for a device to be let in (RFC 8628)
+    ///
+    /// Answers two codes: one for the device, and one for its user to type on
+    /// the page `/device/verify` of this server. They are good for ten minutes.
+    #[endpoint {
+        method = POST,
+        path = "/device/auth",
+        tags = ["login"],
+        content_type = "application/x-www-form-urlencoded",
+    }]
+    async fn device_auth_request(
+        rqctx: RequestContext<Self::Context>,
+        body: Form<DeviceAuthRequest>,
+    ) -> Result<Response<Body>, HttpError>;
+
+    /// Ask for the token of a device that was let in (RFC 8628)
+    ///
+    /// To be asked every five seconds, until the answer is a token or an `error`
+    /// other than `authorization_pending` and `slow_down`. There is one token for
+    /// a device. If the answer was lost, it is given again within a minute.
+    #[endpoint {
+        method = POST,
+        path = "/device/token",
+        tags = ["login"],
+        content_type = "application/x-www-form-urlencoded",
+    }]
+    async fn device_access_token(
+        rqctx: RequestContext<Self::Context>,
+        body: Form<DeviceAccessTokenRequest>,
+    ) -> Result<Response<Body>, HttpError>;
+
+    /// Let a device in, as the caller
+    ///
+    /// The device's token is the caller's, and never good for longer than the
+    /// token, if it is one, by which this is asked.
+    #[endpoint {
+        method = POST,
+        path = "/device/confirm",
+        tags = ["login"],
+    }]
+    async fn device_auth_confirm(
+        rqctx: RequestContext<Self::Context>,
+        body: TypedBody<DeviceAuthVerify>,
+    ) -> Result<HttpResponseUpdatedNoContent, HttpError>;
 
     /// Fetch who has which role on the caller's silo
     #[endpoint {

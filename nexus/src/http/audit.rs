@@ -1,7 +1,7 @@
 //! The audit log, written: every operation that changes something has an entry
 //! before it changes anything, and the entry has the answer before the client.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use dropshot::{
     WebsocketEndpointResult,
 };
 use http::header::USER_AGENT;
-use http::{HeaderMap, Method, Response, Uri};
+use http::{Method, Response, Uri};
 use prometheus_client::metrics::counter::Counter;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -31,6 +31,10 @@ use crate::error::Error;
 const QUERIES: [&str; 3] =
     ["placement_check", "system_timeseries_query", "timeseries_query"];
 
+/// What a device is told that waits for its user: nothing is done then, and
+/// nothing refused.
+const WAITING: [&str; 2] = ["authorization_pending", "slow_down"];
+
 /// So much is kept of what a client says.
 const URI_MAX_CHARS: usize = 512;
 const USER_AGENT_MAX_CHARS: usize = 255;
@@ -45,21 +49,20 @@ const NOBODY_PER_SECOND: f64 = 5.0;
 /// What the writers of the log share. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    trusted_proxies: Arc<[IpAddr]>,
     nobody: Arc<Mutex<(f64, Instant)>>,
     dropped: Counter,
 }
 
-impl Audit {
-    /// A log in which these peers are believed whom they speak for.
-    pub fn new(trusted_proxies: &[IpAddr]) -> Audit {
+impl Default for Audit {
+    fn default() -> Audit {
         Audit {
-            trusted_proxies: trusted_proxies.into(),
             nobody: Arc::new(Mutex::new((NOBODY_BURST, Instant::now()))),
             dropped: Counter::default(),
         }
     }
+}
 
+impl Audit {
     /// Refusals of nobody known that were not logged, since there were too
     /// many.
     pub fn dropped(&self) -> &Counter {
@@ -78,25 +81,6 @@ impl Audit {
         bucket.0 -= 1.0;
         true
     }
-
-    fn source(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
-        let mut at = peer.ip().to_canonical();
-        let said = headers.get_all("x-forwarded-for").iter();
-        let said: Vec<&str> = said
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .collect();
-        // Each proxy adds whom it heard at the end: the last one that is no
-        // proxy of ours is who asks. What stands before, anybody may write.
-        for hop in said.into_iter().rev() {
-            if !self.trusted_proxies.contains(&at) {
-                break;
-            }
-            let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
-            at = hop.to_canonical();
-        }
-        at
-    }
 }
 
 /// The entry of one request, if it has one.
@@ -107,11 +91,16 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn of(rqctx: &Request) -> Record {
+    /// Has the request an entry?
+    pub(super) fn is_kept(&self) -> bool {
+        self.about.is_some()
+    }
+
+    /// The entry of a request that comes from `source`.
+    pub(super) fn of(rqctx: &Request, source: IpAddr) -> Record {
         let operation = &rqctx.endpoint.operation_id;
         let request = &rqctx.request;
         let headers = request.headers();
-        let audit = &rqctx.context().audit;
         let about = is_change(request.method(), operation).then(|| {
             let agent = headers.get(USER_AGENT).and_then(|v| v.to_str().ok());
             AuditLogBegin {
@@ -119,9 +108,7 @@ impl Record {
                 request_id: rqctx.request_id.clone(),
                 operation_id: operation.clone(),
                 request_uri: uri(request.uri()),
-                source_ip: audit
-                    .source(request.remote_addr(), headers)
-                    .to_string(),
+                source_ip: source.to_string(),
                 user_agent: agent.map(|it| bounded(it, USER_AGENT_MAX_CHARS)),
                 silo_id: None,
                 silo_user_id: None,
@@ -157,22 +144,26 @@ impl Record {
 
     /// Writes down what is about to be answered. That it cannot be written
     /// changes no answer: the entry is completed later, without a result.
-    pub(super) async fn end<T: Answered>(
+    pub(super) async fn end(
         &self,
         app: &App,
         audit: &Audit,
         log: &Logger,
-        answer: &Result<T, HttpError>,
+        end: AuditLogEnd,
     ) {
         let Some(about) = &self.about else { return };
-        let end = end(answer);
+        if end.error_code.as_deref().is_some_and(|it| WAITING.contains(&it)) {
+            return;
+        }
         let written = if self.begun.initialized() {
             app.audit_complete(about.id, end).await
         } else if end.http_status.is_some_and(|status| status >= 500) {
             // It was not its turn, or nobody could be asked who it is: nothing
             // was done, and what is overloaded is not asked for more.
             return;
-        } else if answer.is_ok() || audit.may_log_nobody(Instant::now()) {
+        } else if end.http_status.is_some_and(|status| status < 400)
+            || audit.may_log_nobody(Instant::now())
+        {
             app.audit_insert(about.clone(), end).await
         } else {
             audit.dropped.inc();
@@ -187,7 +178,8 @@ impl Record {
     }
 }
 
-fn end<T: Answered>(answer: &Result<T, HttpError>) -> AuditLogEnd {
+/// What is written down of an answer.
+pub(super) fn end<T: Answered>(answer: &Result<T, HttpError>) -> AuditLogEnd {
     match answer {
         Ok(answer) => AuditLogEnd {
             resource_id: answer.about(),
@@ -246,7 +238,7 @@ fn is_secret(name: &str) -> bool {
 }
 
 /// An answer, and which thing it is about.
-pub(super) trait Answered: HttpResponse {
+pub(super) trait Answered: HttpResponse + Send + 'static {
     /// The id of what was made or changed, if the answer has it.
     fn about(&self) -> Option<Uuid> {
         None
@@ -325,27 +317,8 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_proxy_says_for_whom_it_asks() {
-        let proxy: IpAddr = "10.0.0.1".parse().expect("an address");
-        let audit = Audit::new(&[proxy]);
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            "x-forwarded-for",
-            "1.1.1.1, 2.2.2.2".parse().expect("a value"),
-        );
-        for (peer, source) in [
-            ("10.0.0.1:9", "2.2.2.2"),
-            ("[::ffff:10.0.0.1]:9", "2.2.2.2"),
-            ("10.0.0.2:9", "10.0.0.2"),
-        ] {
-            let peer = peer.parse().expect("a peer");
-            assert_eq!(audit.source(peer, &headers).to_string(), source);
-        }
-    }
-
-    #[test]
     fn refusals_of_nobody_are_logged_up_to_a_rate() {
-        let audit = Audit::new(&[]);
+        let audit = Audit::default();
         let now = Instant::now();
         let logged = (0..1000).filter(|_| audit.may_log_nobody(now)).count();
         assert_eq!(logged, 100);

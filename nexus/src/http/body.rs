@@ -9,13 +9,11 @@ use http::request::Parts;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 
+use super::handler::begins;
+
 /// How much of a body that is too large is still read, and thrown away: a
 /// client that is cut off while it sends does not see why.
 const THROWN_AWAY_MAX_BYTES: usize = 4 << 20;
-
-/// A body that is not whole by then is refused. The largest takes a second on a
-/// line of 10 Mbit/s.
-const WHOLE_BY: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The request's head, and its body.
 ///
@@ -33,13 +31,14 @@ pub(super) async fn read_whole<C: ServerContext>(
         check_json(&parts.headers)?;
     }
     let read = read(body, rqctx.request_body_max_bytes());
-    let body = tokio::time::timeout(WHOLE_BY, read).await.map_err(|_| {
+    let within = begins(rqctx);
+    let body = tokio::time::timeout(within, read).await.map_err(|_| {
         HttpError::for_client_error(
             Some("RequestTimeout".to_owned()),
             ClientErrorStatusCode::REQUEST_TIMEOUT,
             format!(
                 "the body is too slow: it must be there within {} s",
-                WHOLE_BY.as_secs()
+                within.as_secs()
             ),
         )
     })??;

@@ -9,12 +9,19 @@ use crate::error::{Error, chain};
 
 /// The codes of the external API's refusals, each with its status and with what
 /// it says to a program.
-pub(super) const CODES: [(u16, &str, &str); 17] = [
+pub(super) const CODES: [(u16, &str, &str); 24] = [
     (400, "InvalidRequest", "the request makes no sense, now or ever"),
     (400, "InvalidValue", "one value is not acceptable, which is named first"),
     (400, "ObjectAlreadyExists", "the name is taken"),
+    (400, "authorization_pending", "nobody has confirmed the device yet"),
+    (400, "slow_down", "the same, and the device asks too often"),
+    (400, "access_denied", "a user has kept the device out"),
+    (400, "expired_token", "the device has waited for too long"),
+    (400, "invalid_grant", "no such device, or it was given its token before"),
+    (400, "unsupported_grant_type", "devices are let in in one way only"),
     (401, "Unauthorized", "no credentials, or none that are valid"),
     (403, "Forbidden", "the caller may not"),
+    (403, "CrossSite", "a browser asks for it from another site's page"),
     (404, "ObjectNotFound", "there is none, or it is of another silo"),
     (405, "MethodNotAllowed", "the path is not for this method"),
     (408, "RequestTimeout", "the body came too slowly"),
@@ -45,6 +52,7 @@ impl From<Error> for HttpError {
             Error::Forbidden { .. } => {
                 refused(Status::FORBIDDEN, "Forbidden", &error)
             }
+            Error::CrossSite => refused(Status::FORBIDDEN, "CrossSite", &error),
             Error::NotFound { .. } | Error::NotThere { .. } => {
                 refused(Status::NOT_FOUND, "ObjectNotFound", &error)
             }
@@ -144,6 +152,7 @@ mod tests {
         let id = || text("id \"x\"");
         for (error, status, code) in [
             (Error::Unauthenticated, 401, "Unauthorized"),
+            (Error::CrossSite, 403, "CrossSite"),
             (
                 Error::Forbidden { action: "list sleds", needs: "viewer" },
                 403,

@@ -2,22 +2,25 @@
 
 use db_model::AffinityGroupKind;
 use dropshot::{
-    HttpError, HttpResponseAccepted, HttpResponseCreated, HttpResponseDeleted,
-    HttpResponseOk, HttpResponseUpdatedNoContent, ResultsPage,
-    WebsocketEndpointResult,
+    Body, HttpError, HttpResponseAccepted, HttpResponseCreated,
+    HttpResponseDeleted, HttpResponseOk, HttpResponseUpdatedNoContent,
+    ResultsPage, WebsocketEndpointResult,
 };
+
+use http::Response;
 
 use super::api::ExternalApi;
 use super::audit_log::{self, PagesByCompletion};
-use super::extract::{Header, Path, Query, TypedBody, Websocket};
+use super::extract::{Form, Header, Path, Query, TypedBody, Websocket};
 use super::handler::{ApiContext, Request, admitted, timed};
 use super::idempotency::Repeatable;
 use super::pagination::{Everything, PagesById, PagesByNameOrId, PagesByTime};
 use super::types::*;
 use super::{
-    affinity_group, disk, disk_import, group, image, instance, measurement,
-    networking, ping, placement, policy, project, rack, serial_console,
-    session, silo, silo_quota, sled, snapshot, ssh_key, start_attempt, user,
+    affinity_group, device, disk, disk_import, group, image, instance,
+    measurement, networking, ping, placement, policy, project, rack,
+    serial_console, session, silo, silo_quota, sled, snapshot, ssh_key,
+    start_attempt, user,
 };
 use crate::app::PolicyOf;
 
@@ -1045,6 +1048,27 @@ impl ExternalApi for ExternalApiImpl {
 
     async fn logout(rqctx: Request) -> Result<session::WithCookie, HttpError> {
         admitted(rqctx, session::logout).await
+    }
+
+    async fn device_auth_request(
+        rqctx: Request,
+        body: Form<DeviceAuthRequest>,
+    ) -> Result<Response<Body>, HttpError> {
+        device::oauth(rqctx, |rqctx| device::request(rqctx, body)).await
+    }
+
+    async fn device_access_token(
+        rqctx: Request,
+        body: Form<DeviceAccessTokenRequest>,
+    ) -> Result<Response<Body>, HttpError> {
+        device::oauth(rqctx, |rqctx| device::token(rqctx, body)).await
+    }
+
+    async fn device_auth_confirm(
+        rqctx: Request,
+        body: TypedBody<DeviceAuthVerify>,
+    ) -> Done {
+        admitted(rqctx, |rqctx| device::confirm(rqctx, body)).await
     }
 
     async fn policy_view(rqctx: Request) -> Answer<Policy<SiloRole>> {

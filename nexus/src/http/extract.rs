@@ -1,5 +1,6 @@
 //! What a request says, taken out of it: dropshot's extractors, but that what
-//! they refuse has an error code, as all that we refuse has.
+//! they refuse has an error code, as all that we refuse has, and is written down
+//! as what handlers refuse is.
 
 use async_trait::async_trait;
 use dropshot::{
@@ -11,6 +12,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::body::read_whole;
+use super::handler::refused;
 use super::idempotency::canonical;
 
 /// With which a client makes a request safe to repeat.
@@ -39,6 +41,22 @@ pub struct Header<T>(T);
 /// said only to who may ask at all.
 #[derive(Debug)]
 pub struct Websocket(Result<WebsocketUpgrade, HttpError>);
+
+/// A body that is a form. That it is none is said by the handler, in the words
+/// of whom it serves.
+#[derive(Debug)]
+pub struct Form<T>(Result<T, HttpError>);
+
+impl<T> Form<T> {
+    /// What it says.
+    ///
+    /// # Errors
+    ///
+    /// It is no such form.
+    pub fn into_inner(self) -> Result<T, HttpError> {
+        self.0
+    }
+}
 
 impl Websocket {
     /// What it says.
@@ -91,7 +109,7 @@ where
     ) -> Result<Self, HttpError> {
         let headers: Result<dropshot::Header<T>, _> =
             SharedExtractor::from_request(rqctx).await;
-        Ok(Self(headers.map_err(coded)?.into_inner()))
+        Ok(Self(or_refused(rqctx, headers).await?.into_inner()))
     }
 
     fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
@@ -109,7 +127,7 @@ where
     ) -> Result<Self, HttpError> {
         let path: Result<dropshot::Path<T>, _> =
             SharedExtractor::from_request(rqctx).await;
-        Ok(Self(path.map_err(coded)?.into_inner()))
+        Ok(Self(or_refused(rqctx, path).await?.into_inner()))
     }
 
     fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
@@ -127,7 +145,7 @@ where
     ) -> Result<Self, HttpError> {
         let query: Result<dropshot::Query<T>, _> =
             SharedExtractor::from_request(rqctx).await;
-        Ok(Self(query.map_err(coded)?.into_inner()))
+        Ok(Self(or_refused(rqctx, query).await?.into_inner()))
     }
 
     fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
@@ -144,7 +162,8 @@ where
         rqctx: &RequestContext<C>,
         request: http::Request<Body>,
     ) -> Result<Self, HttpError> {
-        let (parts, body) = read_whole(rqctx, request).await?;
+        let read = read_whole(rqctx, request).await;
+        let (parts, body) = or_refused(rqctx, read).await?;
         let canonical = parts
             .headers
             .contains_key(IDEMPOTENCY_KEY)
@@ -153,8 +172,32 @@ where
         let request = http::Request::from_parts(parts, Body::from(body));
         let body: Result<dropshot::TypedBody<T>, _> =
             ExclusiveExtractor::from_request(rqctx, request).await;
-        let body = body.map_err(coded)?.into_inner();
+        let body = or_refused(rqctx, body).await?.into_inner();
         Ok(Self { body, canonical })
+    }
+
+    fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
+        <dropshot::TypedBody<T> as ExclusiveExtractor>::metadata(body)
+    }
+}
+
+#[async_trait]
+impl<T> ExclusiveExtractor for Form<T>
+where
+    T: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+{
+    async fn from_request<C: ServerContext>(
+        rqctx: &RequestContext<C>,
+        request: http::Request<Body>,
+    ) -> Result<Self, HttpError> {
+        let (parts, body) = match read_whole(rqctx, request).await {
+            Ok(read) => read,
+            Err(refusal) => return Ok(Self(Err(refusal))),
+        };
+        let request = http::Request::from_parts(parts, Body::from(body));
+        let form: Result<dropshot::TypedBody<T>, _> =
+            ExclusiveExtractor::from_request(rqctx, request).await;
+        Ok(Self(form.map(dropshot::TypedBody::into_inner).map_err(coded)))
     }
 
     fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
@@ -174,6 +217,17 @@ impl ExclusiveExtractor for Websocket {
 
     fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
         <WebsocketUpgrade as ExclusiveExtractor>::metadata(body)
+    }
+}
+
+/// What is extracted; or its refusal, which no handler sees.
+async fn or_refused<C: ServerContext, T>(
+    rqctx: &RequestContext<C>,
+    extracted: Result<T, HttpError>,
+) -> Result<T, HttpError> {
+    match extracted {
+        Ok(extracted) => Ok(extracted),
+        Err(refusal) => Err(refused(rqctx, coded(refusal)).await),
     }
 }
 

@@ -17,6 +17,7 @@ use slog::Logger;
 
 use super::handler::{bearer_token, session_cookie};
 use super::unserved::external_api;
+use crate::config::{Limits, count};
 use crate::error::BoxError;
 
 /// In which a client says which version of Oxide's API it was made for.
@@ -30,15 +31,12 @@ pub(super) const NEWEST: Version = Version::new(2_026_091_500, 0, 0);
 /// all versions from it to the newest.
 pub(super) const OLDEST: Version = Version::new(2_026_060_800, 0, 0);
 
-/// The longest that ours and clients' requests get is a page token, of under one
-/// KiB, and console cookies, of some more.
-const URI_MAX_BYTES: usize = 8 << 10;
-const HEADERS_MAX_BYTES: usize = 16 << 10;
-
 /// Where a method and a path lead, which is nowhere if it fails.
 type Lookup = dyn Fn(&Method, &str) -> Result<(), HttpError> + Send + Sync;
 
 struct Front {
+    uri_max_bytes: usize,
+    headers_max_bytes: usize,
     versions: ClientSpecifiesVersionInHeader,
     lookup: Box<Lookup>,
 }
@@ -48,7 +46,7 @@ struct Front {
 /// # Errors
 ///
 /// The API contradicts itself, which tests rule out.
-pub fn front() -> Result<VersionPolicy, BoxError> {
+pub fn front(limits: &Limits) -> Result<VersionPolicy, BoxError> {
     let versions = ClientSpecifiesVersionInHeader::new(VERSION_HEADER, NEWEST)
         .min_version(OLDEST)
         .on_missing(NEWEST);
@@ -56,7 +54,12 @@ pub fn front() -> Result<VersionPolicy, BoxError> {
     let lookup = Box::new(move |method: &Method, path: &str| {
         router.lookup_route(method, path.into(), None).map(drop)
     });
-    Ok(VersionPolicy::Dynamic(Box::new(Front { versions, lookup })))
+    Ok(VersionPolicy::Dynamic(Box::new(Front {
+        uri_max_bytes: count(limits.uri_max_bytes),
+        headers_max_bytes: count(limits.headers_max_bytes),
+        versions,
+        lookup,
+    })))
 }
 
 impl fmt::Debug for Front {
@@ -67,13 +70,50 @@ impl fmt::Debug for Front {
     }
 }
 
+impl Front {
+    /// hyper has read the head whole, within its own bounds, which are wider.
+    fn check_size(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), HttpError> {
+        let query = uri.query().map_or(0, |query| query.len() + 1);
+        let refuse = |status, code: &str, message| {
+            HttpError::for_client_error(Some(code.to_owned()), status, message)
+        };
+        let max = self.uri_max_bytes;
+        if uri.path().len() + query > max {
+            return Err(refuse(
+                ClientErrorStatusCode::URI_TOO_LONG,
+                "UriTooLong",
+                format!("the URI is too long: at most {max} bytes"),
+            ));
+        }
+        let size = |(name, value): (&HeaderName, &http::HeaderValue)| {
+            name.as_str().len() + value.len()
+        };
+        let max = self.headers_max_bytes;
+        if headers.iter().map(size).sum::<usize>() > max {
+            return Err(refuse(
+                ClientErrorStatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "RequestHeaderFieldsTooLarge",
+                format!(
+                    "the headers are too large: at most {max} bytes \
+                 in all"
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl DynamicVersionPolicy for Front {
     fn request_extract_version(
         &self,
         request: &Request<Body>,
         log: &Logger,
     ) -> Result<Version, HttpError> {
-        check_size(request.uri(), request.headers())?;
+        self.check_size(request.uri(), request.headers())?;
         let version = self
             .versions
             .request_extract_version(request, log)
@@ -90,35 +130,6 @@ impl DynamicVersionPolicy for Front {
         })?;
         Ok(version)
     }
-}
-
-/// hyper has read the head whole, within its own bounds, which are wider.
-fn check_size(uri: &Uri, headers: &HeaderMap) -> Result<(), HttpError> {
-    let query = uri.query().map_or(0, |query| query.len() + 1);
-    let refuse = |status, code: &str, message| {
-        HttpError::for_client_error(Some(code.to_owned()), status, message)
-    };
-    if uri.path().len() + query > URI_MAX_BYTES {
-        return Err(refuse(
-            ClientErrorStatusCode::URI_TOO_LONG,
-            "UriTooLong",
-            format!("the URI is too long: at most {URI_MAX_BYTES} bytes"),
-        ));
-    }
-    let size = |(name, value): (&HeaderName, &http::HeaderValue)| {
-        name.as_str().len() + value.len()
-    };
-    if headers.iter().map(size).sum::<usize>() > HEADERS_MAX_BYTES {
-        return Err(refuse(
-            ClientErrorStatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "RequestHeaderFieldsTooLarge",
-            format!(
-                "the headers are too large: at most {HEADERS_MAX_BYTES} bytes \
-                 in all"
-            ),
-        ));
-    }
-    Ok(())
 }
 
 /// What dropshot's router has refused, in our words.

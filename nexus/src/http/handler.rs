@@ -4,22 +4,36 @@
 //! from here, and that comes only to who was [`admitted`], so no handler can
 //! forget either. Each request that reaches a handler is [`timed`].
 
+use std::any::Any;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use db_model::{SiloId, SiloUserId, SledId};
-use dropshot::{HttpError, HttpResponse, RequestContext};
+use dropshot::{
+    ClientErrorStatusCode, HttpError, HttpResponse, HttpResponseDeleted,
+    RequestContext, ServerContext,
+};
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, StatusCode};
+use slog::{Logger, info, warn};
 
 use super::admission::{Admission, Place};
-use super::audit::{Answered, Audit, Record};
+use super::audit::{Answered, Audit, Record, end};
+use super::origin::{does_more_than_look, from_own_page};
 use super::pagination::Asked;
-use crate::app::App;
+use super::rate::{Credential, Rates};
+use super::source::Sources;
+use crate::app::{App, digest};
+use crate::config::Limits;
 use crate::context::OpContext;
 use crate::error::Error;
 use crate::metrics::{Exporter, RequestTimes};
+use crate::web_console::WebConsole;
+
+/// Who was too slow is told to look again after so long.
+const SLOW_RETRY_AFTER_SECS: u32 = 5;
 
 /// What both APIs keep.
 #[derive(Clone)]
@@ -32,6 +46,16 @@ pub struct ApiContext {
     pub times: RequestTimes,
     /// Where changes are written down.
     pub audit: Audit,
+    /// The web console, if there is one.
+    pub web_console: Option<Arc<WebConsole>>,
+    /// From where requests come.
+    pub sources: Sources,
+    /// How often each client may ask.
+    pub rates: Rates,
+    /// What else clients may take.
+    pub limits: Limits,
+    /// Is this what users ask, and not sleds?
+    pub of_users: bool,
     /// What operators are told of how things are.
     pub exporter: Arc<Exporter>,
 }
@@ -43,6 +67,7 @@ pub(super) type Request = RequestContext<ApiContext>;
 pub(super) struct Admitted {
     rqctx: Request,
     place: Mutex<Place>,
+    until: Until,
     caller: Arc<OnceLock<OpContext>>,
     record: Arc<Record>,
 }
@@ -77,32 +102,72 @@ impl Admitted {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = aside;
         Ok(())
     }
+
+    /// The same, for as long as the request itself asks to wait, which counts
+    /// for no part of the time that it may take.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: too many wait already.
+    pub(super) fn wait_aside(&self, wait: Duration) -> Result<(), Error> {
+        self.step_aside()?;
+        self.until.put_off(wait);
+        Ok(())
+    }
 }
 
 /// Runs a user's request when it is its turn, which it holds until it is
 /// answered, times it, and writes it down in the audit log if it is a change.
 ///
+/// *Cancellation*: what takes longer than a request may is carried through
+/// though its client is told that it is slow, and written down when it is done:
+/// no bound on time ends what it does half-way.
+///
 /// # Errors
 ///
-/// `Unavailable`, with nothing done: its turn does not come in time.
+/// `Unavailable`, with nothing done: its turn does not come in time; or not
+/// known to be done: it is too slow. `TooManyRequests`, with nothing done.
 pub(super) async fn admitted<T, A>(
     rqctx: Request,
+    handler: impl FnOnce(Admitted) -> A + Send + 'static,
+) -> Result<T, HttpError>
+where
+    T: Answered,
+    A: Future<Output = Result<T, HttpError>> + Send + 'static,
+{
+    let timer = Timer::begin(&rqctx);
+    let log = rqctx.log.clone();
+    let within = rqctx.context().limits.request();
+    let until = Until::new(within);
+    let work = in_turn(rqctx, until.clone(), handler);
+    timer.end(until.answer(within, log, work).await)
+}
+
+async fn in_turn<T, A>(
+    rqctx: Request,
+    until: Until,
     handler: impl FnOnce(Admitted) -> A,
 ) -> Result<T, HttpError>
 where
     T: Answered,
     A: Future<Output = Result<T, HttpError>>,
 {
-    let timer = Timer::begin(&rqctx);
-    let record = Arc::new(Record::of(&rqctx));
     let (context, log) = (rqctx.context().clone(), rqctx.log.clone());
-    let answer = match rqctx.context().admission.place().await {
+    let source = context.sources.of(&rqctx);
+    let record = Arc::new(Record::of(&rqctx, source));
+    let counted = count(&rqctx, source);
+    let place = match counted {
+        Ok(()) => context.admission.place().await,
+        Err(refusal) => Err(refusal),
+    };
+    let answer = match place {
         Ok(place) => {
             let place = Mutex::new(place);
             let caller = Arc::new(OnceLock::new());
             let admitted = Admitted {
                 rqctx,
                 place,
+                until,
                 caller: Arc::clone(&caller),
                 record: Arc::clone(&record),
             };
@@ -111,8 +176,123 @@ where
         }
         Err(error) => Err(error.into()),
     };
-    record.end(&context.app, &context.audit, &log, &answer).await;
-    timer.end(answer)
+    let end = end(&answer);
+    record.end(&context.app, &context.audit, &log, end).await;
+    answer
+}
+
+/// Counts a request for whoever sent it.
+fn count(rqctx: &Request, source: IpAddr) -> Result<(), Error> {
+    let credential = shown(rqctx.request.headers()).ok();
+    let credential = credential.as_ref().map(Shown::digest);
+    let operation = rqctx.endpoint.operation_id.as_str();
+    let rates = &rqctx.context().rates;
+    rates.count(operation, credential.as_ref(), source, Instant::now())
+}
+
+/// A request that its extractors refuse, so that no handler sees it: it is
+/// counted, timed, and written down in the audit log if it is a change. As whose
+/// it is written down only if that can be asked at once.
+pub(super) async fn refused<C: ServerContext>(
+    rqctx: &RequestContext<C>,
+    refusal: HttpError,
+) -> HttpError {
+    let Some(rqctx) = of_users(rqctx) else { return refusal };
+    let (context, timer) = (rqctx.context(), Timer::begin(rqctx));
+    let source = context.sources.of(rqctx);
+    let record = Record::of(rqctx, source);
+    let refusal = match count(rqctx, source) {
+        Ok(()) => refusal,
+        Err(too_many) => too_many.into(),
+    };
+    let counted =
+        refusal.status_code != ClientErrorStatusCode::TOO_MANY_REQUESTS;
+    if counted
+        && record.is_kept()
+        && let Some(_place) = context.admission.place_at_once()
+        && let Ok(opctx) = authenticated(rqctx).await
+    {
+        // If it cannot be begun, it is tried once more at the end.
+        let _ = record.begin(&context.app, &opctx).await;
+    }
+    let answer: Result<HttpResponseDeleted, _> = Err(refusal);
+    let end = end(&answer);
+    record.end(&context.app, &context.audit, &rqctx.log, end).await;
+    match timer.end(answer) {
+        Err(refusal) => refusal,
+        Ok(HttpResponseDeleted()) => Error::internal("no refusal").into(),
+    }
+}
+
+/// A request's body is about to be read: it must be there within so long.
+pub(super) fn begins<C: ServerContext>(rqctx: &RequestContext<C>) -> Duration {
+    let Some(rqctx) = of_users(rqctx) else { return Limits::default().body() };
+    let context = rqctx.context();
+    // Its connection has a request.
+    context.sources.of(rqctx);
+    context.limits.body()
+}
+
+/// The request, if it is a user's. Extractors are made for any server.
+fn of_users<C: ServerContext>(rqctx: &RequestContext<C>) -> Option<&Request> {
+    let any: &dyn Any = rqctx;
+    let rqctx = any.downcast_ref::<Request>()?;
+    rqctx.context().of_users.then_some(rqctx)
+}
+
+/// Until when a request is to be answered. Cheap to clone.
+#[derive(Clone)]
+struct Until(Arc<Mutex<tokio::time::Instant>>);
+
+impl Until {
+    fn new(within: Duration) -> Until {
+        let until = tokio::time::Instant::now() + within;
+        Until(Arc::new(Mutex::new(until)))
+    }
+
+    fn get(&self) -> tokio::time::Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put_off(&self, by: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
+    }
+
+    /// What `work` answers, or that it is slow; then it goes on all the same.
+    async fn answer<T: Send + 'static>(
+        &self,
+        within: Duration,
+        log: Logger,
+        work: impl Future<Output = Result<T, HttpError>> + Send + 'static,
+    ) -> Result<T, HttpError> {
+        let mut work = Box::pin(work);
+        loop {
+            let until = self.get();
+            if let Ok(answer) = tokio::time::timeout_at(until, &mut work).await
+            {
+                return answer;
+            }
+            if self.get() <= until {
+                break;
+            }
+        }
+        warn!(log, "a request is slow: it is not waited for any more");
+        tokio::spawn(async move {
+            let done = work.await.is_ok();
+            info!(log, "a slow request came to its end"; "done" => done);
+        });
+        Err(Error::Unavailable {
+            message: format!(
+                "This request has taken {} s, which is as long as one is waited \
+                 for. What it has begun goes on: look whether it is done before \
+                 asking again.",
+                within.as_secs()
+            ),
+            retry_after_secs: SLOW_RETRY_AFTER_SECS,
+            source: None,
+        }
+        .into())
+    }
 }
 
 /// The answer, if it was asked whether its caller may have it: nobody who has
@@ -130,6 +310,8 @@ pub(super) async fn timed<T: HttpResponse>(
     rqctx: &Request,
     handler: impl Future<Output = Result<T, HttpError>>,
 ) -> Result<T, HttpError> {
+    // Its connection has a request.
+    rqctx.context().sources.of(rqctx);
     let timer = Timer::begin(rqctx);
     timer.end(handler.await)
 }
@@ -165,19 +347,65 @@ impl Timer {
 
 /// The app, and the user who asks it: who shows an API token or, if it shows
 /// none, the cookie of a console session.
+///
+/// A browser sends the cookie whoever has it ask: so what it is shown for, if
+/// that is more than to look, must be asked from a page of ours.
 pub(super) async fn of_user(
     rqctx: &Admitted,
 ) -> Result<(&App, OpContext), HttpError> {
     let app = &rqctx.context().app;
-    let headers = rqctx.request.headers();
-    let opctx = match session_cookie(headers) {
-        Some(cookie) if !headers.contains_key(AUTHORIZATION) => {
-            app.authenticate_session(cookie).await?
-        }
-        _ => app.authenticate(bearer_token(headers)?).await?,
-    };
+    let opctx = authenticated(rqctx).await?;
     rqctx.record.begin(app, &opctx).await?;
     Ok((app, rqctx.caller.get_or_init(|| opctx).clone()))
+}
+
+/// Who asks; whether its credential is good is remembered by the rates.
+async fn authenticated(rqctx: &Request) -> Result<OpContext, Error> {
+    let context = rqctx.context();
+    let shown = shown(rqctx.request.headers())?;
+    if matches!(shown, Shown::Session(_)) && does_more_than_look(&rqctx.request)
+    {
+        from_own_page(&rqctx.request)?;
+    }
+    let opctx = match shown {
+        Shown::Session(cookie) => {
+            context.app.authenticate_session(cookie).await
+        }
+        Shown::Token(token) => context.app.authenticate(token).await,
+    };
+    let valid = match &opctx {
+        Ok(_) => true,
+        Err(Error::Unauthenticated) => false,
+        // It was not found out.
+        Err(_) => return opctx,
+    };
+    context.rates.proved(shown.digest(), valid, Instant::now());
+    opctx
+}
+
+/// What a request shows of who asks.
+#[derive(Clone, Copy)]
+enum Shown<'a> {
+    Session(&'a str),
+    Token(&'a str),
+}
+
+impl Shown<'_> {
+    fn digest(&self) -> Credential {
+        match self {
+            Shown::Session(text) | Shown::Token(text) => digest(text),
+        }
+    }
+}
+
+/// A token or, if it shows none, the cookie of a session.
+fn shown(headers: &HeaderMap) -> Result<Shown<'_>, Error> {
+    match session_cookie(headers) {
+        Some(cookie) if !headers.contains_key(AUTHORIZATION) => {
+            Ok(Shown::Session(cookie))
+        }
+        _ => Ok(Shown::Token(bearer_token(headers)?)),
+    }
 }
 
 /// The app, for this sled, which shows its own secret: no other may speak for

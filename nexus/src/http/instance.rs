@@ -78,7 +78,7 @@ pub(super) async fn view(
     let instance = match wait {
         None => app.instance_view(&opctx, &which).await?,
         Some((seen, timeout)) => {
-            rqctx.step_aside()?;
+            rqctx.wait_aside(timeout)?;
             app.instance_wait_for_change(&opctx, &which, seen, timeout).await?
         }
     };

@@ -4,6 +4,7 @@ use dropshot::{HttpError, HttpResponseHeaders, HttpResponseUpdatedNoContent};
 
 use super::extract::{Path, TypedBody};
 use super::handler::{Admitted, session_cookie};
+use super::origin::from_own_page;
 use super::types::{LoginPath, SetCookie, UsernamePasswordCredentials};
 use crate::app::Password;
 
@@ -16,6 +17,8 @@ pub(super) async fn login(
     path: Path<LoginPath>,
     body: TypedBody<UsernamePasswordCredentials>,
 ) -> Result<WithCookie, HttpError> {
+    // Whoever is logged in by another's page, as another, gives it what it does.
+    from_own_page(&rqctx.request)?;
     let app = &rqctx.context().app;
     let UsernamePasswordCredentials { username, password } = body.into_inner();
     let silo = path.into_inner().silo_name;
@@ -26,23 +29,32 @@ pub(super) async fn login(
 }
 
 pub(super) async fn logout(rqctx: Admitted) -> Result<WithCookie, HttpError> {
+    from_own_page(&rqctx.request)?;
     if let Some(cookie) = session_cookie(rqctx.request.headers()) {
         rqctx.context().app.logout(cookie).await?;
     }
     Ok(cookie(&rqctx, "", 0))
 }
 
+fn cookie(rqctx: &Admitted, value: &str, max_age: u32) -> WithCookie {
+    let set_cookie = set_cookie(rqctx, value, max_age);
+    let answer = HttpResponseUpdatedNoContent();
+    HttpResponseHeaders::new(answer, SetCookie { set_cookie })
+}
+
 /// What tells a browser to show `value` from now on, for so many seconds. No
 /// script reads it, and no other site has it sent.
-fn cookie(rqctx: &Admitted, value: &str, max_age: u32) -> WithCookie {
+pub(super) fn set_cookie(
+    rqctx: &Admitted,
+    value: &str,
+    max_age: u32,
+) -> String {
     let secure = match rqctx.context().app.session_config().secure_cookie {
         true => "; Secure",
         false => "",
     };
-    let set_cookie = format!(
+    format!(
         "session={value}; Path=/; HttpOnly; SameSite=Lax; \
          Max-Age={max_age}{secure}"
-    );
-    let answer = HttpResponseUpdatedNoContent();
-    HttpResponseHeaders::new(answer, SetCookie { set_cookie })
+    )
 }

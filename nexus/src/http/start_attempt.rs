@@ -45,7 +45,7 @@ pub(super) async fn view(
             app.instance_start_attempt_view(&opctx, &which, attempt).await?
         }
         Some(seen) => {
-            rqctx.step_aside()?;
+            rqctx.wait_aside(timeout)?;
             app.instance_start_attempt_wait_for_change(
                 &opctx, &which, attempt, seen, timeout,
             )

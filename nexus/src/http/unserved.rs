@@ -17,13 +17,14 @@ use serde::Deserialize;
 use super::api::external_api_mod;
 use super::external::ExternalApiImpl;
 use super::handler::{Admitted, ApiContext, Request, admitted, of_user};
+use super::pages;
 use crate::error::{BoxError, Error};
 
 /// All that Oxide's API has.
 const OPERATIONS: &str = include_str!("oxide-operations.txt");
 
-/// The external API as it is served: ours, and the refusals of the rest of
-/// Oxide's.
+/// The external API as it is served: ours, the refusals of the rest of Oxide's,
+/// and the pages for people.
 ///
 /// # Errors
 ///
@@ -42,6 +43,7 @@ pub fn external_api() -> Result<ApiDescription<ApiContext>, BoxError> {
             api.register(operation.endpoint()?)?;
         }
     }
+    pages::register(&mut api)?;
     Ok(api)
 }
 

@@ -37,7 +37,8 @@ compares the two (`tests/integration/access/roles.rs`).
 - `none`: there is no such thing for anybody, and the caller may look.
 
 The SSH key that is asked for is another user's. Without credentials \
-everything but `ping` is answered 401.
+everything is answered 401 but `ping`, logging in and out, and a device's wish to \
+be let in.
 
 ";
 
@@ -117,6 +118,9 @@ impl Fixture {
             "snapshot_delete" => live("snapshot", &by_id(&self.snapshot)),
             "image_promote" | "image_delete" => moved(demo),
             "image_demote" => moved("NULL"),
+            "device_auth_confirm" => "UPDATE device_auth_request \
+                SET silo_user_id = NULL, time_confirmed = NULL"
+                .to_string(),
             _ => return,
         };
         self.nexus.sql(&sql);

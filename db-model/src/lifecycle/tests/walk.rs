@@ -428,6 +428,8 @@ fn every_constraint_of_the_schema_is_one_that_the_walk_checks() {
         "device_auth_request_is_hashed",
         "device_auth_request_ttl_is_positive",
         "device_auth_request_confirmed_whole",
+        "device_auth_request_denied_or_confirmed",
+        "device_auth_request_used_by_who_confirmed",
         "audit_log_actor_whole",
         "audit_log_result_after_completion",
         "audit_log_error_has_a_status",

@@ -5,6 +5,7 @@
 mod affinity_group;
 mod audit_log;
 mod description;
+mod device;
 mod disk;
 mod disk_import;
 mod group;
@@ -35,6 +36,7 @@ mod user_data;
 
 pub use affinity_group::*;
 pub use audit_log::*;
+pub use device::*;
 pub use disk::*;
 pub use disk_import::*;
 pub use group::*;
