@@ -72,7 +72,7 @@ async fn generated(venv: &Path, user: &Client, which: &[String]) -> String {
         .arg(here("schemathesis/schemathesis.toml"))
         .arg("run")
         .arg(here("../nexus/openapi.json"))
-        .args(["--url", &user.url()])
+        .args(["--url", user.url()])
         .args(["--header", &format!("Authorization: Bearer {}", user.token())])
         .args(["--phases", "coverage,fuzzing", "--max-examples", &examples])
         .args(["--checks", CHECKS, "--seed", "1"])

@@ -164,6 +164,7 @@ impl Home {
         for path in [
             self.manifest(),
             self.token(),
+            self.password(),
             self.sled_secret(),
             self.settings(),
             self.dir.join("foreground.lock"),
