@@ -1,4 +1,4 @@
-//! `cargo xtask up | down | test | bench | chaos`: Nexus and all that it needs, on one machine.
+//! `cargo xtask up | down | test | bench | chaos | fuzz | image`: Nexus and all that it needs, on one machine.
 //!
 //! Everything here must compile on a machine that has only Rust and a
 //! linker: it is this program that installs the rest. So few dependencies,
@@ -14,6 +14,7 @@ mod cluster;
 mod cockroach;
 mod down;
 mod failure;
+mod fuzz;
 mod home;
 mod http;
 mod image;
@@ -60,6 +61,8 @@ enum Command {
     Bench(bench::Args),
     /// Attack a fleet of its own, and see whether it loses anything
     Chaos(chaos::Args),
+    /// Try what strangers may send with everything
+    Fuzz(fuzz::Args),
     /// Make the disk image of a small Linux to try things with
     Image(image::Args),
 }
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Image(args) => image::run(&args),
     };
     match result {
