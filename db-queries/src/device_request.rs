@@ -15,10 +15,10 @@ use db_model::{
     DeviceRequestId, SiloUserId, UserCode,
 };
 use diesel::dsl::{exists, select, sql};
-use diesel::sql_types::Timestamptz;
+use diesel::sql_types::{BigInt, Timestamptz};
 use diesel::{
-    ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl,
-    SelectableHelper,
+    ExpressionMethods, OptionalExtension, PgConnection, QueryDsl,
+    QueryableByName, RunQueryDsl, SelectableHelper, sql_query,
 };
 use uuid::Uuid;
 
@@ -82,6 +82,12 @@ pub struct DevicePolling {
     pub again_within: TimeDelta,
 }
 
+#[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = BigInt)]
+    waiting: i64,
+}
+
 impl DataStore {
     /// Keeps a device's wish for as long as `life`, unless as many as `most`
     /// wait already; whether it does.
@@ -99,14 +105,15 @@ impl DataStore {
             let now = now(conn)?;
             // Of many at once each may see one less than there are: it need not
             // be exact.
-            let waiting = device_auth_request::table
-                .filter(device_auth_request::time_expires.gt(now))
-                .order(device_auth_request::time_expires.asc())
-                .select(device_auth_request::id)
-                .offset(most - 1)
-                .first::<DeviceRequestId>(conn)
-                .optional()?;
-            if waiting.is_some() {
+            let counted: Counted = sql_query(
+                "SELECT count(*) AS waiting FROM ( \
+                     SELECT id FROM device_auth_request \
+                     WHERE time_expires > $1 LIMIT $2) AS w",
+            )
+            .bind::<Timestamptz, _>(now)
+            .bind::<BigInt, _>(most)
+            .get_result(conn)?;
+            if counted.waiting >= most {
                 return Ok(false);
             }
             diesel::insert_into(device_auth_request::table)

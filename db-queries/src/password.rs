@@ -68,17 +68,29 @@ impl DataStore {
         .await
     }
 
-    /// It was guessed right. With a hash, that one is kept from now on, if the
-    /// password is still the one that was guessed.
+    /// It was guessed right, so a session begins; only the hash of its cookie
+    /// comes here. With `rehashed`, that is kept of the password from now on.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`: the user is gone, or that is not its password any more.
     pub async fn password_right(
         &self,
         user: SiloUserId,
         guessed: String,
         rehashed: Option<String>,
+        token_hash: String,
     ) -> Result<(), Error> {
-        self.run(move |conn| {
+        self.transaction(move |conn| {
+            // Whoever sets another password, or deletes the user, locks it too.
+            let now: DateTime<Utc> = silo_user::table
+                .find(user)
+                .filter(silo_user::time_deleted.is_null())
+                .select(sql::<Timestamptz>("clock_timestamp()"))
+                .for_update()
+                .first(conn)?;
             let hash = rehashed.as_ref().unwrap_or(&guessed);
-            diesel::update(silo_user_password::table.find(user))
+            let still = diesel::update(silo_user_password::table.find(user))
                 .filter(silo_user_password::hash.eq(&guessed))
                 .set((
                     silo_user_password::failures.eq(0),
@@ -87,7 +99,10 @@ impl DataStore {
                     silo_user_password::hash.eq(hash),
                 ))
                 .execute(conn)?;
-            Ok(())
+            if still == 0 {
+                return Err(Error::NotFound);
+            }
+            session::insert(conn, user, &token_hash, now)
         })
         .await
     }

@@ -23,37 +23,6 @@ pub struct SessionLife {
 }
 
 impl DataStore {
-    /// A new session. Only the hash of its cookie comes here.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`: the user is gone.
-    pub async fn session_insert(
-        &self,
-        user: SiloUserId,
-        token_hash: String,
-    ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            let now: DateTime<Utc> = silo_user::table
-                .find(user)
-                .filter(silo_user::time_deleted.is_null())
-                .select(sql::<Timestamptz>("clock_timestamp()"))
-                .for_update()
-                .first(conn)?;
-            diesel::insert_into(console_session::table)
-                .values(ConsoleSession {
-                    id: ConsoleSessionId::new_v4(),
-                    silo_user_id: user,
-                    token_hash: token_hash.clone(),
-                    time_created: now,
-                    time_last_used: now,
-                })
-                .execute(conn)?;
-            Ok(())
-        })
-        .await
-    }
-
     /// Whom the session whose cookie has this hash speaks for. That it is used
     /// is noted, but not oftener than each `note_every`: a page is many
     /// requests.
@@ -147,6 +116,25 @@ impl DataStore {
         })
         .await
     }
+}
+
+/// A new session of a user who is locked.
+pub(crate) fn insert(
+    conn: &mut PgConnection,
+    user: SiloUserId,
+    token_hash: &str,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    diesel::insert_into(console_session::table)
+        .values(ConsoleSession {
+            id: ConsoleSessionId::new_v4(),
+            silo_user_id: user,
+            token_hash: token_hash.to_owned(),
+            time_created: now,
+            time_last_used: now,
+        })
+        .execute(conn)?;
+    Ok(())
 }
 
 /// Ends all sessions of a user.

@@ -174,7 +174,7 @@ impl DataStore {
     ///
     /// # Errors
     ///
-    /// `NotFound`; `NotEmpty`.
+    /// `NotFound`; `NotEmpty`; `InUse`: all admins of the fleet are in it.
     pub async fn silo_delete(&self, id: SiloId) -> Result<(), Error> {
         self.transaction(move |conn| {
             // Locked against a project that is just being made in it.
@@ -207,6 +207,9 @@ impl DataStore {
                 .select(silo_user::id)
                 .for_update()
                 .load(conn)?;
+            if user::are_all_admins(conn, &users)? {
+                return Err(Error::InUse);
+            }
             for user in users {
                 user::forget(conn, user)?;
             }

@@ -9,7 +9,7 @@ use db_model::schema::{
 use db_model::{
     FLEET_ID, RoleName, RoleResource, SiloId, SiloUser, SiloUserId, UserName,
 };
-use diesel::dsl::sql;
+use diesel::dsl::{exists, sql};
 use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
@@ -125,20 +125,25 @@ impl DataStore {
                 .select(silo_user::id)
                 .for_update()
                 .first(conn)?;
-            // All of them locked, so that two do not take each other for who
-            // is left.
-            let admins: Vec<SiloUserId> = role_assignment::table
-                .filter(role_assignment::resource.eq(RoleResource::Fleet))
-                .filter(role_assignment::resource_id.eq(FLEET_ID))
-                .filter(role_assignment::role_name.eq(RoleName::Admin))
-                .order(role_assignment::silo_user_id.asc())
-                .select(role_assignment::silo_user_id)
-                .for_update()
-                .load(conn)?;
-            if admins == [id] {
+            if are_all_admins(conn, &[id])? {
                 return Err(Error::InUse);
             }
             forget(conn, id)
+        })
+        .await
+    }
+
+    /// Has this user a role on the fleet?
+    pub async fn user_is_of_fleet(
+        &self,
+        id: SiloUserId,
+    ) -> Result<bool, Error> {
+        self.run(move |conn| {
+            let roles = role_assignment::table
+                .filter(role_assignment::resource.eq(RoleResource::Fleet))
+                .filter(role_assignment::resource_id.eq(FLEET_ID))
+                .filter(role_assignment::silo_user_id.eq(id));
+            Ok(diesel::select(exists(roles)).get_result(conn)?)
         })
         .await
     }
@@ -158,6 +163,23 @@ impl DataStore {
         })
         .await
     }
+}
+
+/// Are all admins of the fleet among these? All of them are locked, so that two
+/// do not take each other for who is left.
+pub(crate) fn are_all_admins(
+    conn: &mut PgConnection,
+    users: &[SiloUserId],
+) -> Result<bool, Error> {
+    let admins: Vec<SiloUserId> = role_assignment::table
+        .filter(role_assignment::resource.eq(RoleResource::Fleet))
+        .filter(role_assignment::resource_id.eq(FLEET_ID))
+        .filter(role_assignment::role_name.eq(RoleName::Admin))
+        .order(role_assignment::silo_user_id.asc())
+        .select(role_assignment::silo_user_id)
+        .for_update()
+        .load(conn)?;
+    Ok(!admins.is_empty() && admins.iter().all(|id| users.contains(id)))
 }
 
 pub(crate) fn insert(

@@ -77,7 +77,7 @@ async fn generated(venv: &Path, user: &Client, which: &[String]) -> String {
         .args(["--phases", "coverage,fuzzing", "--max-examples", &examples])
         .args(["--checks", CHECKS, "--seed", "1"])
         .args(["--continue-on-failure", "--no-color", "--warnings", "off"])
-        .args(["--generation-database", "none"])
+        .args(["--generation-database", "none", "--request-timeout", "100"])
         .args(which)
         .current_dir(venv)
         .output()

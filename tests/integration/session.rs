@@ -234,3 +234,55 @@ async fn tokens_are_listed_without_their_secrets_and_deleted_one_by_one() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_login_that_is_under_way_does_not_outlive_its_password() {
+    let nexus = nexus().await;
+    let id = nexus.make_user("ann").await;
+    // The password is compared, and the session not begun.
+    let row = format!("SELECT 1 FROM silo_user WHERE id = '{id}' FOR UPDATE");
+    let mut held = nexus.database.hold(&row);
+    let client = nexus.anonymous();
+    let login =
+        tokio::spawn(async move { client.try_login("ann", PASSWORD).await });
+    held.reached_by(1).await;
+    let taken = "DELETE FROM silo_user_password";
+    nexus.database.try_sql(taken).unwrap();
+    held.lift();
+    login.await.unwrap().error(401, "Unauthorized");
+    let sessions = "SELECT count(*) FROM console_session";
+    assert_eq!(nexus.database.count(sessions), 0);
+}
+
+#[tokio::test]
+async fn nobody_becomes_more_by_setting_a_password() {
+    let nexus = nexus().await;
+    let me = nexus.get("/v1/me").await.expect(200);
+    let password = json!({ "mode": "password", "value": "of one's own" });
+
+    // An admin of a silo that an admin of the fleet is in.
+    let token = nexus.process.bootstrap("main", "boss", false).await;
+    let boss = nexus.with_token(&token.0);
+    let admin = me["id"].as_str().unwrap();
+    set_password(&boss, admin, password.clone()).await.error(403, "Forbidden");
+    let ann = nexus.make_user("ann").await;
+    set_password(&boss, &ann, password.clone()).await.expect(204);
+
+    // A token of hers, which may have leaked; and she herself.
+    let by_token = {
+        let token = nexus.process.bootstrap("main", "ann", false).await;
+        let roles =
+            format!("DELETE FROM role_assignment WHERE silo_user_id = '{ann}'");
+        nexus.database.try_sql(&roles).unwrap();
+        nexus.with_token(&token.0)
+    };
+    let theirs = json!({ "mode": "password", "value": "of the thief's" });
+    let refusal = set_password(&by_token, &ann, theirs.clone()).await;
+    let message = refusal.error(403, "Forbidden");
+    assert!(message.contains("log in, and set it then"), "{message}");
+    let login = nexus.try_login("ann", "of one's own").await;
+    let cookie = login.set_cookie.clone().unwrap();
+    let (pair, _) = cookie.split_once(';').unwrap();
+    let she = nexus.with_cookie(pair);
+    set_password(&she, &ann, theirs).await.expect(204);
+}

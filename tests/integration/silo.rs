@@ -118,6 +118,19 @@ async fn neither_one_s_own_silo_nor_the_last_admin_can_be_deleted() {
     let path = format!("{USERS}/{}?silo=main", me["id"].as_str().unwrap());
     let message = nexus.delete(&path).await.error(400, "InvalidRequest");
     assert!(message.contains("the fleet's last admin"), "{message}");
+    // Nor a silo with all of them, by who may delete silos.
+    let other = nexus.other_silo("other").await;
+    let id = other.get("/v1/me").await.expect(200)["id"].clone();
+    let id = id.as_str().unwrap();
+    nexus.sql(&format!(
+        "INSERT INTO role_assignment \
+             (resource, resource_id, silo_user_id, role_name, time_created) \
+         SELECT resource, resource_id, '{id}', 'collaborator', now() \
+         FROM role_assignment WHERE resource = 'fleet' LIMIT 1"
+    ));
+    let refusal = other.delete(&format!("{SILOS}/main")).await;
+    let message = refusal.error(400, "InvalidRequest");
+    assert!(message.contains("has all admins of the fleet"), "{message}");
     nexus.process.bootstrap("main", "second", true).await;
     nexus.delete(&path).await.expect(204);
     nexus.get("/v1/me").await.error(401, "Unauthorized");

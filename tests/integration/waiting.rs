@@ -48,6 +48,7 @@ async fn five_hundred_who_wait_cost_a_statement_a_tick() {
     let mut config = Config::from_file(path.to_str().unwrap().into()).unwrap();
     config.external_address.set_port(0);
     config.internal_address.set_port(0);
+    config.join_address = None;
     config.address_file = None;
     let log = slog::Logger::root(slog::Discard, slog::o!());
     let here = nexus::Server::start(&config, log).await.unwrap();

@@ -22,6 +22,12 @@ struct FirstAdmin {
     password: String,
 }
 
+/// What `nexus-admin user issue-token` prints.
+#[derive(Deserialize)]
+struct IssuedToken {
+    token: String,
+}
+
 pub(crate) fn process(home: &Home, i: u16) -> Process {
     Process {
         name: format!("Nexus {i}"),
@@ -125,6 +131,11 @@ pub(crate) fn token(home: &Home, bin_dir: &Utf8Path) -> Result<String> {
     let log = Log::attach_stderr(&home.log("init"), &mut command)?;
     let output = command.output().context(|| "cannot run nexus init")?;
     if !output.status.success() {
+        // It may have been done before, and what it said not have been kept.
+        if let Some(token) = issue_token(home, bin_dir) {
+            crate::secret::write_private(&path, &token)?;
+            return Ok(token);
+        }
         return Err(Failure::new(format!(
             "nexus init failed ({}):\n{}",
             output.status,
@@ -136,6 +147,20 @@ pub(crate) fn token(home: &Home, bin_dir: &Utf8Path) -> Result<String> {
     crate::secret::write_private(&home.password(), &made.password)?;
     crate::secret::write_private(&path, &made.token)?;
     Ok(made.token)
+}
+
+/// Another token of the admin user, if there is one.
+fn issue_token(home: &Home, bin_dir: &Utf8Path) -> Option<String> {
+    let output = Command::new(bin_dir.join("nexus-admin"))
+        .args(["--config", home.nexus_config(0).as_str(), "--json"])
+        .args(["user", "issue-token", "main", "admin"])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    let issued: IssuedToken = serde_json::from_slice(&output.stdout).ok()?;
+    Some(issued.token)
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ impl Changes {
             for ids in ids.chunks(AT_ONCE) {
                 self.look_at(ids).await;
             }
-            tokio::time::sleep(GAP * began.elapsed()).await;
+            tokio::time::sleep(TICK.min(GAP * began.elapsed())).await;
             // Whichever comes first, the answer is to look.
             let _ =
                 tokio::time::timeout_at(began + TICK, changed.changed()).await;

@@ -21,6 +21,10 @@ const LANES: u32 = 1;
 /// for tens of milliseconds.
 const AT_ONCE: usize = 2;
 
+/// How many more wait for that, in a line of their own: some three seconds of
+/// work. Whoever logs in wildly is in nobody's way but that of who logs in.
+const IN_LINE: usize = 128;
+
 /// The shortest that is taken. NIST SP 800-63B asks for eight.
 const MIN_CHARS: usize = 8;
 
@@ -60,12 +64,17 @@ impl Password {
 #[derive(Debug)]
 pub struct Hasher {
     places: Semaphore,
+    line: Semaphore,
     unknown: Guesses<(Name, UserName)>,
 }
 
 impl Default for Hasher {
     fn default() -> Hasher {
-        Hasher { places: Semaphore::new(AT_ONCE), unknown: Guesses::default() }
+        Hasher {
+            places: Semaphore::new(AT_ONCE),
+            line: Semaphore::new(AT_ONCE + IN_LINE),
+            unknown: Guesses::default(),
+        }
     }
 }
 
@@ -136,6 +145,15 @@ impl Hasher {
         &self,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        let _in_line =
+            self.line.try_acquire().map_err(|_| Error::Unavailable {
+                message:
+                    "Too many passwords are being checked. Nothing was done. \
+                      Ask again."
+                        .to_owned(),
+                retry_after_secs: 1,
+                source: None,
+            })?;
         let _place = self.places.acquire().await.map_err(Error::internal)?;
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
     }

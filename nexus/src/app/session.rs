@@ -17,17 +17,20 @@ const NOTE_EVERY: TimeDelta = TimeDelta::minutes(1);
 
 impl App {
     /// Begins a session for who knows the password: the secret of its cookie,
-    /// which is kept nowhere.
+    /// which is kept nowhere. `aside` is called before the password is hashed,
+    /// for which one may have to wait.
     ///
     /// # Errors
     ///
     /// `WrongPassword`: there is no such silo or user, or it is another's
-    /// password; `TooManyRequests`: it was guessed too often.
+    /// password; `TooManyRequests`: it was guessed too often; `Unavailable`: too
+    /// many log in.
     pub async fn login(
         &self,
         silo: Name,
         user: UserName,
         password: Password,
+        aside: impl FnOnce() -> Result<(), Error>,
     ) -> Result<Token, Error> {
         let guess = self
             .datastore
@@ -39,18 +42,21 @@ impl App {
                 return Err(too_many(wait.to_std().unwrap_or_default()));
             }
             Err(db_queries::Error::NotFound) => {
+                aside()?;
                 self.hasher.pretend(silo, user, password).await?;
                 return Err(Error::WrongPassword);
             }
             Err(error) => return Err(error.into()),
         };
+        aside()?;
         match self.hasher.compare(password, hash.clone()).await? {
             Compared::Wrong => Err(Error::WrongPassword),
             Compared::Right { rehashed } => {
-                self.datastore.password_right(user, hash, rehashed).await?;
                 let token = Token::session()?;
-                let begun =
-                    self.datastore.session_insert(user, token.hash()).await;
+                let begun = self
+                    .datastore
+                    .password_right(user, hash, rehashed, token.hash())
+                    .await;
                 match begun {
                     Err(db_queries::Error::NotFound) => {
                         Err(Error::WrongPassword)

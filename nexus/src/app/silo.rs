@@ -90,15 +90,19 @@ impl App {
         }
         let deleted = self.datastore.silo_delete(silo.id).await;
         deleted.map_err(|error| {
-            let db_queries::Error::NotEmpty(kept) = error else {
-                return about("silo", which)(error);
+            let why = match error {
+                db_queries::Error::NotEmpty(kept) => {
+                    format!("still has {}: delete them", kept.join(" and "))
+                }
+                db_queries::Error::InUse => {
+                    "has all admins of the fleet: give \
+                    that role to a user of another silo"
+                        .to_owned()
+                }
+                error => return about("silo", which)(error),
             };
             Error::InvalidRequest {
-                message: format!(
-                    "silo \"{}\" still has {}: delete them first",
-                    silo.name,
-                    kept.join(" and "),
-                ),
+                message: format!("silo \"{}\" {why} first", silo.name),
             }
         })
     }

@@ -142,6 +142,7 @@ impl App {
         let user = self.silo_user_view(opctx, silo, id).await?;
         let on = Resource::Silo(user.silo_id);
         opctx.authorize(Action::Change, on, "delete users of the silo")?;
+        self.may_be(opctx, id).await?;
         let deleted = self.datastore.user_delete(id).await;
         deleted.map_err(|error| {
             let db_queries::Error::InUse = error else {
@@ -172,6 +173,14 @@ impl App {
         let user = self.silo_user_view(opctx, silo, id).await?;
         let on = Resource::User { id, silo: user.silo_id };
         opctx.authorize(Action::Change, on, "set the user's password")?;
+        self.may_be(opctx, id).await?;
+        if opctx.credential.method == AuthMethod::AccessToken {
+            // Else a token that ends soon, or leaked, would be worth as much as
+            // the password.
+            let on = Resource::Silo(user.silo_id);
+            let what = "set a password by a token: log in, and set it then";
+            opctx.authorize(Action::Change, on, what)?;
+        }
         let hash = self.hash(password).await?;
         let set = self.datastore.password_set(id, hash).await;
         set.map_err(about("user", &NameOrId::Id(id.0)))
@@ -237,7 +246,22 @@ impl App {
         user: SiloUserId,
     ) -> Result<(), Error> {
         self.may_with(opctx, Action::Change, user, "log the user out").await?;
+        self.may_be(opctx, user).await?;
         Ok(self.datastore.user_logout(user).await?)
+    }
+
+    /// May the caller become this user, as whoever sets its password can? One
+    /// who has a role on the fleet is more than its silo's.
+    async fn may_be(
+        &self,
+        opctx: &OpContext,
+        id: SiloUserId,
+    ) -> Result<(), Error> {
+        if id == opctx.user_id || !self.datastore.user_is_of_fleet(id).await? {
+            return Ok(());
+        }
+        let what = "change users who have a role on the fleet";
+        opctx.authorize(Action::ChangePolicy, Resource::Fleet, what)
     }
 
     /// May the caller do this with a user of its silo?

@@ -23,7 +23,8 @@ pub(super) async fn login(
     let UsernamePasswordCredentials { username, password } = body.into_inner();
     let silo = path.into_inner().silo_name;
     let password = Password::shown(password.0);
-    let token = app.login(silo, username, password).await?;
+    let aside = || rqctx.step_aside();
+    let token = app.login(silo, username, password, aside).await?;
     let max_age = app.session_config().absolute_secs;
     Ok(cookie(&rqctx, token.expose(), max_age))
 }
