@@ -90,16 +90,14 @@ impl App {
         }
         let deleted = self.datastore.silo_delete(silo.id).await;
         deleted.map_err(|error| {
-            let why = match error {
-                db_queries::Error::NotEmpty(kept) => {
-                    format!("still has {}: delete them", kept.join(" and "))
-                }
-                db_queries::Error::InUse => {
-                    "has all admins of the fleet: give \
-                    that role to a user of another silo"
-                        .to_owned()
-                }
-                error => return about("silo", which)(error),
+            let why = if let db_queries::Error::NotEmpty(kept) = &error {
+                format!("still has {}: delete them", kept.join(" and "))
+            } else if let db_queries::Error::InUse = &error {
+                "has all admins of the fleet: give that role to a user of \
+                 another silo"
+                    .to_owned()
+            } else {
+                return about("silo", which)(error);
             };
             Error::InvalidRequest {
                 message: format!("silo \"{}\" {why} first", silo.name),

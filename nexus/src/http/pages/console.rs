@@ -50,7 +50,7 @@ pub(super) struct Rest {
 /// The console, or what there is instead.
 pub(super) async fn root(rqctx: Request) -> Page {
     if rqctx.context().web_console.is_some() {
-        return admitted(rqctx, |rqctx| show(rqctx)).await;
+        return admitted(rqctx, show).await;
     }
     let body = "<p>This server has no web console. What it has is its API, \
                 under <code>/v1</code>, for programs.</p>\n\
@@ -61,7 +61,7 @@ pub(super) async fn root(rqctx: Request) -> Page {
 
 /// A page of the console.
 pub(super) async fn page(rqctx: Request, _: Path<Rest>) -> Page {
-    admitted(rqctx, |rqctx| show(rqctx)).await
+    admitted(rqctx, show).await
 }
 
 /// A file of the console. Its name changes when what is in it does.
