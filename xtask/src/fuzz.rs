@@ -1,10 +1,10 @@
 //! `cargo xtask fuzz`: what strangers may send, tried with everything that a
 //! fuzzer thinks of (`fuzz/`).
 
+use crate::cargo;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::say::say;
-use crate::cargo;
 use std::process::{Command, ExitCode, Stdio};
 
 #[derive(clap::Args)]

@@ -11,6 +11,7 @@ use dropshot::{
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use super::admission::Room;
 use super::body::read_whole;
 use super::handler::refused;
 use super::idempotency::canonical;
@@ -31,6 +32,7 @@ pub struct Query<T>(T);
 pub struct TypedBody<T> {
     body: T,
     canonical: Option<String>,
+    _room: Option<Room>,
 }
 
 /// The headers that an operation knows.
@@ -45,7 +47,10 @@ pub struct Websocket(Result<WebsocketUpgrade, HttpError>);
 /// A body that is a form. That it is none is said by the handler, in the words
 /// of whom it serves.
 #[derive(Debug)]
-pub struct Form<T>(Result<T, HttpError>);
+pub struct Form<T> {
+    form: Result<T, HttpError>,
+    _room: Option<Room>,
+}
 
 impl<T> Form<T> {
     /// What it says.
@@ -54,7 +59,7 @@ impl<T> Form<T> {
     ///
     /// It is no such form.
     pub fn into_inner(self) -> Result<T, HttpError> {
-        self.0
+        self.form
     }
 }
 
@@ -167,13 +172,14 @@ where
         let canonical = parts
             .headers
             .contains_key(IDEMPOTENCY_KEY)
-            .then(|| canonical(&body))
+            .then(|| canonical(&body.bytes))
             .flatten();
-        let request = http::Request::from_parts(parts, Body::from(body));
+        let room = body.room;
+        let request = http::Request::from_parts(parts, Body::from(body.bytes));
         let body: Result<dropshot::TypedBody<T>, _> =
             ExclusiveExtractor::from_request(rqctx, request).await;
         let body = or_refused(rqctx, body).await?.into_inner();
-        Ok(Self { body, canonical })
+        Ok(Self { body, canonical, _room: room })
     }
 
     fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
@@ -192,12 +198,15 @@ where
     ) -> Result<Self, HttpError> {
         let (parts, body) = match read_whole(rqctx, request).await {
             Ok(read) => read,
-            Err(refusal) => return Ok(Self(Err(refusal))),
+            Err(refusal) => {
+                return Ok(Self { form: Err(refusal), _room: None });
+            }
         };
-        let request = http::Request::from_parts(parts, Body::from(body));
+        let request = http::Request::from_parts(parts, Body::from(body.bytes));
         let form: Result<dropshot::TypedBody<T>, _> =
             ExclusiveExtractor::from_request(rqctx, request).await;
-        Ok(Self(form.map(dropshot::TypedBody::into_inner).map_err(coded)))
+        let form = form.map(dropshot::TypedBody::into_inner).map_err(coded);
+        Ok(Self { form, _room: body.room })
     }
 
     fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {

@@ -155,7 +155,7 @@ where
     let (context, log) = (rqctx.context().clone(), rqctx.log.clone());
     let source = context.sources.of(&rqctx);
     let record = Arc::new(Record::of(&rqctx, source));
-    let counted = count(&rqctx, source);
+    let counted = count(&rqctx, source, Rates::count);
     let place = match counted {
         Ok(()) => context.admission.place().await,
         Err(refusal) => Err(refusal),
@@ -181,13 +181,23 @@ where
     answer
 }
 
-/// Counts a request for whoever sent it.
-fn count(rqctx: &Request, source: IpAddr) -> Result<(), Error> {
+/// Counts a request for whoever sent it, or looks whether it may be counted.
+fn count(
+    rqctx: &Request,
+    source: IpAddr,
+    how: impl FnOnce(
+        &Rates,
+        &str,
+        Option<&Credential>,
+        IpAddr,
+        Instant,
+    ) -> Result<(), Error>,
+) -> Result<(), Error> {
     let credential = shown(rqctx.request.headers()).ok();
     let credential = credential.as_ref().map(Shown::digest);
     let operation = rqctx.endpoint.operation_id.as_str();
     let rates = &rqctx.context().rates;
-    rates.count(operation, credential.as_ref(), source, Instant::now())
+    how(rates, operation, credential.as_ref(), source, Instant::now())
 }
 
 /// A request that its extractors refuse, so that no handler sees it: it is
@@ -201,7 +211,7 @@ pub(super) async fn refused<C: ServerContext>(
     let (context, timer) = (rqctx.context(), Timer::begin(rqctx));
     let source = context.sources.of(rqctx);
     let record = Record::of(rqctx, source);
-    let refusal = match count(rqctx, source) {
+    let refusal = match count(rqctx, source, Rates::count) {
         Ok(()) => refusal,
         Err(too_many) => too_many.into(),
     };
@@ -224,13 +234,23 @@ pub(super) async fn refused<C: ServerContext>(
     }
 }
 
-/// A request's body is about to be read: it must be there within so long.
-pub(super) fn begins<C: ServerContext>(rqctx: &RequestContext<C>) -> Duration {
-    let Some(rqctx) = of_users(rqctx) else { return Limits::default().body() };
+/// A request's body is about to be read: it must be there within so long, and,
+/// if it is a user's, must find room.
+///
+/// # Errors
+///
+/// `TooManyRequests`: it would be refused for it when it is read.
+pub(super) fn begins<C: ServerContext>(
+    rqctx: &RequestContext<C>,
+) -> Result<(Duration, Option<&Admission>), Error> {
+    let Some(rqctx) = of_users(rqctx) else {
+        return Ok((Limits::default().body(), None));
+    };
     let context = rqctx.context();
     // Its connection has a request.
-    context.sources.of(rqctx);
-    context.limits.body()
+    let source = context.sources.of(rqctx);
+    count(rqctx, source, Rates::look)?;
+    Ok((context.limits.body(), Some(&context.admission)))
 }
 
 /// The request, if it is a user's. Extractors are made for any server.
