@@ -70,6 +70,10 @@ pub(super) async fn token(
     let grant = app.device_token(body.client_id, &body.device_code).await?;
     let (error, message) = match grant {
         DeviceGrant::Token(token) => {
+            // Nothing was begun: a device asks every five seconds and mostly
+            // in vain, and that it was let in has an entry since before.
+            let secret = token.secret.expose();
+            rqctx.done_by(app.authenticate(secret).await);
             let ends = token.expires;
             return json_answer(&DeviceAccessTokenGrant {
                 access_token: token.secret.expose().to_owned(),

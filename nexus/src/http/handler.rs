@@ -114,6 +114,39 @@ impl Admitted {
         self.until.put_off(wait);
         Ok(())
     }
+
+    /// Writes down, before it is done, what is asked by whoever shows this; or
+    /// by nobody known, if nothing is shown yet.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: it cannot be written, so it must not be done.
+    pub(super) async fn begin(
+        &self,
+        caller: Option<&OpContext>,
+    ) -> Result<(), Error> {
+        let context = self.context();
+        match caller {
+            Some(opctx) => self.record.begin(&context.app, opctx).await,
+            None => {
+                let audit = &context.audit;
+                self.record.begin_as_nobody(&context.app, audit).await
+            }
+        }
+    }
+
+    /// Has the audit log say who has done this with its new or old credential,
+    /// which is also what it was done to. If that cannot be found out, it was
+    /// done all the same.
+    pub(super) fn done_by(&self, caller: Result<OpContext, Error>) {
+        match caller {
+            Ok(opctx) => self.record.done_by(&opctx, opctx.credential.id),
+            Err(error) => {
+                warn!(self.log, "the audit log will not say who it was";
+                    "error" => crate::error::chain(&error));
+            }
+        }
+    }
 }
 
 /// Runs a user's request when it is its turn, which it holds until it is
