@@ -186,3 +186,37 @@ async fn a_login_is_written_down_before_it_is_done() {
     };
     tokio::join!(login, lifted);
 }
+
+#[tokio::test]
+async fn a_password_in_the_wrong_place_is_repeated_nowhere() {
+    const SECRET: &str = "Hunter-22!";
+    let nexus = TestNexus::with(Setup::no_sled()).await;
+    let id = nexus.make_user("ann").await;
+    let users = "/v1/system/identity-providers/local/users";
+    let set = format!("{users}/{id}/set-password?silo=main");
+    let create = format!("{users}?silo=main");
+    let name = json!({ "username": SECRET, "password": SECRET });
+    for (path, body) in [
+        (set.as_str(), json!(SECRET)),
+        (&set, json!({ "mode": SECRET, "value": SECRET })),
+        (&create, json!({ "external_id": SECRET, "password": SECRET })),
+        ("/v1/login/main/local", name),
+        ("/v1/login/main/local", json!({ "username": [SECRET] })),
+        ("/device/confirm", json!({ "user_code": [SECRET] })),
+        ("/device/confirm", json!({ "user_code": SECRET })),
+    ] {
+        let answer = nexus.post(path, body).await;
+        assert_eq!(answer.status, 400, "{path}");
+        assert!(!format!("{answer:?}").contains(SECRET), "{answer:?}");
+    }
+    let form = format!("grant_type={SECRET}&client_id={SECRET}&device_code=");
+    let answer = nexus.post_form("/device/token", &form).await;
+    assert!(!format!("{answer:?}").contains(SECRET), "{answer:?}");
+
+    let logged = nexus.database.texts(
+        "SELECT row_to_json(a)::TEXT FROM audit_log a WHERE http_status = 400",
+    );
+    assert_eq!(logged.len(), 8, "{logged:#?}");
+    assert!(!logged.join("\n").contains(SECRET), "{logged:#?}");
+    assert!(!nexus.process.child.log().contains(SECRET));
+}

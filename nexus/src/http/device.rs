@@ -60,10 +60,7 @@ pub(super) async fn token(
     if body.grant_type != GRANT_TYPE {
         return Err(refused(
             "unsupported_grant_type",
-            format!(
-                "grant_type: {:?} is not taken: it must be \"{GRANT_TYPE}\"",
-                body.grant_type,
-            ),
+            format!("grant_type: it must be \"{GRANT_TYPE}\""),
         ));
     }
     let app = &rqctx.context().app;
@@ -118,10 +115,11 @@ pub(super) async fn confirm(
     Ok(HttpResponseUpdatedNoContent())
 }
 
-/// The code that somebody typed.
+/// The code that somebody typed. What is none is not repeated: it may be
+/// something that is kept secret for longer.
 pub(super) fn user_code(text: &str) -> Result<UserCode, Error> {
     text.parse().map_err(|why| {
-        Error::invalid_value("user_code", format!("{text:?} is none: {why}"))
+        Error::invalid_value("user_code", format!("this is none: {why}"))
     })
 }
 

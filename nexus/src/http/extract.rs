@@ -15,6 +15,7 @@ use super::admission::Room;
 use super::body::read_whole;
 use super::handler::refused;
 use super::idempotency::canonical;
+use super::withheld::withheld;
 
 /// With which a client makes a request safe to repeat.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -178,6 +179,8 @@ where
         let request = http::Request::from_parts(parts, Body::from(body.bytes));
         let body: Result<dropshot::TypedBody<T>, _> =
             ExclusiveExtractor::from_request(rqctx, request).await;
+        let body = body
+            .map_err(|refusal| withheld(&rqctx.endpoint.operation_id, refusal));
         let body = or_refused(rqctx, body).await?.into_inner();
         Ok(Self { body, canonical, _room: room })
     }
@@ -205,7 +208,10 @@ where
         let request = http::Request::from_parts(parts, Body::from(body.bytes));
         let form: Result<dropshot::TypedBody<T>, _> =
             ExclusiveExtractor::from_request(rqctx, request).await;
-        let form = form.map(dropshot::TypedBody::into_inner).map_err(coded);
+        let operation = &rqctx.endpoint.operation_id;
+        let form = form
+            .map(dropshot::TypedBody::into_inner)
+            .map_err(|refusal| coded(withheld(operation, refusal)));
         Ok(Self { form, _room: body.room })
     }
 
