@@ -68,7 +68,8 @@ impl DataStore {
         .await
     }
 
-    /// Notes what has been answered already, as a refusal that changed nothing.
+    /// Notes what has been answered already, as a refusal that changed nothing,
+    /// unless that is noted already.
     pub async fn audit_log_insert(
         &self,
         row: AuditLogBegin,
@@ -84,6 +85,7 @@ impl DataStore {
                     audit_log::time_completed
                         .eq(sql::<Nullable<Timestamptz>>("now()")),
                 ))
+                .on_conflict_do_nothing()
                 .execute(conn)?;
             Ok(())
         })

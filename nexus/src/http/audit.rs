@@ -88,8 +88,8 @@ impl Audit {
 pub(super) struct Record {
     about: Option<AuditLogBegin>,
     begun: OnceCell<()>,
-    /// Who has done it after all, and to what.
-    done: OnceLock<(AuditLogActor, Uuid)>,
+    /// Who has done it after all, and to what; or was refused.
+    done: OnceLock<(AuditLogActor, Option<Uuid>)>,
 }
 
 fn actor(opctx: &OpContext) -> AuditLogActor {
@@ -126,7 +126,8 @@ impl Record {
         let about = is_change(request.method(), operation).then(|| {
             let agent = headers.get(USER_AGENT).and_then(|v| v.to_str().ok());
             AuditLogBegin {
-                id: Uuid::new_v4(),
+                // A request that two extractors refuse has one entry.
+                id: rqctx.request_id.parse().unwrap_or_else(|_| Uuid::new_v4()),
                 request_id: rqctx.request_id.clone(),
                 operation_id: operation.clone(),
                 request_uri: uri(request.uri()),
@@ -175,8 +176,9 @@ impl Record {
         self.begun.get_or_try_init(begin).await.copied()
     }
 
-    /// It turns out who has done it, and to what; to be written down at the end.
-    pub(super) fn done_by(&self, opctx: &OpContext, resource: Uuid) {
+    /// It turns out who has done it, and to what, or was refused; to be written
+    /// down at the end.
+    pub(super) fn done_by(&self, opctx: &OpContext, resource: Option<Uuid>) {
         self.done.get_or_init(|| (actor(opctx), resource));
     }
 
@@ -191,7 +193,7 @@ impl Record {
     ) {
         let Some(about) = &self.about else { return };
         let done = self.done.get();
-        end.resource_id = end.resource_id.or(done.map(|(_, id)| *id));
+        end.resource_id = end.resource_id.or(done.and_then(|(_, id)| *id));
         let actor = done.map(|(actor, _)| *actor);
         if end.error_code.as_deref().is_some_and(|it| WAITING.contains(&it)) {
             return;
@@ -203,6 +205,7 @@ impl Record {
             // was done, and what is overloaded is not asked for more.
             return;
         } else if end.http_status.is_some_and(|status| status < 400)
+            || actor.is_some()
             || audit.may_log_nobody(Instant::now())
         {
             let about =

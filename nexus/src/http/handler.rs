@@ -140,7 +140,7 @@ impl Admitted {
     /// done all the same.
     pub(super) fn done_by(&self, caller: Result<OpContext, Error>) {
         match caller {
-            Ok(opctx) => self.record.done_by(&opctx, opctx.credential.id),
+            Ok(opctx) => self.record.done_by(&opctx, Some(opctx.credential.id)),
             Err(error) => {
                 warn!(self.log, "the audit log will not say who it was";
                     "error" => crate::error::chain(&error));
@@ -255,8 +255,9 @@ pub(super) async fn refused<C: ServerContext>(
         && let Some(_place) = context.admission.place_at_once()
         && let Ok(opctx) = authenticated(rqctx).await
     {
-        // If it cannot be begun, it is tried once more at the end.
-        let _ = record.begin(&context.app, &opctx).await;
+        // Nothing is begun, since nothing will be done: and when extractors are
+        // done with one refusal, another one is dropped wherever it is.
+        record.done_by(&opctx, None);
     }
     let answer: Result<HttpResponseDeleted, _> = Err(refusal);
     let end = end(&answer);
