@@ -421,12 +421,7 @@ async fn authenticated(rqctx: &Request) -> Result<OpContext, Error> {
     {
         from_own_page(&rqctx.request)?;
     }
-    let opctx = match shown {
-        Shown::Session(cookie) => {
-            context.app.authenticate_session(cookie).await
-        }
-        Shown::Token(token) => context.app.authenticate(token).await,
-    };
+    let opctx = whom(&context.app, shown).await;
     let valid = match &opctx {
         Ok(_) => true,
         Err(Error::Unauthenticated) => false,
@@ -435,6 +430,37 @@ async fn authenticated(rqctx: &Request) -> Result<OpContext, Error> {
     };
     context.rates.proved(shown.digest(), valid, Instant::now());
     opctx
+}
+
+/// Whom this speaks for.
+async fn whom(app: &App, shown: Shown<'_>) -> Result<OpContext, Error> {
+    match shown {
+        Shown::Session(cookie) => app.authenticate_session(cookie).await,
+        Shown::Token(token) => app.authenticate(token).await,
+    }
+}
+
+/// What was shown by a request that goes on after its answer.
+pub(super) struct StillShown {
+    pub(super) app: Arc<App>,
+    headers: HeaderMap,
+}
+
+impl StillShown {
+    /// By this one.
+    pub(super) fn by(rqctx: &Admitted) -> StillShown {
+        let app = Arc::clone(&rqctx.context().app);
+        StillShown { app, headers: rqctx.request.headers().clone() }
+    }
+
+    /// Whom it speaks for now.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthenticated`: nobody, any more; `Unavailable`.
+    pub(super) async fn authenticated(&self) -> Result<OpContext, Error> {
+        whom(&self.app, shown(&self.headers)?).await
+    }
 }
 
 /// What a request shows of who asks.
