@@ -3,7 +3,9 @@
 use crate::AuthMethod;
 use crate::schema::audit_log;
 use chrono::{DateTime, Utc};
-use diesel::{Insertable, NullableExpressionMethods, Queryable, Selectable};
+use diesel::{
+    AsChangeset, Insertable, NullableExpressionMethods, Queryable, Selectable,
+};
 use uuid::Uuid;
 
 /// What is known of a change before it is made.
@@ -23,8 +25,19 @@ pub struct AuditLogBegin {
     pub credential_id: Option<Uuid>,
 }
 
+/// Who did it, where that is known only when it is done: a login, say.
+#[derive(Clone, Copy, Debug, AsChangeset)]
+#[diesel(table_name = audit_log)]
+#[expect(missing_docs, reason = "dbinit.sql says what each column means")]
+pub struct AuditLogActor {
+    pub silo_id: Uuid,
+    pub silo_user_id: Uuid,
+    pub auth_method: AuthMethod,
+    pub credential_id: Uuid,
+}
+
 /// How a change was answered.
-#[derive(Clone, Debug, Insertable)]
+#[derive(Clone, Debug, AsChangeset, Insertable)]
 #[diesel(table_name = audit_log)]
 #[expect(missing_docs, reason = "dbinit.sql says what each column means")]
 pub struct AuditLogEnd {

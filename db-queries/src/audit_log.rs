@@ -4,11 +4,9 @@
 use crate::{DataStore, Error, Page};
 use chrono::{DateTime, Utc};
 use db_model::schema::audit_log;
-use db_model::{AuditLogBegin, AuditLogEnd, AuditLogEntry};
+use db_model::{AuditLogActor, AuditLogBegin, AuditLogEnd, AuditLogEntry};
 use diesel::dsl::sql;
-use diesel::sql_types::{
-    BigInt, Bool, Nullable, Text, Timestamptz, Uuid as Id,
-};
+use diesel::sql_types::{BigInt, Bool, Nullable, Timestamptz};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
     QueryDsl, RunQueryDsl, SelectableHelper, sql_query,
@@ -45,31 +43,33 @@ impl DataStore {
         .await
     }
 
-    /// Notes how it was answered, unless that is noted already.
+    /// Notes how it was answered, unless that is noted already; and who did it,
+    /// if that was not known before.
     pub async fn audit_log_complete(
         &self,
         id: Uuid,
         end: AuditLogEnd,
+        actor: Option<AuditLogActor>,
     ) -> Result<(), Error> {
         self.run(move |conn| {
-            sql_query(
-                "UPDATE audit_log \
-                 SET time_completed = now(), resource_id = $2, \
-                     http_status = $3, error_code = $4, error_message = $5 \
-                 WHERE id = $1 AND time_completed IS NULL",
-            )
-            .bind::<Id, _>(id)
-            .bind::<Nullable<Id>, _>(end.resource_id)
-            .bind::<Nullable<BigInt>, _>(end.http_status)
-            .bind::<Nullable<Text>, _>(&end.error_code)
-            .bind::<Nullable<Text>, _>(&end.error_message)
-            .execute(conn)?;
+            let row = audit_log::table
+                .find(id)
+                .filter(audit_log::time_completed.is_null());
+            diesel::update(row)
+                .set((
+                    &end,
+                    actor,
+                    audit_log::time_completed
+                        .eq(sql::<Nullable<Timestamptz>>("now()")),
+                ))
+                .execute(conn)?;
             Ok(())
         })
         .await
     }
 
-    /// Notes what has been answered already, as a refusal that changed nothing.
+    /// Notes what has been answered already, as a refusal that changed nothing,
+    /// unless that is noted already.
     pub async fn audit_log_insert(
         &self,
         row: AuditLogBegin,
@@ -85,6 +85,7 @@ impl DataStore {
                     audit_log::time_completed
                         .eq(sql::<Nullable<Timestamptz>>("now()")),
                 ))
+                .on_conflict_do_nothing()
                 .execute(conn)?;
             Ok(())
         })

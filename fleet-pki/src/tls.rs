@@ -71,7 +71,7 @@ pub fn public_server_config(
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(shown.clone()));
-    config.alpn_protocols = vec![b"h2".to_vec(), HTTP.to_vec()];
+    config.alpn_protocols = vec![HTTP.to_vec()];
     Ok(config)
 }
 

@@ -197,6 +197,9 @@ pub struct Tuning {
     /// How many serial consoles are streamed at a time. Each is two sockets, a
     /// task and, at worst, some 300 KiB.
     pub console_streams: u32,
+    /// Between two times that who follows a serial console is asked again
+    /// whether it may. Each is two looks into the database.
+    pub console_look_ms: u32,
 }
 
 impl Default for Tuning {
@@ -215,6 +218,7 @@ impl Default for Tuning {
             heartbeat_period_ms: 2_000,
             fence_margin_ms: 30_000,
             console_streams: 512,
+            console_look_ms: 60_000,
         }
     }
 }
@@ -243,6 +247,11 @@ impl Tuning {
     /// See `fence_margin_ms`.
     pub fn fence_margin(&self) -> TimeDelta {
         TimeDelta::milliseconds(i64::from(self.fence_margin_ms))
+    }
+
+    /// See `console_look_ms`.
+    pub fn console_look(&self) -> Duration {
+        Duration::from_millis(u64::from(self.console_look_ms))
     }
 
     /// See `sled_retry_ms`.

@@ -1,6 +1,7 @@
 //! Streams of serial consoles: each goes from a sled through this process to a
 //! user, and back, with a few messages in memory and nothing of it kept.
 
+use db_model::InstanceId;
 use dropshot::WebsocketConnection;
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use sled_agent_client::{ConsoleStream, console_socket_config};
@@ -36,6 +37,7 @@ pub struct ConsolePlace {
 pub struct ConsoleRelay {
     sled: ConsoleStream,
     place: ConsolePlace,
+    instance: InstanceId,
 }
 
 /// How a stream comes to its end, as its user is told.
@@ -47,6 +49,8 @@ enum End {
     Cut,
     /// This process ends.
     Closing,
+    /// The user is logged out, or may not see it any more.
+    ShutOut,
     /// The user sent more at once than anybody types.
     TooLong,
     /// The user is gone, or has said goodbye.
@@ -84,14 +88,28 @@ impl Consoles {
 }
 
 impl ConsoleRelay {
-    /// The stream `sled`, in this place.
-    pub fn new(sled: ConsoleStream, place: ConsolePlace) -> ConsoleRelay {
-        ConsoleRelay { sled, place }
+    /// The stream `sled` of this instance, in this place.
+    pub fn new(
+        sled: ConsoleStream,
+        place: ConsolePlace,
+        instance: InstanceId,
+    ) -> ConsoleRelay {
+        ConsoleRelay { sled, place, instance }
     }
 
-    /// Passes on, both ways, until either side leaves. A user who takes nothing
+    /// Whose it is.
+    pub fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// Passes on, both ways, until either side leaves, or the user is shut out. A
+    /// user who takes nothing
     /// holds up nobody: the sled skips what is overwritten meanwhile.
-    pub async fn run(mut self, connection: WebsocketConnection) {
+    pub async fn run(
+        mut self,
+        connection: WebsocketConnection,
+        shut_out: impl Future<Output = ()>,
+    ) {
         let user = WebSocketStream::from_raw_socket(
             connection.into_inner(),
             Role::Server,
@@ -106,6 +124,7 @@ impl ConsoleRelay {
             tokio::select! {
                 end = printed => end,
                 end = typed => end,
+                () = shut_out => End::ShutOut,
                 // An error says that the process ends, too.
                 _ = self.place.closing.wait_for(|closing| *closing) => {
                     End::Closing
@@ -138,6 +157,10 @@ fn close_frame(end: End) -> Option<CloseFrame> {
         End::Closing => {
             (CloseCode::Away, "this server shuts down: connect again")
         }
+        End::ShutOut => (
+            CloseCode::Policy,
+            "you are logged out, or may not see this instance any more",
+        ),
         End::TooLong => (CloseCode::Size, "send at most 64 KiB at once"),
         End::UserGone => return None,
     };

@@ -37,6 +37,7 @@ pub(crate) fn tuning() -> Tuning {
         heartbeat_period_ms: 500,
         fence_margin_ms: 3_000,
         console_streams: 16,
+        console_look_ms: 500,
         limits: Tuning::default().limits,
     }
 }

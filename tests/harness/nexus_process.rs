@@ -31,6 +31,7 @@ pub struct Tuning {
     pub heartbeat_period_ms: u32,
     pub fence_margin_ms: u32,
     pub console_streams: u32,
+    pub console_look_ms: u32,
     pub placement_detail: bool,
     /// The lines of `[limits]`.
     pub limits: String,
@@ -61,6 +62,7 @@ impl Default for Tuning {
             heartbeat_period_ms: 500,
             fence_margin_ms: 1_000,
             console_streams: 16,
+            console_look_ms: 500,
             placement_detail: true,
             limits: FAST.to_string(),
         }
@@ -85,6 +87,7 @@ impl Tuning {
             heartbeat_period_ms: it.heartbeat_period_ms,
             fence_margin_ms: it.fence_margin_ms,
             console_streams: it.console_streams,
+            console_look_ms: it.console_look_ms,
             placement_detail: true,
             limits: FAST.to_string(),
         }
@@ -98,7 +101,7 @@ impl Tuning {
              sled_retry_ms = {}\npatience = {}\nlook_period_ms = {}\n\
              reconcile_poll_ms = {}\nwatch_period_ms = {}\n\
              heartbeat_period_ms = {}\nfence_margin_ms = {}\n\
-             console_streams = {}\n\
+             console_streams = {}\nconsole_look_ms = {}\n\
              [limits]\n{}\n",
             self.lease_ms,
             self.drain_ms,
@@ -113,6 +116,7 @@ impl Tuning {
             self.heartbeat_period_ms,
             self.fence_margin_ms,
             self.console_streams,
+            self.console_look_ms,
             self.limits,
         )
     }

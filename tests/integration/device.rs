@@ -366,7 +366,8 @@ async fn a_code_is_taken_however_it_is_typed_and_guessed_slowly() {
         user.post("/device/confirm", json!({ "user_code": code })).await
     };
     let why = confirm(&ann, "AEIO-UAEI").await.error(400, "InvalidValue");
-    assert!(why.starts_with("user_code: \"AEIO-UAEI\""), "{why}");
+    assert!(why.starts_with("user_code: "), "{why}");
+    assert!(!why.contains("AEIO"), "it is repeated: {why}");
     let typed = device.user_code.replace('-', " ").to_lowercase();
     confirm(&ann, &typed).await.expect(204);
 

@@ -116,6 +116,64 @@ async fn each_part_of_a_request_has_its_bound() {
 }
 
 #[tokio::test]
+async fn who_speaks_http_2_is_told_to_speak_http_1() {
+    let nexus = nexus("").await;
+    let mut stream = connect(&nexus).await;
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    // Method and scheme by their numbers, then path and authority.
+    let head = b"\x82\x86\x04\x08/v1/ping\x01\x05nexus";
+    let mut asked = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    asked.extend_from_slice(settings);
+    asked.extend_from_slice(&[0, 0, u8::try_from(head.len()).unwrap()]);
+    // Headers, which are all, of the first stream.
+    asked.extend_from_slice(b"\x01\x05\0\0\0\x01");
+    asked.extend_from_slice(head);
+    stream.write_all(&asked).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        let n = timeout(DEADLINE, stream.read_buf(&mut answer)).await;
+        assert!(n.expect("an answer").unwrap() > 0, "it is closed");
+    }
+    let answer = String::from_utf8_lossy(&answer);
+    for said in ["\"InvalidRequest\"", "ask by HTTP/1.1", "request_id"] {
+        assert!(answer.contains(said), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_share_the_room_that_there_is() {
+    let nexus = nexus("bodies_bytes = 1000").await;
+    let make = async || nexus.post("/v1/projects", project("p")).await;
+    let mut slow = connect(&nexus).await;
+    let head = "POST /v1/projects HTTP/1.1\r\nhost: nexus\r\n\
+                content-length: 1000\r\n\r\n";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    slow.write_all(&[b' '; 990]).await.unwrap();
+    let refusal = eventually("the room is taken", async || {
+        let answer = make().await;
+        let taken = answer.status == 503;
+        if !taken {
+            nexus.delete("/v1/projects/p").await.expect(204);
+        }
+        taken.then_some(answer)
+    })
+    .await;
+    assert!(refusal.retry_after.is_some());
+    let message = refusal.error(503, "ServiceNotAvailable");
+    assert!(message.contains("Nothing was done"), "{message}");
+
+    drop(slow);
+    eventually("there is room again", async || {
+        (make().await.status == 201).then_some(())
+    })
+    .await;
+    // One that can never find room is read to its end, and told so.
+    let long = "x".repeat(2000);
+    let refusal = nexus.post("/v1/projects", project(&long)).await;
+    refusal.error(503, "ServiceNotAvailable");
+}
+
+#[tokio::test]
 async fn changes_that_no_handler_sees_are_in_the_audit_log() {
     let nexus = nexus("body_max_bytes = 300").await;
     let long = "x".repeat(500);

@@ -10,7 +10,7 @@ use tokio::process::Command;
 /// How many requests are made up for each operation, besides those at the edges
 /// of what the document allows. More, as `NEXUS_TEST_SCHEMATHESIS_EXAMPLES=200`
 /// has it, are for a person's patience.
-const EXAMPLES: &str = "10";
+const EXAMPLES: &str = "4";
 
 /// What takes away the caller's own rights, of which the rest is then refused.
 const FAREWELLS: [&str; 9] = [

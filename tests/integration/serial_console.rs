@@ -267,3 +267,19 @@ async fn a_stream_is_for_those_who_may_see_the_instance() {
     let message = nexus.get(&path).await.error(400, "InvalidRequest");
     assert!(message.contains("upgrade"), "{message}");
 }
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_does() {
+    let nexus = nexus().await;
+    let (id, _) = nexus.running("db", json!({})).await;
+    let mut stream = nexus.console_of(&id).await.unwrap();
+    stream.read_until("login: ").await;
+    let tokens = nexus.get("/v1/me/access-tokens").await.expect(200);
+    let token = tokens["items"][0]["id"].as_str().unwrap();
+    let token = format!("/v1/me/access-tokens/{token}");
+    nexus.delete(&token).await.expect(204);
+    let (_, frame) = stream.read_to_the_end().await;
+    let frame = frame.expect("a goodbye");
+    assert_eq!(frame.code, CloseCode::Policy);
+    assert!(frame.reason.contains("logged out"), "{frame}");
+}

@@ -119,6 +119,7 @@ async fn neither_one_s_own_silo_nor_the_last_admin_can_be_deleted() {
     let message = nexus.delete(&path).await.error(400, "InvalidRequest");
     assert!(message.contains("the fleet's last admin"), "{message}");
     // Nor a silo with all of them, by who may delete silos.
+    nexus.delete("/v1/projects/demo").await.expect(204);
     let other = nexus.other_silo("other").await;
     let id = other.get("/v1/me").await.expect(200)["id"].clone();
     let id = id.as_str().unwrap();

@@ -5,7 +5,7 @@ use crate::authz::{Action, Resource};
 use crate::context::OpContext;
 use crate::error::Error;
 use chrono::{DateTime, Utc};
-use db_model::{AuditLogBegin, AuditLogEnd, AuditLogEntry};
+use db_model::{AuditLogActor, AuditLogBegin, AuditLogEnd, AuditLogEntry};
 use db_queries::{ByTimeCompleted, Page};
 use uuid::Uuid;
 
@@ -41,8 +41,9 @@ impl App {
         &self,
         id: Uuid,
         end: AuditLogEnd,
+        actor: Option<AuditLogActor>,
     ) -> Result<(), Error> {
-        Ok(self.datastore.audit_log_complete(id, end).await?)
+        Ok(self.datastore.audit_log_complete(id, end, actor).await?)
     }
 
     pub(crate) async fn audit_insert(

@@ -8,11 +8,16 @@ use crate::error::{Error, chain};
 use crate::sleds::{Reach, ReachError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use db_model::Vmm;
+use db_model::{InstanceId, NameOrId, Vmm};
 use sled_agent_client::{
     Client, ConsoleQuery, ConsoleStreamQuery, Error as SledError,
 };
 use slog::info;
+use std::time::Duration;
+
+/// What one must be allowed: what a guest prints may be secret, so to see that
+/// there is an instance does not do.
+const READ: &str = "read the project's serial consoles";
 
 /// A part of what a guest printed.
 #[derive(Debug)]
@@ -68,7 +73,27 @@ impl App {
         let stream = sled.vmm_console_stream(vmm.id.0, &query).await;
         let stream =
             stream.map_err(|error| self.no_console(which, &vmm, error))?;
-        Ok(ConsoleRelay::new(stream, place))
+        Ok(ConsoleRelay::new(stream, place, vmm.instance_id))
+    }
+
+    /// Whether who follows an instance's console still may.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Forbidden`; `Unavailable`.
+    pub async fn may_read_console(
+        &self,
+        opctx: &OpContext,
+        instance: InstanceId,
+    ) -> Result<(), Error> {
+        let instance = NameOrId::Id(instance.0);
+        let which = InstanceSelector { project: None, instance };
+        self.live_to(opctx, &which, READ).await.map(drop)
+    }
+
+    /// How often who follows one is asked that.
+    pub fn console_look(&self) -> Duration {
+        self.tuning.console_look()
     }
 
     /// Ends all streams of consoles.
@@ -81,10 +106,7 @@ impl App {
         opctx: &OpContext,
         which: &InstanceSelector,
     ) -> Result<Vmm, Error> {
-        // What a guest prints may be secret, so to see that there is an
-        // instance does not do.
-        let what = "read the project's serial consoles";
-        let id = self.live_to(opctx, which, what).await?.instance.id;
+        let id = self.live_to(opctx, which, READ).await?.instance.id;
         let run = self.datastore.vmm_of_last_run(id).await?;
         run.ok_or_else(|| Error::NotThere {
             message: format!(

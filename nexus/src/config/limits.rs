@@ -22,6 +22,10 @@ pub struct Limits {
     /// The body must be there whole after so long, else 408. The largest takes
     /// a second on a line of 10 Mbit/s.
     pub body_secs: u32,
+    /// So many bytes of bodies are held at a time, of requests that are not at
+    /// work yet, whoever they are from; else 503. Five hundred of the largest,
+    /// or sixty chunks of imports: more than get their turn in a second.
+    pub bodies_bytes: u32,
     /// A request is answered after so long, else 503; what it has begun goes on.
     /// Longer than all that it may wait for by itself: its turn (10 s), a
     /// connection to the database (5 s), a slow statement (15 s), a create's
@@ -91,6 +95,7 @@ impl Default for Limits {
             headers_max_bytes: 16 << 10,
             body_max_bytes: 128 << 10,
             body_secs: 30,
+            bodies_bytes: 64 << 20,
             request_secs: 90,
             connections_per_request: nonzero(2),
             waiting_per_request: 16,

@@ -25,6 +25,8 @@ pub struct Admission {
     places: Arc<Semaphore>,
     line: Arc<Semaphore>,
     aside: Arc<Semaphore>,
+    /// A permit is a byte.
+    bodies: Arc<Semaphore>,
     /// How many places there are, and how many may wait for one.
     size: (usize, usize),
     limits: Limits,
@@ -33,6 +35,9 @@ pub struct Admission {
 
 /// A place, until it is dropped.
 pub(super) type Place = OwnedSemaphorePermit;
+
+/// Room for bytes of a body, until it is dropped.
+pub(super) type Room = OwnedSemaphorePermit;
 
 impl Admission {
     /// A queue for a Nexus with so many connections to its database.
@@ -44,6 +49,7 @@ impl Admission {
             places: Arc::new(Semaphore::new(places)),
             line: Arc::new(Semaphore::new(line)),
             aside: Arc::new(Semaphore::new(count(limits.waiting_for_change))),
+            bodies: Arc::new(Semaphore::new(count(limits.bodies_bytes))),
             size: (places, line),
             limits,
             refused: Counter::default(),
@@ -90,6 +96,22 @@ impl Admission {
         Arc::clone(&self.aside).try_acquire_owned().map_err(|_| {
             self.refuse("has more requests that wait for a change than it can")
         })
+    }
+
+    /// Room for so many more bytes of a body.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: there is none.
+    pub(super) fn room(&self, bytes: usize) -> Result<Room, Error> {
+        u32::try_from(bytes)
+            .ok()
+            .and_then(|n| {
+                Arc::clone(&self.bodies).try_acquire_many_owned(n).ok()
+            })
+            .ok_or_else(|| {
+                self.refuse("holds as many bodies of requests as it can")
+            })
     }
 
     /// Requests that are at work.

@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use db_model::{AuditLogBegin, AuditLogEnd};
+use db_model::{AuditLogActor, AuditLogBegin, AuditLogEnd};
 use dropshot::{
     Body, HttpError, HttpResponse, HttpResponseAccepted, HttpResponseCreated,
     HttpResponseDeleted, HttpResponseOk, HttpResponseUpdatedNoContent,
@@ -88,6 +88,28 @@ impl Audit {
 pub(super) struct Record {
     about: Option<AuditLogBegin>,
     begun: OnceCell<()>,
+    /// Who has done it after all, and to what; or was refused.
+    done: OnceLock<(AuditLogActor, Option<Uuid>)>,
+}
+
+fn actor(opctx: &OpContext) -> AuditLogActor {
+    AuditLogActor {
+        silo_id: opctx.silo_id.0,
+        silo_user_id: opctx.user_id.0,
+        auth_method: opctx.credential.method,
+        credential_id: opctx.credential.id,
+    }
+}
+
+/// The entry, with its actor.
+fn of(about: &AuditLogBegin, actor: &AuditLogActor) -> AuditLogBegin {
+    AuditLogBegin {
+        silo_id: Some(actor.silo_id),
+        silo_user_id: Some(actor.silo_user_id),
+        auth_method: Some(actor.auth_method),
+        credential_id: Some(actor.credential_id),
+        ..about.clone()
+    }
 }
 
 impl Record {
@@ -104,7 +126,8 @@ impl Record {
         let about = is_change(request.method(), operation).then(|| {
             let agent = headers.get(USER_AGENT).and_then(|v| v.to_str().ok());
             AuditLogBegin {
-                id: Uuid::new_v4(),
+                // A request that two extractors refuse has one entry.
+                id: rqctx.request_id.parse().unwrap_or_else(|_| Uuid::new_v4()),
                 request_id: rqctx.request_id.clone(),
                 operation_id: operation.clone(),
                 request_uri: uri(request.uri()),
@@ -116,7 +139,7 @@ impl Record {
                 credential_id: None,
             }
         });
-        Record { about, begun: OnceCell::new() }
+        Record { about, begun: OnceCell::new(), done: OnceLock::new() }
     }
 
     /// Writes down who asks for what, once.
@@ -130,16 +153,33 @@ impl Record {
         opctx: &OpContext,
     ) -> Result<(), Error> {
         let Some(about) = &self.about else { return Ok(()) };
-        let begin = || {
-            app.audit_begin(AuditLogBegin {
-                silo_id: Some(opctx.silo_id.0),
-                silo_user_id: Some(opctx.user_id.0),
-                auth_method: Some(opctx.credential.method),
-                credential_id: Some(opctx.credential.id),
-                ..about.clone()
-            })
-        };
+        let begin = || app.audit_begin(of(about, &actor(opctx)));
         self.begun.get_or_try_init(begin).await.copied()
+    }
+
+    /// Writes down that somebody asks who is not known yet, unless nobodies ask
+    /// too often: that must keep nobody from logging in.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: it cannot be written, so it must not be done.
+    pub(super) async fn begin_as_nobody(
+        &self,
+        app: &App,
+        audit: &Audit,
+    ) -> Result<(), Error> {
+        let Some(about) = &self.about else { return Ok(()) };
+        if !audit.may_log_nobody(Instant::now()) {
+            return Ok(());
+        }
+        let begin = || app.audit_begin(about.clone());
+        self.begun.get_or_try_init(begin).await.copied()
+    }
+
+    /// It turns out who has done it, and to what, or was refused; to be written
+    /// down at the end.
+    pub(super) fn done_by(&self, opctx: &OpContext, resource: Option<Uuid>) {
+        self.done.get_or_init(|| (actor(opctx), resource));
     }
 
     /// Writes down what is about to be answered. That it cannot be written
@@ -149,22 +189,28 @@ impl Record {
         app: &App,
         audit: &Audit,
         log: &Logger,
-        end: AuditLogEnd,
+        mut end: AuditLogEnd,
     ) {
         let Some(about) = &self.about else { return };
+        let done = self.done.get();
+        end.resource_id = end.resource_id.or(done.and_then(|(_, id)| *id));
+        let actor = done.map(|(actor, _)| *actor);
         if end.error_code.as_deref().is_some_and(|it| WAITING.contains(&it)) {
             return;
         }
         let written = if self.begun.initialized() {
-            app.audit_complete(about.id, end).await
+            app.audit_complete(about.id, end, actor).await
         } else if end.http_status.is_some_and(|status| status >= 500) {
             // It was not its turn, or nobody could be asked who it is: nothing
             // was done, and what is overloaded is not asked for more.
             return;
         } else if end.http_status.is_some_and(|status| status < 400)
+            || actor.is_some()
             || audit.may_log_nobody(Instant::now())
         {
-            app.audit_insert(about.clone(), end).await
+            let about =
+                actor.map_or_else(|| about.clone(), |it| of(about, &it));
+            app.audit_insert(about, end).await
         } else {
             audit.dropped.inc();
             warn!(log, "a refusal is not in the audit log: there are too many";

@@ -60,16 +60,17 @@ pub(super) async fn token(
     if body.grant_type != GRANT_TYPE {
         return Err(refused(
             "unsupported_grant_type",
-            format!(
-                "grant_type: {:?} is not taken: it must be \"{GRANT_TYPE}\"",
-                body.grant_type,
-            ),
+            format!("grant_type: it must be \"{GRANT_TYPE}\""),
         ));
     }
     let app = &rqctx.context().app;
     let grant = app.device_token(body.client_id, &body.device_code).await?;
     let (error, message) = match grant {
         DeviceGrant::Token(token) => {
+            // Nothing was begun: a device asks every five seconds and mostly
+            // in vain, and that it was let in has an entry since before.
+            let secret = token.secret.expose();
+            rqctx.done_by(app.authenticate(secret).await);
             let ends = token.expires;
             return json_answer(&DeviceAccessTokenGrant {
                 access_token: token.secret.expose().to_owned(),
@@ -114,10 +115,11 @@ pub(super) async fn confirm(
     Ok(HttpResponseUpdatedNoContent())
 }
 
-/// The code that somebody typed.
+/// The code that somebody typed. What is none is not repeated: it may be
+/// something that is kept secret for longer.
 pub(super) fn user_code(text: &str) -> Result<UserCode, Error> {
     text.parse().map_err(|why| {
-        Error::invalid_value("user_code", format!("{text:?} is none: {why}"))
+        Error::invalid_value("user_code", format!("this is none: {why}"))
     })
 }
 

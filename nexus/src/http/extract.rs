@@ -11,9 +11,11 @@ use dropshot::{
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use super::admission::Room;
 use super::body::read_whole;
 use super::handler::refused;
 use super::idempotency::canonical;
+use super::withheld::withheld;
 
 /// With which a client makes a request safe to repeat.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -31,6 +33,7 @@ pub struct Query<T>(T);
 pub struct TypedBody<T> {
     body: T,
     canonical: Option<String>,
+    _room: Option<Room>,
 }
 
 /// The headers that an operation knows.
@@ -45,7 +48,10 @@ pub struct Websocket(Result<WebsocketUpgrade, HttpError>);
 /// A body that is a form. That it is none is said by the handler, in the words
 /// of whom it serves.
 #[derive(Debug)]
-pub struct Form<T>(Result<T, HttpError>);
+pub struct Form<T> {
+    form: Result<T, HttpError>,
+    _room: Option<Room>,
+}
 
 impl<T> Form<T> {
     /// What it says.
@@ -54,7 +60,7 @@ impl<T> Form<T> {
     ///
     /// It is no such form.
     pub fn into_inner(self) -> Result<T, HttpError> {
-        self.0
+        self.form
     }
 }
 
@@ -167,13 +173,16 @@ where
         let canonical = parts
             .headers
             .contains_key(IDEMPOTENCY_KEY)
-            .then(|| canonical(&body))
+            .then(|| canonical(&body.bytes))
             .flatten();
-        let request = http::Request::from_parts(parts, Body::from(body));
+        let room = body.room;
+        let request = http::Request::from_parts(parts, Body::from(body.bytes));
         let body: Result<dropshot::TypedBody<T>, _> =
             ExclusiveExtractor::from_request(rqctx, request).await;
+        let body = body
+            .map_err(|refusal| withheld(&rqctx.endpoint.operation_id, refusal));
         let body = or_refused(rqctx, body).await?.into_inner();
-        Ok(Self { body, canonical })
+        Ok(Self { body, canonical, _room: room })
     }
 
     fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {
@@ -192,12 +201,18 @@ where
     ) -> Result<Self, HttpError> {
         let (parts, body) = match read_whole(rqctx, request).await {
             Ok(read) => read,
-            Err(refusal) => return Ok(Self(Err(refusal))),
+            Err(refusal) => {
+                return Ok(Self { form: Err(refusal), _room: None });
+            }
         };
-        let request = http::Request::from_parts(parts, Body::from(body));
+        let request = http::Request::from_parts(parts, Body::from(body.bytes));
         let form: Result<dropshot::TypedBody<T>, _> =
             ExclusiveExtractor::from_request(rqctx, request).await;
-        Ok(Self(form.map(dropshot::TypedBody::into_inner).map_err(coded)))
+        let operation = &rqctx.endpoint.operation_id;
+        let form = form
+            .map(dropshot::TypedBody::into_inner)
+            .map_err(|refusal| coded(withheld(operation, refusal)));
+        Ok(Self { form, _room: body.room })
     }
 
     fn metadata(body: ApiEndpointBodyContentType) -> ExtractorMetadata {

@@ -11,7 +11,9 @@ use dropshot::{
     Body, ClientErrorStatusCode, ClientSpecifiesVersionInHeader,
     DynamicVersionPolicy, HttpError, VersionPolicy,
 };
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri};
+use http::{
+    HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version as Http,
+};
 use semver::Version;
 use slog::Logger;
 
@@ -113,6 +115,7 @@ impl DynamicVersionPolicy for Front {
         request: &Request<Body>,
         log: &Logger,
     ) -> Result<Version, HttpError> {
+        check_http(request.version())?;
         self.check_size(request.uri(), request.headers())?;
         let version = self
             .versions
@@ -130,6 +133,17 @@ impl DynamicVersionPolicy for Front {
         })?;
         Ok(version)
     }
+}
+
+/// HTTP/2 is never offered, but hyper knows it by its first bytes. Many requests
+/// share one of its connections, so what bounds a connection bounds none of them.
+fn check_http(version: Http) -> Result<(), HttpError> {
+    if version != Http::HTTP_2 {
+        return Ok(());
+    }
+    let message = "this server does not speak HTTP/2: ask by HTTP/1.1";
+    let code = Some("InvalidRequest".to_owned());
+    Err(HttpError::for_bad_request(code, message.to_owned()))
 }
 
 /// What dropshot's router has refused, in our words.

@@ -114,6 +114,39 @@ impl Admitted {
         self.until.put_off(wait);
         Ok(())
     }
+
+    /// Writes down, before it is done, what is asked by whoever shows this; or
+    /// by nobody known, if nothing is shown yet.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: it cannot be written, so it must not be done.
+    pub(super) async fn begin(
+        &self,
+        caller: Option<&OpContext>,
+    ) -> Result<(), Error> {
+        let context = self.context();
+        match caller {
+            Some(opctx) => self.record.begin(&context.app, opctx).await,
+            None => {
+                let audit = &context.audit;
+                self.record.begin_as_nobody(&context.app, audit).await
+            }
+        }
+    }
+
+    /// Has the audit log say who has done this with its new or old credential,
+    /// which is also what it was done to. If that cannot be found out, it was
+    /// done all the same.
+    pub(super) fn done_by(&self, caller: Result<OpContext, Error>) {
+        match caller {
+            Ok(opctx) => self.record.done_by(&opctx, Some(opctx.credential.id)),
+            Err(error) => {
+                warn!(self.log, "the audit log will not say who it was";
+                    "error" => crate::error::chain(&error));
+            }
+        }
+    }
 }
 
 /// Runs a user's request when it is its turn, which it holds until it is
@@ -155,7 +188,7 @@ where
     let (context, log) = (rqctx.context().clone(), rqctx.log.clone());
     let source = context.sources.of(&rqctx);
     let record = Arc::new(Record::of(&rqctx, source));
-    let counted = count(&rqctx, source);
+    let counted = count(&rqctx, source, Rates::count);
     let place = match counted {
         Ok(()) => context.admission.place().await,
         Err(refusal) => Err(refusal),
@@ -181,13 +214,23 @@ where
     answer
 }
 
-/// Counts a request for whoever sent it.
-fn count(rqctx: &Request, source: IpAddr) -> Result<(), Error> {
+/// Counts a request for whoever sent it, or looks whether it may be counted.
+fn count(
+    rqctx: &Request,
+    source: IpAddr,
+    how: impl FnOnce(
+        &Rates,
+        &str,
+        Option<&Credential>,
+        IpAddr,
+        Instant,
+    ) -> Result<(), Error>,
+) -> Result<(), Error> {
     let credential = shown(rqctx.request.headers()).ok();
     let credential = credential.as_ref().map(Shown::digest);
     let operation = rqctx.endpoint.operation_id.as_str();
     let rates = &rqctx.context().rates;
-    rates.count(operation, credential.as_ref(), source, Instant::now())
+    how(rates, operation, credential.as_ref(), source, Instant::now())
 }
 
 /// A request that its extractors refuse, so that no handler sees it: it is
@@ -201,7 +244,7 @@ pub(super) async fn refused<C: ServerContext>(
     let (context, timer) = (rqctx.context(), Timer::begin(rqctx));
     let source = context.sources.of(rqctx);
     let record = Record::of(rqctx, source);
-    let refusal = match count(rqctx, source) {
+    let refusal = match count(rqctx, source, Rates::count) {
         Ok(()) => refusal,
         Err(too_many) => too_many.into(),
     };
@@ -212,8 +255,9 @@ pub(super) async fn refused<C: ServerContext>(
         && let Some(_place) = context.admission.place_at_once()
         && let Ok(opctx) = authenticated(rqctx).await
     {
-        // If it cannot be begun, it is tried once more at the end.
-        let _ = record.begin(&context.app, &opctx).await;
+        // Nothing is begun, since nothing will be done: and when extractors are
+        // done with one refusal, another one is dropped wherever it is.
+        record.done_by(&opctx, None);
     }
     let answer: Result<HttpResponseDeleted, _> = Err(refusal);
     let end = end(&answer);
@@ -224,13 +268,23 @@ pub(super) async fn refused<C: ServerContext>(
     }
 }
 
-/// A request's body is about to be read: it must be there within so long.
-pub(super) fn begins<C: ServerContext>(rqctx: &RequestContext<C>) -> Duration {
-    let Some(rqctx) = of_users(rqctx) else { return Limits::default().body() };
+/// A request's body is about to be read: it must be there within so long, and,
+/// if it is a user's, must find room.
+///
+/// # Errors
+///
+/// `TooManyRequests`: it would be refused for it when it is read.
+pub(super) fn begins<C: ServerContext>(
+    rqctx: &RequestContext<C>,
+) -> Result<(Duration, Option<&Admission>), Error> {
+    let Some(rqctx) = of_users(rqctx) else {
+        return Ok((Limits::default().body(), None));
+    };
     let context = rqctx.context();
     // Its connection has a request.
-    context.sources.of(rqctx);
-    context.limits.body()
+    let source = context.sources.of(rqctx);
+    count(rqctx, source, Rates::look)?;
+    Ok((context.limits.body(), Some(&context.admission)))
 }
 
 /// The request, if it is a user's. Extractors are made for any server.
@@ -367,12 +421,7 @@ async fn authenticated(rqctx: &Request) -> Result<OpContext, Error> {
     {
         from_own_page(&rqctx.request)?;
     }
-    let opctx = match shown {
-        Shown::Session(cookie) => {
-            context.app.authenticate_session(cookie).await
-        }
-        Shown::Token(token) => context.app.authenticate(token).await,
-    };
+    let opctx = whom(&context.app, shown).await;
     let valid = match &opctx {
         Ok(_) => true,
         Err(Error::Unauthenticated) => false,
@@ -381,6 +430,37 @@ async fn authenticated(rqctx: &Request) -> Result<OpContext, Error> {
     };
     context.rates.proved(shown.digest(), valid, Instant::now());
     opctx
+}
+
+/// Whom this speaks for.
+async fn whom(app: &App, shown: Shown<'_>) -> Result<OpContext, Error> {
+    match shown {
+        Shown::Session(cookie) => app.authenticate_session(cookie).await,
+        Shown::Token(token) => app.authenticate(token).await,
+    }
+}
+
+/// What was shown by a request that goes on after its answer.
+pub(super) struct StillShown {
+    pub(super) app: Arc<App>,
+    headers: HeaderMap,
+}
+
+impl StillShown {
+    /// By this one.
+    pub(super) fn by(rqctx: &Admitted) -> StillShown {
+        let app = Arc::clone(&rqctx.context().app);
+        StillShown { app, headers: rqctx.request.headers().clone() }
+    }
+
+    /// Whom it speaks for now.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthenticated`: nobody, any more; `Unavailable`.
+    pub(super) async fn authenticated(&self) -> Result<OpContext, Error> {
+        whom(&self.app, shown(&self.headers)?).await
+    }
 }
 
 /// What a request shows of who asks.

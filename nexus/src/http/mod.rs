@@ -53,6 +53,7 @@ mod start_attempt;
 pub mod types;
 mod unserved;
 mod user;
+mod withheld;
 
 pub use admission::Admission;
 pub use audit::Audit;

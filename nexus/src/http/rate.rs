@@ -98,6 +98,33 @@ impl Rates {
         source: IpAddr,
         now: Instant,
     ) -> Result<(), Error> {
+        self.ask(operation, credential, source, now, true)
+    }
+
+    /// Whether a request would be counted, so that nothing more need be read of
+    /// one that would not.
+    ///
+    /// # Errors
+    ///
+    /// `TooManyRequests`: it would not.
+    pub(super) fn look(
+        &self,
+        operation: &str,
+        credential: Option<&Credential>,
+        source: IpAddr,
+        now: Instant,
+    ) -> Result<(), Error> {
+        self.ask(operation, credential, source, now, false)
+    }
+
+    fn ask(
+        &self,
+        operation: &str,
+        credential: Option<&Credential>,
+        source: IpAddr,
+        now: Instant,
+        counts: bool,
+    ) -> Result<(), Error> {
         let source = subscriber(source);
         let credential = credential.filter(|_| !OF_NOBODY.contains(&operation));
         let mut asked = self.asked();
@@ -106,14 +133,18 @@ impl Rates {
         let (rate, of_whom, waits) = match known {
             Some((credential, mut bucket)) => {
                 let waits = self.of_credential.take(&mut bucket, now);
-                asked.by_credential.put(credential, bucket);
+                if counts {
+                    asked.by_credential.put(credential, bucket);
+                }
                 (self.of_credential, "with this token or session", waits)
             }
             None => {
                 let bucket = asked.by_source.get(&source);
                 let mut bucket = bucket.unwrap_or(self.of_source.full(now));
                 let waits = self.of_source.take(&mut bucket, now);
-                asked.by_source.put(source, bucket);
+                if counts {
+                    asked.by_source.put(source, bucket);
+                }
                 (self.of_source, "from this address", waits)
             }
         };
@@ -237,8 +268,12 @@ mod tests {
             |who: u8, now| rates.count("me", Some(&[who; 32]), SOMEWHERE, now);
         for _ in 0..3 {
             count(1, now).expect("a burst");
+            rates
+                .look("me", Some(&[2; 32]), SOMEWHERE, now)
+                .expect("to look counts for nothing");
         }
         assert_eq!(refused(count(1, now)), 1);
+        refused(rates.look("me", Some(&[1; 32]), SOMEWHERE, now));
         count(2, now).expect("another is not affected");
         let later = now + Duration::from_secs(1);
         count(1, later).expect("it has waited");

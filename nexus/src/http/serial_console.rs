@@ -1,15 +1,17 @@
 //! Serial consoles: handlers and views.
 
+use db_model::InstanceId;
 use dropshot::{HttpError, HttpResponseOk, WebsocketEndpointResult};
 use sled_agent_client::ConsoleStreamQuery;
 
 use super::extract::{Path, Query, Websocket};
-use super::handler::{Admitted, of_user};
+use super::handler::{Admitted, StillShown, of_user};
 use super::types::{
     InstancePath, InstanceSerialConsoleData, InstanceSerialConsoleParams,
     InstanceSerialConsoleStreamParams,
 };
 use crate::app::{ConsoleBytes, InstanceSelector};
+use crate::error::Error;
 
 pub(super) async fn view(
     rqctx: Admitted,
@@ -41,10 +43,27 @@ pub(super) async fn stream(
     let aside = || rqctx.step_aside();
     let relay =
         app.instance_serial_console_stream(&opctx, &which, from, aside).await?;
+    let shut_out = shut_out(StillShown::by(&rqctx), relay.instance());
     websocket.handle(move |connection| async move {
-        relay.run(connection).await;
+        relay.run(connection, shut_out).await;
         Ok(())
     })
+}
+
+/// Comes to its end when who asks is not let in any more. While the database is
+/// away nobody can be shut out, and nobody is.
+async fn shut_out(caller: StillShown, instance: InstanceId) {
+    loop {
+        tokio::time::sleep(caller.app.console_look()).await;
+        let may = async {
+            let opctx = caller.authenticated().await?;
+            caller.app.may_read_console(&opctx, instance).await
+        };
+        match may.await {
+            Ok(()) | Err(Error::Unavailable { .. }) => {}
+            Err(_) => return,
+        }
+    }
 }
 
 impl From<ConsoleBytes> for InstanceSerialConsoleData {

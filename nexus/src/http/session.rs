@@ -7,6 +7,7 @@ use super::handler::{Admitted, session_cookie};
 use super::origin::from_own_page;
 use super::types::{LoginPath, SetCookie, UsernamePasswordCredentials};
 use crate::app::Password;
+use crate::error::Error;
 
 /// No answer, but for the cookie.
 pub(super) type WithCookie =
@@ -23,8 +24,10 @@ pub(super) async fn login(
     let UsernamePasswordCredentials { username, password } = body.into_inner();
     let silo = path.into_inner().silo_name;
     let password = Password::shown(password.0);
+    rqctx.begin(None).await?;
     let aside = || rqctx.step_aside();
     let token = app.login(silo, username, password, aside).await?;
+    rqctx.done_by(app.authenticate_session(token.expose()).await);
     let max_age = app.session_config().absolute_secs;
     Ok(cookie(&rqctx, token.expose(), max_age))
 }
@@ -32,7 +35,16 @@ pub(super) async fn login(
 pub(super) async fn logout(rqctx: Admitted) -> Result<WithCookie, HttpError> {
     from_own_page(&rqctx.request)?;
     if let Some(cookie) = session_cookie(rqctx.request.headers()) {
-        rqctx.context().app.logout(cookie).await?;
+        let app = &rqctx.context().app;
+        let caller = match app.authenticate_session(cookie).await {
+            Err(Error::Unauthenticated) => None,
+            caller => Some(caller?),
+        };
+        rqctx.begin(caller.as_ref()).await?;
+        app.logout(cookie).await?;
+        if let Some(opctx) = caller {
+            rqctx.done_by(Ok(opctx));
+        }
     }
     Ok(cookie(&rqctx, "", 0))
 }

@@ -122,8 +122,10 @@ async fn login(
     };
     let password = Password::shown(credentials.password.0);
     let app = &rqctx.context().app;
+    rqctx.begin(None).await?;
     let aside = || rqctx.step_aside();
     let token = app.login(silo, user, password, aside).await?;
+    rqctx.done_by(app.authenticate_session(token.expose()).await);
     let max_age = app.session_config().absolute_secs;
     let cookie = set_cookie(&rqctx, token.expose(), max_age);
     let cookie = HeaderValue::from_str(&cookie).map_err(Error::internal)?;
