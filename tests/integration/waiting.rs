@@ -49,6 +49,8 @@ async fn five_hundred_who_wait_cost_a_statement_a_tick() {
     config.external_address.set_port(0);
     config.internal_address.set_port(0);
     config.join_address = None;
+    // So that as many as come at once have a place in the line.
+    config.database_max_connections = 64;
     config.address_file = None;
     let log = slog::Logger::root(slog::Discard, slog::o!());
     let here = nexus::Server::start(&config, log).await.unwrap();
