@@ -8,17 +8,17 @@ use nexus::http::pagination::{
     Everything, IdPlace, IdSortMode, NameOrIdPlace, NameOrIdSortMode, Scan,
     TimePlace, TimeSortMode, Token,
 };
-use nexus::http::types::ProjectQuery;
+use nexus::http::types::ProjectSelector;
 
 type Params<W, M, P> = PaginationParams<Scan<W, M>, Token<W, P>>;
 
 fuzz_target!(|query: &[u8]| {
     let read = serde_urlencoded::from_bytes::<
-        Params<ProjectQuery, NameOrIdSortMode, NameOrIdPlace>,
+        Params<ProjectSelector, NameOrIdSortMode, NameOrIdPlace>,
     >(query);
     if let Ok(PaginationParams { page: WhichPage::Next(token), .. }) = read {
         let text = serde_json::to_string(&token).unwrap();
-        let again: Token<ProjectQuery, NameOrIdPlace> =
+        let again: Token<ProjectSelector, NameOrIdPlace> =
             serde_json::from_str(&text).unwrap();
         assert_eq!(text, serde_json::to_string(&again).unwrap());
     }
