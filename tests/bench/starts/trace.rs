@@ -220,7 +220,7 @@ fn show(
             }
         };
         let statements = known.map_or(&[][..], |it| &it.statements);
-        let server: f64 = statements.iter().map(|(_, took)| took).sum();
+        let server: f64 = statements.iter().map(|(_, took)| took).sum::<f64>() + 0.0;
         let commit_ms = known.and_then(|it| it.commit_ms);
         let gap = commit.at - last;
         last = commit.at;
