@@ -1,6 +1,6 @@
-//! What one start commits, one after the other: which transactions had written
-//! something the server's write-ahead log tells, and what they were its log of
-//! statements.
+//! What one start commits, one after the other. Which transactions had written
+//! something, if only a lock, the server's write-ahead log says; and what was in
+//! them, its log of statements.
 //!
 //! A line of that log begins as `cargo xtask bench` has the server write it:
 //! the time, the process, the virtual transaction, and the transaction, which is
@@ -214,13 +214,18 @@ fn show(
                 after += 1;
                 "after".to_string()
             }
-            Some(_) | None => {
+            Some(_) => {
                 background += 1;
-                "Nexus's own".to_string()
+                "Nexus itself".to_string()
+            }
+            // No session's: vacuum's, say.
+            None => {
+                background += 1;
+                "the server itself".to_string()
             }
         };
         let statements = known.map_or(&[][..], |it| &it.statements);
-        let server: f64 = statements.iter().map(|(_, took)| took).sum::<f64>() + 0.0;
+        let server = statements.iter().fold(0.0, |sum, (_, took)| sum + took);
         let commit_ms = known.and_then(|it| it.commit_ms);
         let gap = commit.at - last;
         last = commit.at;
@@ -248,7 +253,7 @@ fn show(
             "until_it_runs": own,
             "goal": 8,
             "after": after,
-            "of_nexus_itself": background,
+            "of_others": background,
             "runs_at_ms": rounded(until),
         })
     );
