@@ -57,6 +57,7 @@ pub(crate) async fn run(args: &Args) {
         stage.fill_up_to(args.others.first().copied().unwrap_or(0)).await;
         return trace::run(&stage).await;
     }
+    warm_up(&stage, instances).await;
     let mut report = Report::new(args);
     for (n, others) in args.others.iter().enumerate() {
         stage.fill_up_to(*others).await;
@@ -82,6 +83,13 @@ pub(crate) async fn run(args: &Args) {
     }
     report.one.print();
     report.burst.print();
+}
+
+/// What is measured first would else be measured with what is read for the
+/// first time, statements that are prepared, and connections that are opened.
+async fn warm_up(stage: &Stage, starts: u32) {
+    at_once(stage, as_index(starts)).await;
+    stage.all_stopped().await;
 }
 
 /// Under what something is measured.
@@ -143,6 +151,7 @@ impl Report<'_> {
     async fn one(&mut self, setting: &Setting<'_>) {
         let Setting { stage, limit, commit_delay_us, others } = setting;
         let sled_ms = stage.sled_ms().await;
+        warm_up(stage, 5).await;
         let mut times = Vec::new();
         let mut syncs = 0.0;
         let mut commits = 0.0;
