@@ -8,11 +8,15 @@ use crate::pg_bin::PgBin;
 use crate::say::say;
 use crate::scratch::Server;
 use crate::{cargo, test};
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use std::process::{Command, ExitCode};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Measure the programs in this directory, of another version, with
+    /// its `bench`; build nothing
+    #[arg(long)]
+    programs: Option<Utf8PathBuf>,
     /// What to measure, and how much (all of it, if none); `--help` says what
     /// there is
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -40,8 +44,11 @@ const ALL: [&str; 5] = ["starts", "reads", "placement", "recovery", COUNTED];
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let interrupt = Interrupt::watch()?;
-    let program = cargo::build_release(&["--workspace", "--bins"], &interrupt)?;
-    let program = program.join("bench");
+    let programs = match &args.programs {
+        Some(there) => there.clone(),
+        None => cargo::build_release(&["--workspace", "--bins"], &interrupt)?,
+    };
+    let program = programs.join("bench");
     if !args.args.is_empty() {
         return one(&program, &args.args, &interrupt);
     }
