@@ -3,16 +3,16 @@
 
 use http::HeaderMap;
 
-use super::{handler, idempotency};
+use super::{credentials, idempotency};
 
 /// The secret of a console session in these headers.
 pub fn session_cookie(headers: &HeaderMap) -> Option<&str> {
-    handler::session_cookie(headers)
+    credentials::session_cookie(headers)
 }
 
 /// The token in these headers.
 pub fn bearer_token(headers: &HeaderMap) -> Option<&str> {
-    handler::bearer_token(headers).ok()
+    credentials::bearer_token(headers).ok()
 }
 
 /// What a body says, in the one way to write it.

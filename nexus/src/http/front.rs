@@ -17,7 +17,7 @@ use http::{
 use semver::Version;
 use slog::Logger;
 
-use super::handler::{bearer_token, session_cookie};
+use super::credentials::{bearer_token, session_cookie};
 use super::unserved::external_api;
 use crate::config::{Limits, count};
 use crate::error::BoxError;

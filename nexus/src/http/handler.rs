@@ -15,25 +15,23 @@ use dropshot::{
     ClientErrorStatusCode, HttpError, HttpResponse, HttpResponseDeleted,
     RequestContext, ServerContext,
 };
-use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, StatusCode};
-use slog::{Logger, info, warn};
+use slog::warn;
 
 use super::admission::{Admission, Place};
 use super::audit::{Answered, Audit, Record, end};
+use super::credentials::{Shown, bearer_token, shown};
 use super::origin::{does_more_than_look, from_own_page};
 use super::pagination::Asked;
 use super::rate::{Credential, Rates};
 use super::source::Sources;
-use crate::app::{App, digest};
+use super::until::Until;
+use crate::app::App;
 use crate::config::Limits;
 use crate::context::OpContext;
 use crate::error::Error;
 use crate::metrics::{Exporter, RequestTimes};
 use crate::web_console::WebConsole;
-
-/// Who was too slow is told to look again after so long.
-const SLOW_RETRY_AFTER_SECS: u32 = 5;
 
 /// What both APIs keep.
 #[derive(Clone)]
@@ -294,61 +292,6 @@ fn of_users<C: ServerContext>(rqctx: &RequestContext<C>) -> Option<&Request> {
     rqctx.context().of_users.then_some(rqctx)
 }
 
-/// Until when a request is to be answered. Cheap to clone.
-#[derive(Clone)]
-struct Until(Arc<Mutex<tokio::time::Instant>>);
-
-impl Until {
-    fn new(within: Duration) -> Until {
-        let until = tokio::time::Instant::now() + within;
-        Until(Arc::new(Mutex::new(until)))
-    }
-
-    fn get(&self) -> tokio::time::Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put_off(&self, by: Duration) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
-    }
-
-    /// What `work` answers, or that it is slow; then it goes on all the same.
-    async fn answer<T: Send + 'static>(
-        &self,
-        within: Duration,
-        log: Logger,
-        work: impl Future<Output = Result<T, HttpError>> + Send + 'static,
-    ) -> Result<T, HttpError> {
-        let mut work = Box::pin(work);
-        loop {
-            let until = self.get();
-            if let Ok(answer) = tokio::time::timeout_at(until, &mut work).await
-            {
-                return answer;
-            }
-            if self.get() <= until {
-                break;
-            }
-        }
-        warn!(log, "a request is slow: it is not waited for any more");
-        tokio::spawn(async move {
-            let done = work.await.is_ok();
-            info!(log, "a slow request came to its end"; "done" => done);
-        });
-        Err(Error::Unavailable {
-            message: format!(
-                "This request has taken {} s, which is as long as one is waited \
-                 for. What it has begun goes on: look whether it is done before \
-                 asking again.",
-                within.as_secs()
-            ),
-            retry_after_secs: SLOW_RETRY_AFTER_SECS,
-            source: None,
-        }
-        .into())
-    }
-}
-
 /// The answer, if it was asked whether its caller may have it: nobody who has
 /// shown who it is gets anything that was not decided.
 fn decided<T>(answer: T, caller: &OnceLock<OpContext>) -> Result<T, HttpError> {
@@ -463,31 +406,6 @@ impl StillShown {
     }
 }
 
-/// What a request shows of who asks.
-#[derive(Clone, Copy)]
-enum Shown<'a> {
-    Session(&'a str),
-    Token(&'a str),
-}
-
-impl Shown<'_> {
-    fn digest(&self) -> Credential {
-        match self {
-            Shown::Session(text) | Shown::Token(text) => digest(text),
-        }
-    }
-}
-
-/// A token or, if it shows none, the cookie of a session.
-fn shown(headers: &HeaderMap) -> Result<Shown<'_>, Error> {
-    match session_cookie(headers) {
-        Some(cookie) if !headers.contains_key(AUTHORIZATION) => {
-            Ok(Shown::Session(cookie))
-        }
-        _ => Ok(Shown::Token(bearer_token(headers)?)),
-    }
-}
-
 /// The app, for this sled, which shows its own secret: no other may speak for
 /// it.
 pub(super) fn of_sled(
@@ -516,77 +434,5 @@ fn who_shows(
     match is_right(app, secret) {
         true => Ok(app),
         false => Err(Error::Unauthenticated.into()),
-    }
-}
-
-/// The secret of a console session: the first cookie of that name.
-pub(super) fn session_cookie(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|cookies| cookies.split(';'))
-        .filter_map(|cookie| cookie.trim().split_once('='))
-        .find(|(name, _)| *name == "session")
-        .map(|(_, value)| value)
-        .filter(|value| !value.is_empty())
-}
-
-/// What `Authorization: Bearer …` bears.
-pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, Error> {
-    let (scheme, token) = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .ok_or(Error::Unauthenticated)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Error::Unauthenticated);
-    }
-    Ok(token.trim())
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn the_session_is_found_among_other_cookies() {
-        let session = |cookies: &[&'static str]| {
-            let values = cookies.iter().map(|c| HeaderValue::from_static(c));
-            let headers: HeaderMap = values.map(|v| (COOKIE, v)).collect();
-            session_cookie(&headers).map(str::to_owned)
-        };
-        for (cookies, found) in [
-            (&["session=abc"][..], Some("abc")),
-            (&["a=b; session=abc; c=d"], Some("abc")),
-            (&["a=b", "c=d;session=abc"], Some("abc")),
-            (&["session=one; session=two"], Some("one")),
-            (&["session=a=b"], Some("a=b")),
-            (&["session="], None),
-            (&["xsession=abc; Session=abc"], None),
-            (&["session"], None),
-            (&[";;=;"], None),
-            (&[], None),
-        ] {
-            assert_eq!(session(cookies).as_deref(), found, "{cookies:?}");
-        }
-    }
-
-    fn token(authorization: &'static str) -> Option<String> {
-        let value = HeaderValue::from_static(authorization);
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-        bearer_token(&headers).ok().map(str::to_owned)
-    }
-
-    #[test]
-    fn only_a_bearer_token_is_taken() {
-        assert_eq!(token("Bearer abc").as_deref(), Some("abc"));
-        assert_eq!(token("bearer abc").as_deref(), Some("abc"));
-        assert_eq!(token("Basic abc"), None);
-        assert_eq!(token("Bearer"), None);
-        assert_eq!(token(""), None);
-        assert!(bearer_token(&HeaderMap::new()).is_err());
     }
 }

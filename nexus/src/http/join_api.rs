@@ -1,8 +1,9 @@
 //! The join API, whole: what is asked by sleds that are not of the fleet yet,
 //! on a port of its own. They have no certificate, so nothing else is there.
 
+use super::credentials::bearer_token;
 use super::extract::TypedBody;
-use super::handler::{ApiContext, Request, bearer_token, timed};
+use super::handler::{ApiContext, Request, timed};
 use dropshot::{HttpError, HttpResponseOk, RequestContext};
 use sled_agent_client::{JoinRequest, Joined};
 

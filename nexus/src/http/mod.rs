@@ -11,6 +11,7 @@ pub mod api;
 mod audit;
 mod audit_log;
 mod body;
+mod credentials;
 mod device;
 mod disk;
 mod disk_import;
@@ -52,6 +53,7 @@ mod ssh_key;
 mod start_attempt;
 pub mod types;
 mod unserved;
+mod until;
 mod user;
 mod withheld;
 

@@ -2,8 +2,9 @@
 
 use dropshot::{HttpError, HttpResponseHeaders, HttpResponseUpdatedNoContent};
 
+use super::credentials::session_cookie;
 use super::extract::{Path, TypedBody};
-use super::handler::{Admitted, session_cookie};
+use super::handler::Admitted;
 use super::origin::from_own_page;
 use super::types::{LoginPath, SetCookie, UsernamePasswordCredentials};
 use crate::app::Password;
