@@ -20,6 +20,7 @@ use crate::http::{
     external_api, front, internal_api, join_api,
 };
 use crate::lease::Lease;
+use crate::logging::of_requests;
 use crate::metrics::{Exporter, RequestTimes};
 use crate::saga::{SagaExecutor, registry};
 use crate::sleds::Sleds;
@@ -327,7 +328,7 @@ impl Server {
         };
         let external = serve(
             external_api().map_err(StartError::Serve)?,
-            front(&limits).map_err(StartError::Serve)?,
+            front(&limits, peers.clone()).map_err(StartError::Serve)?,
             WITHIN,
             users_see,
             &context,
@@ -541,7 +542,7 @@ fn serve(
         default_handler_task_mode: HandlerTaskMode::Detached,
         ..ConfigDropshot::default()
     };
-    ServerBuilder::new(api, context.clone(), log)
+    ServerBuilder::new(api, context.clone(), of_requests(log))
         .config(config)
         .version_policy(front)
         .tls(tls.map(ConfigTls::Dynamic))

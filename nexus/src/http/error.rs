@@ -3,6 +3,7 @@
 use dropshot::{ClientErrorStatusCode, ErrorStatusCode, HttpError};
 use http::HeaderValue;
 use http::header::RETRY_AFTER;
+use slog::{Logger, error, warn};
 use uuid::Uuid;
 
 use crate::error::{Error, chain};
@@ -74,6 +75,20 @@ impl From<Error> for HttpError {
             }
             Error::Internal { .. } => internal(&error),
         }
+    }
+}
+
+/// Logs why an answer is one, if it does not say so itself.
+pub(super) fn log_why(answer: &HttpError, log: &Logger) {
+    let why = &answer.internal_message;
+    if *why == answer.external_message {
+        return;
+    }
+    match answer.status_code {
+        ErrorStatusCode::INTERNAL_SERVER_ERROR => {
+            error!(log, "a request failed inside"; "why" => why);
+        }
+        _ => warn!(log, "a request was refused"; "why" => why),
     }
 }
 
