@@ -6,8 +6,8 @@ use fleet_pki::{
     first_contact_client_config,
 };
 use harness::{
-    Agent, AgentSettings, Answer, Child, Client, Setup, TestNexus, eventually,
-    is, pki,
+    Agent, AgentSettings, Answer, Child, Client, DEADLINE, Setup, TestNexus,
+    eventually, is, pki,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -131,6 +131,33 @@ async fn a_token_is_good_for_one_key_until_it_expires() {
     let list = ["sled", "token", "list"];
     let left = nexus.process.admin_json(&list).await;
     assert_eq!(left["tokens"], json!([]));
+}
+
+#[tokio::test]
+async fn who_says_nothing_where_sleds_join_is_cut_and_keeps_no_sled_out() {
+    let mut nexus = TestNexus::with(Setup::no_sled()).await;
+    let (token, sled) = issue(&nexus, &[]).await;
+    // More than one address may have: some are turned away at once, and for a
+    // while nobody else gets in.
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        let one = tokio::net::TcpStream::connect(nexus.process.join()).await;
+        silent.push(one.unwrap());
+    }
+    let agent = Agent::join(&nexus.process, 0, &token).await;
+    assert_eq!(agent.id, sled);
+    nexus.agents.push(agent);
+    // Those of them that were let in have been cut, and nobody else.
+    for mut one in silent {
+        let read = tokio::io::AsyncReadExt::read(&mut one, &mut [0; 1]);
+        let end = tokio::time::timeout(DEADLINE, read).await;
+        // A reset is an end, too.
+        assert!(!matches!(end.expect("it is closed"), Ok(1..)));
+    }
+    let log = nexus.process.child.log();
+    for said in ["turned a connection away", "cut a connection off"] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
 }
 
 #[tokio::test]
