@@ -3,9 +3,9 @@
 use crate::schema::instance;
 use crate::{
     AffinityGroupId, ByteCount, DiskId, Hostname, InstanceCpuPlatform,
-    InstanceId, Name, NameOrId, NewDisk, ProjectId, SshKeyId, StartAttempt,
-    StartAttemptId, StartFailure, StartOutcome, VcpuCount, Vmm, VmmEndReason,
-    VmmId,
+    InstanceId, Name, NameOrId, NewDisk, ProjectId, SiloId, SshKeyId,
+    StartAttempt, StartAttemptId, StartFailure, StartOutcome, VcpuCount, Vmm,
+    VmmEndReason, VmmId,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{AsChangeset, Insertable, Queryable, QueryableByName, Selectable};
@@ -208,6 +208,8 @@ pub struct InstanceChange {
 pub struct InstanceView {
     /// The instance.
     pub instance: Instance,
+    /// Whose it is.
+    pub silo_id: SiloId,
     /// Its linked VMM.
     pub vmm: Option<Vmm>,
     /// Its newest start attempt.

@@ -8,7 +8,7 @@ use crate::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::{Changes, Refusal, requests, steps};
-use db_model::schema::{instance, sled, start_attempt, vmm};
+use db_model::schema::{instance, project, sled, start_attempt, vmm};
 use db_model::{
     Fence, Instance, InstanceChange, InstanceId, InstanceState, InstanceView,
     Joins, KeyedRequest, Name, NewInstance, ProjectId, SagaId, SiloId,
@@ -23,6 +23,7 @@ use diesel::{
 
 type ViewRow = (
     Instance,
+    SiloId,
     Option<Vmm>,
     Option<StartAttempt>,
     Option<DateTime<Utc>>,
@@ -33,6 +34,7 @@ type ViewRow = (
 macro_rules! views {
     () => {
         instance::table
+            .inner_join(project::table)
             .left_join(
                 vmm::table.on(instance::active_vmm_id.eq(vmm::id.nullable())),
             )
@@ -43,6 +45,7 @@ macro_rules! views {
             )
             .select((
                 Instance::as_select(),
+                project::silo_id,
                 Option::<Vmm>::as_select(),
                 Option::<StartAttempt>::as_select(),
                 sled::time_last_heartbeat.nullable(),
@@ -52,9 +55,9 @@ macro_rules! views {
 }
 
 fn view(
-    (instance, vmm, latest_attempt, sled_last_seen, now): ViewRow,
+    (instance, silo_id, vmm, latest_attempt, sled_last_seen, now): ViewRow,
 ) -> InstanceView {
-    InstanceView { instance, vmm, latest_attempt, sled_last_seen, now }
+    InstanceView { instance, silo_id, vmm, latest_attempt, sled_last_seen, now }
 }
 
 impl DataStore {
@@ -71,6 +74,20 @@ impl DataStore {
             let row: ViewRow =
                 views!().filter(instance::id.eq(id)).first(conn)?;
             Ok(view(row))
+        })
+        .await
+    }
+
+    /// Those of these that there are, for their views, in no order; deleted ones
+    /// too.
+    pub async fn instance_views(
+        &self,
+        ids: Vec<InstanceId>,
+    ) -> Result<Vec<InstanceView>, Error> {
+        self.run(move |conn| {
+            let query = views!().filter(instance::id.eq_any(&ids));
+            let rows: Vec<ViewRow> = query.load(conn)?;
+            Ok(rows.into_iter().map(view).collect())
         })
         .await
     }

@@ -41,18 +41,6 @@ impl DataStore {
         .await
     }
 
-    /// The silo of a project, deleted or not.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`.
-    pub async fn project_owner(&self, id: ProjectId) -> Result<SiloId, Error> {
-        self.run(move |conn| {
-            Ok(project::table.find(id).select(project::silo_id).first(conn)?)
-        })
-        .await
-    }
-
     /// A silo's projects; with `only_of`, those on which this user has a role.
     pub async fn project_list(
         &self,

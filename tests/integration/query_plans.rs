@@ -485,6 +485,10 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     probe!("instance_view", |db, n| {
         assert!(db.instance_view(instances[n]).await.unwrap().vmm.is_some());
     });
+    probe!("instance_views", |db, n| {
+        let some = vec![instances[n], instances[(n + 1) % CALLS]];
+        assert_eq!(db.instance_views(some).await.unwrap().len(), 2);
+    });
     probe!("vmm_of_last_run", |db, n| {
         let run = db.vmm_of_last_run(instances[n]).await.unwrap();
         assert!(run.unwrap().may_run);

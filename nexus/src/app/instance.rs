@@ -554,16 +554,10 @@ impl App {
                     .map_err(missing(which))?
             }
         };
-        let view =
-            self.datastore.instance_view(id).await.map_err(missing(which))?;
-        let owner = self
-            .datastore
-            .project_owner(view.instance.project_id)
-            .await
-            .map_err(missing(which))?;
-        let id = view.instance.project_id.0;
-        let project = Resource::Project { id, silo: owner };
         let hidden = || Error::not_found("instance", &which.instance);
+        let view = self.views.of(id).await?.ok_or_else(hidden)?;
+        let id = view.instance.project_id.0;
+        let project = Resource::Project { id, silo: view.silo_id };
         opctx.authorize_seen(Action::View, project, "see instances", hidden)?;
         if let (NameOrId::Id(_), Some(project)) =
             (&which.instance, &which.project)
@@ -580,7 +574,8 @@ impl App {
         &self,
         id: InstanceId,
     ) -> Result<InstanceView, Error> {
-        Ok(self.shown(self.datastore.instance_view(id).await?))
+        let view = self.views.of(id).await?;
+        Ok(self.shown(view.ok_or(db_queries::Error::NotFound)?))
     }
 }
 

@@ -13,6 +13,7 @@ mod idempotency;
 mod image;
 mod instance;
 mod join;
+mod known;
 mod password;
 mod placement;
 mod policy;
@@ -28,6 +29,7 @@ mod ssh_key;
 mod start_attempt;
 mod token;
 mod user;
+mod views;
 
 pub use affinity_group::AffinityGroupSelector;
 pub use device::{DeviceCodes, DeviceGrant, DeviceToken, DeviceWish};
@@ -77,6 +79,8 @@ pub struct App {
     rack_id: Uuid,
     looks: Semaphore,
     changes: changes::Changes,
+    views: views::Views,
+    known: known::Known,
     consoles: Consoles,
     log: Logger,
 }
@@ -104,6 +108,7 @@ impl App {
             log.clone(),
         );
         App {
+            views: views::Views::new(datastore.clone()),
             datastore,
             sleds,
             sagas,
@@ -118,6 +123,7 @@ impl App {
             rack_id,
             looks,
             changes,
+            known: known::Known::default(),
             consoles: Consoles::new(tuning.console_streams),
             log,
         }

@@ -75,6 +75,7 @@ impl App {
         let Found { resource, id, silo } = found;
         let unknown =
             self.datastore.policy_replace(resource, id, silo, wanted).await;
+        self.known.forget();
         let unknown =
             unknown.map_err(about(kind(resource), &NameOrId::Id(id)))?;
         if let Some(user) = unknown.first() {

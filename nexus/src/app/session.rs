@@ -3,14 +3,12 @@
 use super::guesses::delay;
 use super::password::{Compared, Password, too_many};
 use super::{App, Token};
-use crate::authz::Rights;
 use crate::config::SessionConfig;
-use crate::context::{Credential, OpContext};
+use crate::context::OpContext;
 use crate::error::Error;
 use chrono::TimeDelta;
 use db_model::{AuthMethod, Name, UserName};
 use db_queries::{ByNameOrId, Guess, Page};
-use std::sync::Arc;
 
 /// That a session is used is written no oftener than this.
 const NOTE_EVERY: TimeDelta = TimeDelta::minutes(1);
@@ -67,7 +65,9 @@ impl App {
     /// `Unavailable`.
     pub async fn logout(&self, cookie: &str) -> Result<(), Error> {
         let hash = Token::shown(cookie).hash();
-        Ok(self.datastore.session_end(hash).await?)
+        let ended = self.datastore.session_end(hash).await;
+        self.known.forget();
+        Ok(ended?)
     }
 
     /// Whom a session's cookie speaks for.
@@ -79,25 +79,12 @@ impl App {
         &self,
         cookie: &str,
     ) -> Result<OpContext, Error> {
-        let hash = Token::shown(cookie).hash();
         let life = self.session.life();
-        let who =
-            self.datastore.session_authenticate(hash, life, NOTE_EVERY).await;
-        let who = match who {
-            Err(db_queries::Error::NotFound) => {
-                return Err(Error::Unauthenticated);
-            }
-            who => who?,
+        let look = || {
+            let hash = Token::shown(cookie).hash();
+            self.datastore.session_authenticate(hash, life, NOTE_EVERY)
         };
-        Ok(OpContext {
-            user_id: who.user_id,
-            silo_id: who.silo_id,
-            credential: Credential {
-                method: AuthMethod::SessionCookie,
-                id: who.credential_id,
-            },
-            rights: Arc::new(Rights::new(who.roles)),
-        })
+        self.known.who(AuthMethod::SessionCookie, cookie, look).await
     }
 
     /// The silo to which one logs in, if there is but one.

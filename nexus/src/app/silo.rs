@@ -39,6 +39,7 @@ impl App {
         }
         let name = new.name.to_string();
         let created = self.datastore.silo_create(new).await;
+        self.known.forget();
         created.map_err(|error| {
             let db_queries::Error::AlreadyExists = error else {
                 return error.into();
@@ -89,6 +90,7 @@ impl App {
             });
         }
         let deleted = self.datastore.silo_delete(silo.id).await;
+        self.known.forget();
         deleted.map_err(|error| {
             let why = if let db_queries::Error::NotEmpty(kept) = &error {
                 format!("still has {}: delete them", kept.join(" and "))

@@ -1,15 +1,14 @@
 //! Who asks.
 
 use super::{App, Password, Token, about};
-use crate::authz::{Action, Resource, Rights};
-use crate::context::{Credential, OpContext};
+use crate::authz::{Action, Resource};
+use crate::context::OpContext;
 use crate::error::Error;
 use db_model::{
     ApiToken, ApiTokenId, AuthMethod, ConsoleSession, NameOrId, Silo, SiloId,
     SiloUser, SiloUserId, UserName,
 };
 use db_queries::{ById, Page};
-use std::sync::Arc;
 
 impl App {
     /// Whom a token speaks for.
@@ -18,20 +17,12 @@ impl App {
     ///
     /// `Unauthenticated`.
     pub async fn authenticate(&self, token: &str) -> Result<OpContext, Error> {
-        let hash = Token::shown(token).hash();
-        let who = match self.datastore.authenticate(hash).await {
-            Err(db_queries::Error::NotFound) => {
-                return Err(Error::Unauthenticated);
-            }
-            who => who?,
+        let method = AuthMethod::AccessToken;
+        let look = || {
+            let hash = Token::shown(token).hash();
+            self.datastore.authenticate(hash)
         };
-        let id = who.credential_id;
-        Ok(OpContext {
-            user_id: who.user_id,
-            silo_id: who.silo_id,
-            credential: Credential { method: AuthMethod::AccessToken, id },
-            rights: Arc::new(Rights::new(who.roles)),
-        })
+        self.known.who(method, token, look).await
     }
 
     /// The users of the caller's silo: one must see whom to give a role.
@@ -144,6 +135,7 @@ impl App {
         opctx.authorize(Action::Change, on, "delete users of the silo")?;
         self.may_be(opctx, id).await?;
         let deleted = self.datastore.user_delete(id).await;
+        self.known.forget();
         deleted.map_err(|error| {
             let db_queries::Error::InUse = error else {
                 return about("user", &NameOrId::Id(id.0))(error);
@@ -183,6 +175,7 @@ impl App {
         }
         let hash = self.hash(password).await?;
         let set = self.datastore.password_set(id, hash).await;
+        self.known.forget();
         set.map_err(about("user", &NameOrId::Id(id.0)))
     }
 
@@ -215,6 +208,7 @@ impl App {
         let user = opctx.user_id;
         self.may_with(opctx, Action::Change, user, "delete the token").await?;
         let deleted = self.datastore.api_token_delete(user, id).await;
+        self.known.forget();
         deleted.map_err(about("access token", &NameOrId::Id(id.0)))
     }
 
@@ -247,7 +241,9 @@ impl App {
     ) -> Result<(), Error> {
         self.may_with(opctx, Action::Change, user, "log the user out").await?;
         self.may_be(opctx, user).await?;
-        Ok(self.datastore.user_logout(user).await?)
+        let out = self.datastore.user_logout(user).await;
+        self.known.forget();
+        Ok(out?)
     }
 
     /// May the caller become this user, as whoever sets its password can? One

@@ -6,7 +6,9 @@ mod policies;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use db_model::{FLEET_ID, RoleName, RoleResource, SiloId, SiloUserId};
 use uuid::Uuid;
@@ -74,7 +76,7 @@ impl Action {
 }
 
 /// On what a decision is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Resource {
     /// What is nobody's but the operator's: sleds, silos, quotas.
     Fleet,
@@ -96,18 +98,49 @@ pub enum Resource {
     },
 }
 
-/// The roles that a caller had when it asked, and whether anything was decided
-/// by them since.
-#[derive(Debug, Default)]
-pub struct Rights {
+/// What a caller may, as long as its roles are as they were found to be.
+#[derive(Debug)]
+pub struct Held {
     roles: Vec<(RoleResource, Uuid, RoleName)>,
+    /// What was decided by them: the policies do not change.
+    decisions: Mutex<HashMap<(Action, Resource), bool>>,
+}
+
+impl Held {
+    /// By somebody with these roles.
+    pub fn new(roles: Vec<(RoleResource, Uuid, RoleName)>) -> Held {
+        Held { roles, decisions: Mutex::default() }
+    }
+
+    /// What was decided about this, or else what is now.
+    fn or_decide(
+        &self,
+        action: Action,
+        on: Resource,
+        decide: impl FnOnce() -> bool,
+    ) -> bool {
+        let decisions =
+            || self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(decided) = decisions().get(&(action, on)) {
+            return *decided;
+        }
+        let decided = decide();
+        decisions().insert((action, on), decided);
+        decided
+    }
+}
+
+/// What a caller may, and whether anything was decided by it in a request.
+#[derive(Debug)]
+pub struct Rights {
+    held: Arc<Held>,
     decided: AtomicBool,
 }
 
 impl Rights {
-    /// Of somebody with these roles.
-    pub fn new(roles: Vec<(RoleResource, Uuid, RoleName)>) -> Rights {
-        Rights { roles, decided: AtomicBool::new(false) }
+    /// Of somebody who has this, in a new request.
+    pub fn new(held: Arc<Held>) -> Rights {
+        Rights { held, decided: AtomicBool::new(false) }
     }
 }
 
@@ -152,8 +185,12 @@ impl OpContext {
     /// Would [`OpContext::authorize`] allow it? To be shown, or to choose what
     /// is looked for: it does not count as a decision.
     pub fn may(&self, action: Action, on: Resource) -> bool {
-        let held =
-            |resource, id| policies::on(&self.rights.roles, resource, id);
+        self.rights.held.or_decide(action, on, || self.permitted(action, on))
+    }
+
+    fn permitted(&self, action: Action, on: Resource) -> bool {
+        let roles = &self.rights.held.roles;
+        let held = |resource, id| policies::on(roles, resource, id);
         let of_silo = |silo: SiloId| held(RoleResource::Silo, silo.0);
         let (on_silo, on_project) = match on {
             Resource::Fleet => (Vec::new(), Vec::new()),

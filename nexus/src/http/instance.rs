@@ -319,6 +319,7 @@ mod tests {
         );
         let mut view = InstanceView {
             instance,
+            silo_id: ID.into(),
             vmm: None,
             latest_attempt: None,
             sled_last_seen: None,

@@ -170,6 +170,7 @@ impl World {
 
     pub(super) fn view(&self) -> InstanceView {
         InstanceView {
+            silo_id: SiloId(Uuid::nil()),
             instance: self.instance.clone(),
             vmm: self.linked().cloned(),
             latest_attempt: self

@@ -21,7 +21,7 @@ use db_model::lifecycle::{Changes, Facts, Refusal, requests, steps};
 use db_model::{
     AutoRestartPolicy, ByteCount, Instance, InstanceChange, InstanceId,
     InstanceState, InstanceView, IntendedState, NewInstance, ProjectId, SecId,
-    SiloUserId, SledId, StagedFailure, StartAttempt, StartAttemptId,
+    SiloId, SiloUserId, SledId, StagedFailure, StartAttempt, StartAttemptId,
     StartFailure, StartOutcome, VcpuCount, Vmm, VmmId, VmmState,
 };
 use db_queries::{SledVmm, UnfinishedSaga};
@@ -251,6 +251,7 @@ impl Product {
         let latest = self.instance.latest_start_attempt_id;
         InstanceView {
             instance: self.instance.clone(),
+            silo_id: SiloId(Uuid::nil()),
             vmm: self.instance.active_vmm_id.map(|id| self.vmms[&id].clone()),
             latest_attempt: latest.map(|id| self.attempts[&id].clone()),
             sled_last_seen: None,
