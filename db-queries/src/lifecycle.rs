@@ -46,9 +46,7 @@ impl DataStore {
             + 'static,
     {
         let work = move |conn: &mut PgConnection| {
-            let facts = lock(conn, id)?;
-            let (changes, answer) = decide(conn, &facts)?;
-            write(conn, &facts, &changes)?;
+            let (changes, answer) = change(conn, id, &mut decide)?;
             let ended = changes.attempt.as_ref().and_then(AttemptEnded::of);
             Ok((answer, ended))
         };
@@ -62,6 +60,19 @@ impl DataStore {
         }
         Ok(answer)
     }
+}
+
+/// What is done within such a transaction: the instance is locked, `decide` is
+/// given its facts, and what it says is written.
+pub(crate) fn change<T>(
+    conn: &mut PgConnection,
+    id: InstanceId,
+    decide: impl FnOnce(&mut PgConnection, &Facts) -> Result<(Changes, T), Error>,
+) -> Result<(Changes, T), Error> {
+    let facts = lock(conn, id)?;
+    let (changes, answer) = decide(conn, &facts)?;
+    write(conn, &facts, &changes)?;
+    Ok((changes, answer))
 }
 
 /// Locks the instance and reads its facts.

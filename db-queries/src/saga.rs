@@ -1,11 +1,12 @@
 //! Sagas at rest: created, logged, adopted, ended.
 
-use crate::{DataStore, Error, fence};
+use crate::{DataStore, Error, fence, lifecycle};
 use chrono::{DateTime, Utc};
+use db_model::lifecycle::steps;
 use db_model::schema::{instance, nexus_lease, saga, saga_node_event};
 use db_model::{
     Fence, InstanceId, InstanceState, Saga, SagaId, SagaNodeEvent, SagaState,
-    SecId,
+    SecId, StartAttemptId,
 };
 use diesel::dsl::{exists, not, sql};
 use diesel::sql_types::{
@@ -115,16 +116,19 @@ fn database_time(conn: &mut PgConnection) -> Result<DateTime<Utc>, Error> {
 }
 
 impl DataStore {
-    /// A new saga, run by `sec`. Idempotent by id.
+    /// A new saga, run by `sec`, which takes `attempt`, if there is one. Idempotent
+    /// by id.
     ///
     /// # Errors
     ///
-    /// `SagaUnfinished`: another is at work on the instance.
+    /// `SagaUnfinished`: another is at work on the instance; `Refused`: see
+    /// [`steps::claim`].
     pub(crate) async fn saga_insert(
         &self,
         id: SagaId,
         name: String,
         instance_id: InstanceId,
+        attempt: Option<StartAttemptId>,
         sec: SecId,
         dag: serde_json::Value,
     ) -> Result<(), Error> {
@@ -150,6 +154,11 @@ impl DataStore {
                     time_ended: None,
                 })
                 .execute(conn)?;
+            if let Some(attempt) = attempt {
+                lifecycle::change(conn, instance_id, |_, facts| {
+                    Ok((steps::claim(facts, attempt, id)?, ()))
+                })?;
+            }
             Ok(())
         })
         .await

@@ -3,7 +3,7 @@
 use crate::saga::Record;
 use crate::{DataStore, Error, FenceError};
 use async_trait::async_trait;
-use db_model::{Fence, InstanceId, SagaId, SagaState, SecId};
+use db_model::{Fence, InstanceId, SagaId, SagaState, SecId, StartAttemptId};
 use newtype_uuid::GenericUuid;
 use slog::{Logger, error, warn};
 use std::collections::HashMap;
@@ -48,7 +48,16 @@ pub struct SagaStore {
     sec_id: SecId,
     zombie: Zombie,
     log: Logger,
-    known: Mutex<HashMap<SagaId, (InstanceId, Fence)>>,
+    known: Mutex<HashMap<SagaId, Known>>,
+}
+
+/// What steno does not know of a saga.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    instance: InstanceId,
+    /// The attempt that it takes as it is written down.
+    attempt: Option<StartAttemptId>,
+    fence: Fence,
 }
 
 impl SagaStore {
@@ -68,25 +77,35 @@ impl SagaStore {
         }
     }
 
-    /// Announces a saga that steno is about to create. The fence is what all
-    /// its transactions check.
-    pub fn announce(&self, id: SagaId, instance: InstanceId) -> Fence {
+    /// Announces a saga that steno is about to create, and which takes this
+    /// attempt. The fence is what all its transactions check.
+    pub fn announce(
+        &self,
+        id: SagaId,
+        instance: InstanceId,
+        attempt: Option<StartAttemptId>,
+    ) -> Fence {
         let fence =
             Fence { saga_id: id, sec_id: self.sec_id, adopt_generation: 1 };
-        self.announce_adopted(instance, fence);
+        self.add(Known { instance, attempt, fence });
         fence
     }
 
     /// Announces a saga that steno is about to resume.
     pub fn announce_adopted(&self, instance: InstanceId, fence: Fence) {
-        self.forget(fence.saga_id);
-        self.lock().insert(fence.saga_id, (instance, fence));
+        self.add(Known { instance, attempt: None, fence });
+    }
+
+    fn add(&self, known: Known) {
+        let id = known.fence.saga_id;
+        self.forget(id);
+        self.lock().insert(id, known);
     }
 
     /// A saga that never began, or is over.
     pub fn forget(&self, id: SagaId) {
-        if let Some((_, fence)) = self.lock().remove(&id) {
-            self.datastore.owed.forget(fence);
+        if let Some(known) = self.lock().remove(&id) {
+            self.datastore.owed.forget(known.fence);
         }
     }
 
@@ -95,14 +114,12 @@ impl SagaStore {
         self.lock().contains_key(&id)
     }
 
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<SagaId, (InstanceId, Fence)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SagaId, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fence(&self, id: SagaId) -> Option<Fence> {
-        self.lock().get(&id).map(|(_, fence)| *fence)
+        self.lock().get(&id).map(|known| known.fence)
     }
 
     /// Goes no further with a saga that is nobody's here. Never returns.
@@ -149,14 +166,15 @@ impl SecStore for SagaStore {
         params: SagaCreateParams,
     ) -> Result<(), anyhow::Error> {
         let id = SagaId(params.id.into_untyped_uuid());
-        let Some((instance, _)) = self.lock().get(&id).copied() else {
+        let Some(known) = self.lock().get(&id).copied() else {
             anyhow::bail!("saga {id} was not announced");
         };
         self.datastore
             .saga_insert(
                 id,
                 params.name.to_string(),
-                instance,
+                known.instance,
+                known.attempt,
                 self.sec_id,
                 params.dag,
             )

@@ -1,7 +1,7 @@
 //! Start attempts: read by users, taken and ended by sagas.
 
 use crate::{ByTime, DataStore, Error, Page};
-use db_model::lifecycle::{Changes, steps};
+use db_model::lifecycle::steps;
 use db_model::schema::start_attempt;
 use db_model::{
     Fence, InstanceId, StagedFailure, StartAttempt, StartAttemptId,
@@ -82,27 +82,6 @@ impl DataStore {
                 .filter(start_attempt::instance_id.eq(instance))
                 .select(StartAttempt::as_select())
                 .first(conn)?)
-        })
-        .await
-    }
-
-    /// A start saga takes the attempt. Idempotent.
-    ///
-    /// # Errors
-    ///
-    /// `Refused`: see [`steps::claim`].
-    pub async fn start_attempt_claim(
-        &self,
-        fence: Fence,
-        instance: InstanceId,
-        id: StartAttemptId,
-    ) -> Result<(), Error> {
-        self.lifecycle(Some(fence), instance, move |conn, facts| {
-            // A node that runs again may find its attempt started.
-            if check(conn, id, &fence).is_ok() {
-                return Ok((Changes::default(), ()));
-            }
-            Ok((steps::claim(facts, id, fence.saga_id)?, ()))
         })
         .await
     }

@@ -124,7 +124,7 @@ async fn a_failed_start_is_explained_with_all_that_went_wrong_inside() {
     let nodes = shown["nodes"].as_array().unwrap();
     let names: Vec<&str> =
         nodes.iter().map(|n| n["name"].as_str().unwrap()).collect();
-    let expected = ["claim", "place", "will_register", "register", "run"];
+    let expected = ["claim", "will_register", "place", "register", "run"];
     assert_eq!(names, expected);
     let failed = &nodes[3]["records"][1];
     assert_eq!(failed["event"], "failed");

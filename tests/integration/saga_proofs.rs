@@ -343,7 +343,7 @@ macro_rules! prove {
 prove! {
     instance_create: InstanceCreate { will_insert, insert, make_blocks, finish },
     instance_start: InstanceStart {
-        claim, place, will_register, register, run
+        claim, will_register, place, register, run
     },
     instance_update: InstanceUpdate { unlink, unregister },
     instance_delete: InstanceDelete { destroy },

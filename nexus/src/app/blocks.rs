@@ -122,6 +122,8 @@ fn not_begun(error: ExecError, named: Named<'_>) -> Error {
             source: Some(source),
         },
         ExecError::Create(source) => Error::internal(source),
+        // It takes no attempt.
+        error @ ExecError::Overtaken(_) => Error::internal(error),
         ExecError::Busy => Error::Conflict {
             message: format!(
                 "{kind} \"{name}\" is being worked on: wait until that is over",

@@ -679,6 +679,8 @@ fn not_begun(error: ExecError) -> Error {
             source: Some(source),
         },
         ExecError::Create(source) => Error::internal(source),
+        // It takes no attempt.
+        error @ ExecError::Overtaken(_) => Error::internal(error),
         error @ (ExecError::Closed | ExecError::Busy) => Error::Unavailable {
             message: "This server takes no such request now. Ask again."
                 .to_string(),

@@ -310,8 +310,12 @@ impl Reconciler {
         params: &S::Params,
     ) -> Result<(), LookError> {
         match self.sagas.start::<S>(params).await {
-            // Another Nexus was quicker, or will be, which is as good.
-            Ok(_) | Err(ExecError::Busy | ExecError::Closed) => Ok(()),
+            // Another Nexus was quicker, or will be, which is as good; or it is
+            // wanted no more, and whoever said so has stamped the instance.
+            Ok(_)
+            | Err(
+                ExecError::Busy | ExecError::Closed | ExecError::Overtaken(_),
+            ) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -5,8 +5,8 @@ use crate::error::chain;
 use crate::sleds::{Reach, ReachError};
 use db_model::SledId;
 
-/// The way to a sled, and the only one for sagas: what is asked of a sled no
-/// transaction takes back, so the log says first that it may have been asked.
+/// The way to a sled: what is asked of a sled no transaction takes back, so the
+/// log says first that it may have been asked.
 ///
 /// # Errors
 ///
@@ -16,6 +16,19 @@ pub(super) async fn reach(
     sled: SledId,
 ) -> Result<Reach, NodeError> {
     cx.datastore.saga_pay(cx.fence).await?;
+    reach_as_logged(cx, sled).await
+}
+
+/// The way to a sled for what may be asked with the log as it is: the saga's last
+/// transaction has written all that is needed to ask again, or to undo it.
+///
+/// # Errors
+///
+/// As [`reach`].
+pub(super) async fn reach_as_logged(
+    cx: &SagaContext,
+    sled: SledId,
+) -> Result<Reach, NodeError> {
     cx.sleds.reach(sled).await.map_err(|error| match error {
         ReachError::Database(error) => NodeError::Database(error),
         error @ ReachError::Address(_) => {

@@ -7,7 +7,8 @@ use crate::config::Tuning;
 use crate::error::chain;
 use crate::lease::Lease;
 use crate::sleds::Sleds;
-use db_model::{Fence, InstanceId, SagaId};
+use db_model::lifecycle::Refusal;
+use db_model::{Fence, InstanceId, SagaId, StartAttemptId};
 use db_queries::{DataStore, SagaStore, Zombie, to_steno};
 use newtype_uuid::GenericUuid;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -91,6 +92,9 @@ pub enum ExecError {
     /// Another one is at work on the instance.
     #[error("another saga is at work on the instance")]
     Busy,
+    /// What it was to do is not wanted any more, or not of it.
+    #[error("the saga was overtaken")]
+    Overtaken(#[source] Refusal),
     /// This process takes no sagas, now or any more: it is closing, or its
     /// lease is not live.
     #[error("this process takes no sagas now")]
@@ -191,19 +195,23 @@ impl SagaExecutor {
         let dag = registry::dag::<S>(params)
             .map_err(|e| ExecError::Create(e.into()))?;
         let (me, instance) = (Arc::clone(self), S::instance_id(params));
-        tokio::spawn(async move { me.begin(S::NAME, instance, dag).await })
-            .await
-            .unwrap_or_else(|e| Err(ExecError::Create(e.into())))
+        let attempt = S::attempt(params);
+        tokio::spawn(
+            async move { me.begin(S::NAME, instance, attempt, dag).await },
+        )
+        .await
+        .unwrap_or_else(|e| Err(ExecError::Create(e.into())))
     }
 
     async fn begin(
         self: &Arc<Self>,
         name: &str,
         instance: InstanceId,
+        attempt: Option<StartAttemptId>,
         dag: SagaDag,
     ) -> Result<SagaHandle, ExecError> {
         let id = SagaId::new_v4();
-        let fence = self.store.announce(id, instance);
+        let fence = self.store.announce(id, instance, attempt);
         let client = self.client();
         let created = client
             .client
@@ -220,6 +228,9 @@ impl SagaExecutor {
                 self.store.forget(id);
                 return Err(match error.downcast_ref() {
                     Some(db_queries::Error::SagaUnfinished) => ExecError::Busy,
+                    Some(db_queries::Error::Refused(refusal)) => {
+                        ExecError::Overtaken(*refusal)
+                    }
                     Some(db_queries::Error::Unavailable(_)) => {
                         ExecError::Unavailable(error.into())
                     }

@@ -1,24 +1,28 @@
 //! Starts an instance: carries out a start attempt.
 //!
-//! 1. `claim`: the attempt is this saga's. Undo: what `place` made is unlinked,
-//!    and the attempt, if it is still pending, fails with what the failing node
+//! 1. `claim`: nothing, since the attempt is this saga's from the moment on in
+//!    which the saga was written down. Undo: what `place` made is unlinked, and
+//!    the attempt, if it is still pending, fails with what the failing node
 //!    staged.
-//! 2. `place`: a sled is chosen; its room, the VMM's row and the link come
+//! 2. `will_register`: nothing. Undo: unregister.
+//! 3. `place`: a sled is chosen; its room, the VMM's row and the link come
 //!    about together.
-//! 3. `will_register`: nothing. Undo: unregister.
 //! 4. `register`: the sled takes the VMM in, without running it.
 //! 5. `run`: the VMM may run, which is stored first; the sled is told. If the
 //!    sled does not answer, that fails nothing: the boot deadline judges.
 //!
-//! An effect is undone by the node before it: steno does not undo the node that
+//! An effect is undone by a node before it: steno does not undo the node that
 //! failed, and that may have had its effect all the same, as a register that
-//! timed out.
+//! timed out. That `will_register` was run is written by the transaction of
+//! `place`, so that nothing more need be durable before a sled is asked to take
+//! the VMM in: whoever carries the saga on from there runs `place` again, which
+//! finds its VMM, and asks again, or undoes.
 //!
 //! A stop or a delete ends the attempt; each node after the claim then fails.
 //! No undo waits for a sled without a bound: a VMM about which nothing definite
 //! is heard is abandoned, and the reconciler goes on asking.
 
-use super::asking::{pause_between, reach};
+use super::asking::{pause_between, reach, reach_as_logged};
 use super::{Node, NodeError, Saga, SagaContext, SagaFailure};
 use crate::error::chain;
 use crate::placement::explained;
@@ -73,22 +77,26 @@ impl Saga for InstanceStart {
         params.instance_id
     }
 
+    fn attempt(params: &Params) -> Option<StartAttemptId> {
+        Some(params.attempt_id)
+    }
+
     fn nodes() -> Vec<Node<Params>> {
         vec![
             Node {
                 name: "claim",
-                action: |cx, p| claim(cx, p).boxed(),
+                action: |_, _| async { Ok(()) }.boxed(),
                 undo: Some(|cx, p| claim_undo(cx, p).boxed()),
+            },
+            Node {
+                name: "will_register",
+                action: |_, _| async { Ok(()) }.boxed(),
+                undo: Some(|cx, p| will_register_undo(cx, p).boxed()),
             },
             Node {
                 name: "place",
                 action: |cx, p| place(cx, p).boxed(),
                 undo: None,
-            },
-            Node {
-                name: "will_register",
-                action: |cx, p| will_register(cx, p).boxed(),
-                undo: Some(|cx, p| will_register_undo(cx, p).boxed()),
             },
             Node {
                 name: "register",
@@ -138,14 +146,6 @@ impl Saga for InstanceStart {
         }
         .boxed()
     }
-}
-
-async fn claim(cx: SagaContext, p: Params) -> Result<(), NodeError> {
-    let claimed = cx
-        .datastore
-        .start_attempt_claim(cx.fence, p.instance_id, p.attempt_id)
-        .await;
-    Ok(claimed?)
 }
 
 async fn claim_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
@@ -221,15 +221,16 @@ async fn link(cx: &SagaContext, p: &Params, sled: SledId) -> Result<(), Error> {
         .await
 }
 
-async fn will_register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
-    Ok(cx.datastore.start_attempt_check(cx.fence, p.attempt_id).await?)
-}
-
 async fn will_register_undo(
     cx: SagaContext,
     p: Params,
 ) -> Result<(), NodeError> {
-    let vmm = cx.datastore.vmm_view(p.vmm_id).await?;
+    let vmm = match cx.datastore.vmm_view(p.vmm_id).await {
+        Ok(vmm) => vmm,
+        // It has found no place.
+        Err(Error::NotFound) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     for round in 0..cx.tuning.sled_tries {
         pause_between(&cx, round).await;
         let observation = match reach(&cx, vmm.sled_id).await? {
@@ -414,7 +415,7 @@ async fn in_service(
     cx: &SagaContext,
     sled: SledId,
 ) -> Result<Client, NodeError> {
-    match reach(cx, sled).await? {
+    match reach_as_logged(cx, sled).await? {
         Reach::Client(client) => Ok(client),
         Reach::Expunged => Err(NodeError::start(
             StartFailure::host_unreachable(),

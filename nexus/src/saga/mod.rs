@@ -36,7 +36,7 @@ use crate::background::Activators;
 use crate::config::Tuning;
 use crate::lease::Lease;
 use crate::sleds::Sleds;
-use db_model::{Fence, InstanceId, ProjectId, SiloId};
+use db_model::{Fence, InstanceId, ProjectId, SiloId, StartAttemptId};
 use db_queries::{DataStore, Zombie};
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -103,6 +103,11 @@ pub trait Saga: Send + Sync + 'static {
     /// The instance that it works on, on which no other saga does meanwhile; or
     /// the disk, snapshot or image, which has no id of an instance.
     fn instance_id(params: &Self::Params) -> InstanceId;
+
+    /// The attempt to start the instance that it takes as it is written down.
+    fn attempt(_params: &Self::Params) -> Option<StartAttemptId> {
+        None
+    }
 
     /// Its nodes, in order.
     fn nodes() -> Vec<Node<Self::Params>>;

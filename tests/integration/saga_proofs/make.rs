@@ -4,7 +4,7 @@ use super::fixture::{BLANK, disks_deleted, granted, saga, snapshots_deleted};
 use super::{Proved, slate};
 use db_model::{
     ByteCount, DiskId, ImageId, NameOrId, NewDisk, NewImage, NewSnapshot,
-    SiloId, SnapshotId,
+    SnapshotId,
 };
 use db_queries::Error;
 use harness::{SagaBench, blocks_in_store, name};
@@ -72,10 +72,6 @@ impl Proved for BlocksMake {
     }
 }
 
-async fn silo(bench: &SagaBench) -> SiloId {
-    bench.datastore.project_owner(bench.project).await.unwrap()
-}
-
 async fn to_make(bench: &SagaBench, snapshot_id: SnapshotId) -> Params {
     let new = NewImage {
         name: name("image"),
@@ -84,7 +80,7 @@ async fn to_make(bench: &SagaBench, snapshot_id: SnapshotId) -> Params {
         version: "12".to_string(),
         snapshot_id,
     };
-    let (silo, project) = (silo(bench).await, Some(bench.project));
+    let (silo, project) = (bench.silo, Some(bench.project));
     let what = Made::Image { id: ImageId::new_v4(), silo, project, new };
     to_do(bench, what)
 }
@@ -98,5 +94,5 @@ async fn image(
     params: &Params,
 ) -> Result<db_model::Image, Error> {
     let which = NameOrId::Id(params.what.of().id().0);
-    bench.datastore.image_view(silo(bench).await, None, which).await
+    bench.datastore.image_view(bench.silo, None, which).await
 }
