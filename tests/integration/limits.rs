@@ -286,7 +286,7 @@ async fn who_asks_for_what_there_is_not_has_asked_all_the_same() {
         ("GET /v1/nothing", &*known, 404),
         ("DELETE /v1/ping", &*known, 405),
         ("GET /v1/ping", "api-version: none", 400),
-        ("GET /v1/vpcs", &*known, 501),
+        ("DELETE /v1/vpcs/none", &*known, 501),
     ] {
         let mut one = connect(&nexus).await;
         let head =
