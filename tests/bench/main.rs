@@ -8,14 +8,19 @@
     reason = "it reports to whoever runs it, and to nobody else"
 )]
 
+mod figures;
+mod idle;
 mod limit;
 mod packing;
 mod placement;
+mod reads;
 mod recovery;
 mod stage;
 mod starts;
 mod statements;
 mod table;
+mod usage;
+mod wire;
 
 use clap::{Parser, Subcommand};
 
@@ -34,6 +39,10 @@ enum What {
     Placement(placement::Args),
     /// How long a start takes, and how many a second there are at once
     Starts(starts::Args),
+    /// How long reads take, and how many a second there are
+    Reads(reads::Args),
+    /// What a control plane takes of the machine while nobody asks anything
+    Idle(idle::Args),
     /// How well a fleet is filled, by the order in which sleds are taken
     Packing(packing::Args),
 }
@@ -44,6 +53,8 @@ async fn main() {
         What::Recovery(args) => recovery::run(&args).await,
         What::Placement(args) => placement::run(&args).await,
         What::Starts(args) => starts::run(&args).await,
+        What::Reads(args) => reads::run(&args).await,
+        What::Idle(args) => idle::run(&args).await,
         What::Packing(args) => packing::run(&args),
     }
 }

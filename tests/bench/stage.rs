@@ -9,25 +9,27 @@ use sled_agent_client::{RequestedState, Timeouts, VmmNetwork, VmmRegister};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// How many sleds there are.
-const SLEDS: usize = 4;
+/// How the instances at rest are called, before their numbers.
+pub(crate) const OTHER: &str = "other-";
 
 /// What is measured.
 pub(crate) struct Stage {
     // Dropped in this order: processes before what they stand on.
     sleds: Vec<Agent>,
-    _nexus: NexusProcess,
+    pub(crate) nexus: NexusProcess,
     pub(crate) client: Client,
     /// Stopped, and named by their ids.
     pub(crate) instances: Vec<String>,
+    /// How many others there are, which rest.
+    others: u32,
     pub(crate) database: Database,
-    _dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Stage {
-    /// With so many instances, all of which have room to run at once, and
-    /// `others` that rest beside them.
-    pub(crate) async fn set(instances: u32, others: u32) -> Stage {
+    /// With so many instances, all of which have room to run at once, if there
+    /// are any sleds.
+    pub(crate) async fn set(instances: u32, sleds: usize) -> Stage {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::create().await;
         let nexus = NexusProcess::start(
@@ -40,8 +42,9 @@ impl Stage {
         let client = Client::new(nexus.external(), &token)
             .patient_for(Duration::from_secs(120));
         let room = AgentSettings::sized(2 * instances, 2 * instances);
+        let count = sleds;
         let mut sleds = Vec::new();
-        for n in 0..SLEDS {
+        for n in 0..count {
             let internal = [nexus.internal()];
             let sled =
                 Agent::start(dir.path(), n, &internal, None, &room).await;
@@ -51,7 +54,7 @@ impl Stage {
         eventually("the sleds are registered", async || {
             let path = "/v1/system/hardware/sleds";
             let sleds: Value = client.get(path).await.expect(200);
-            (sleds["items"].as_array()?.len() == SLEDS).then_some(())
+            (sleds["items"].as_array()?.len() == count).then_some(())
         })
         .await;
         let project = json!({ "name": PROJECT, "description": "" });
@@ -60,21 +63,16 @@ impl Stage {
         for n in 0..instances {
             ids.push(client.create(&format!("i{n}"), false).await);
         }
-        let stage = Stage {
-            sleds,
-            _nexus: nexus,
-            client,
-            instances: ids,
-            database,
-            _dir: dir,
-        };
-        stage.fill(others);
-        stage
+        Stage { sleds, nexus, client, instances: ids, others: 0, database, dir }
     }
 
-    /// So many copies of the first instance, and of its finished saga, that
-    /// rest.
-    fn fill(&self, others: u32) {
+    /// So many copies of the first instance, and of its finished saga with its
+    /// log, that rest.
+    pub(crate) async fn fill_up_to(&mut self, others: u32) {
+        self.settled().await;
+        let numbers =
+            format!("generate_series({}, {others}) n", self.others + 1);
+        self.others = self.others.max(others);
         let columns = |table: &str, but: &[&str]| -> String {
             let but: Vec<_> = but.iter().map(|c| format!("'{c}'")).collect();
             self.database
@@ -89,24 +87,48 @@ impl Stage {
         };
         let instance = columns("instance", &["id", "name"]);
         let saga = columns("saga", &["id", "instance_id"]);
+        let event = columns("saga_node_event", &["saga_id"]);
+        let finished = "SELECT * FROM saga WHERE time_ended IS NOT NULL \
+             ORDER BY time_ended LIMIT 1";
+        // No reference is checked for these, which takes most of the time.
+        let fast = "SET session_replication_role = replica";
         for sql in [
             format!(
-                "INSERT INTO instance (id, name, {instance}) \
-                 SELECT md5('other' || n)::UUID, 'other-' || n, {instance} \
-                 FROM generate_series(1, {others}) n, \
-                     (SELECT * FROM instance WHERE name = 'i0') i"
+                "{fast}; \
+                 INSERT INTO instance (id, name, {instance}) \
+                 SELECT md5('other' || n)::UUID, '{OTHER}' || n, {instance} \
+                 FROM {numbers}, (SELECT * FROM instance WHERE name = 'i0') i"
             ),
             format!(
-                "INSERT INTO saga (id, instance_id, {saga}) \
+                "{fast}; \
+                 INSERT INTO saga_node_event (saga_id, {event}) \
+                 SELECT md5('saga' || n)::UUID, {event} \
+                 FROM {numbers}, saga_node_event e \
+                 WHERE e.saga_id = (SELECT id FROM ({finished}) s)"
+            ),
+            format!(
+                "{fast}; \
+                 INSERT INTO saga (id, instance_id, {saga}) \
                  SELECT md5('saga' || n)::UUID, md5('other' || n)::UUID, {saga} \
-                 FROM generate_series(1, {others}) n, \
-                     (SELECT * FROM saga WHERE time_ended IS NOT NULL \
-                      LIMIT 1) s"
+                 FROM {numbers}, ({finished}) s"
             ),
             "VACUUM ANALYZE".to_string(),
         ] {
             self.database.try_sql(&sql).unwrap();
         }
+    }
+
+    /// Waits until no saga is under way, and nothing is to be looked at.
+    pub(crate) async fn settled(&self) {
+        eventually("all is settled", async || {
+            let left = self.database.count(
+                "SELECT (SELECT count(*) FROM saga WHERE time_ended IS NULL) \
+                 + (SELECT count(*) FROM instance \
+                    WHERE reconcile_at IS NOT NULL)",
+            );
+            (left == 0).then_some(())
+        })
+        .await;
     }
 
     /// Adds so much to each commit of the server, from now on.
@@ -122,8 +144,34 @@ impl Stage {
 
     /// How often the server has synced its log.
     pub(crate) fn wal_syncs(&self) -> f64 {
-        let syncs = self.database.count("SELECT wal_sync FROM pg_stat_wal");
-        f64::from(u32::try_from(syncs).unwrap())
+        float(self.database.count("SELECT wal_sync FROM pg_stat_wal"))
+    }
+
+    /// How many transactions have been committed, those that only read too.
+    pub(crate) fn transactions(&self) -> f64 {
+        float(self.database.count(
+            "SELECT xact_commit FROM pg_stat_database \
+             WHERE datname = current_database()",
+        ))
+    }
+
+    /// Where the server's log ends now.
+    pub(crate) fn wal_end(&self) -> String {
+        let end = "SELECT pg_current_wal_flush_lsn()::TEXT";
+        self.database.texts(end).remove(0)
+    }
+
+    /// What stands in the log for each transaction since then that had written
+    /// something, in order: `of` are columns of `pg_walinspect`.
+    pub(crate) fn commits(&self, since: &str, of: &str) -> Vec<String> {
+        let extension = "CREATE EXTENSION IF NOT EXISTS pg_walinspect";
+        self.database.try_sql(extension).unwrap();
+        self.database.texts(&format!(
+            "SELECT {of} FROM pg_get_wal_records_info('{since}', \
+                 pg_current_wal_flush_lsn()) \
+             WHERE resource_manager = 'Transaction' \
+               AND record_type = 'COMMIT' ORDER BY start_lsn"
+        ))
     }
 
     /// From the request to start an instance until it is seen to run.
@@ -146,10 +194,15 @@ impl Stage {
 
     /// Stops what runs.
     pub(crate) async fn all_stopped(&self) {
-        for id in &self.instances {
+        self.stopped(&self.instances).await;
+    }
+
+    /// Stops these.
+    pub(crate) async fn stopped(&self, instances: &[String]) {
+        for id in instances {
             self.client.ask(id, "stop").await.expect(202);
         }
-        for id in &self.instances {
+        for id in instances {
             self.client.wait(id, |i| i["run_state"] == "stopped").await;
         }
     }
@@ -164,6 +217,11 @@ impl Stage {
         times.sort();
         times[times.len() / 2].as_secs_f64() * 1000.0
     }
+}
+
+/// A count that is not large.
+fn float(count: i64) -> f64 {
+    u32::try_from(count).unwrap().into()
 }
 
 /// How long a sled takes to take a VMM in, and to begin to run it.

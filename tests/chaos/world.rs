@@ -38,7 +38,7 @@ pub(crate) fn tuning() -> Tuning {
         fence_margin_ms: 3_000,
         console_streams: 16,
         console_look_ms: 500,
-        limits: Tuning::default().limits,
+        ..Tuning::default()
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Tuning {
     pub console_streams: u32,
     pub console_look_ms: u32,
     pub placement_detail: bool,
+    pub database_max_connections: u32,
+    pub log_level: &'static str,
     /// The lines of `[limits]`.
     pub limits: String,
 }
@@ -64,13 +66,17 @@ impl Default for Tuning {
             console_streams: 16,
             console_look_ms: 500,
             placement_detail: true,
+            // Many run at once, at one server.
+            database_max_connections: 16,
+            log_level: "debug",
             limits: FAST.to_string(),
         }
     }
 }
 
 impl Tuning {
-    /// As it is where nobody says otherwise.
+    /// As it is where nobody says otherwise, but for how much one client may
+    /// ask.
     pub fn production() -> Tuning {
         let it = nexus::config::Tuning::default();
         Tuning {
@@ -89,6 +95,8 @@ impl Tuning {
             console_streams: it.console_streams,
             console_look_ms: it.console_look_ms,
             placement_detail: true,
+            database_max_connections: 32,
+            log_level: "info",
             limits: FAST.to_string(),
         }
     }
@@ -362,21 +370,23 @@ fn spawn(
     let _ = std::fs::remove_file(&addresses);
     let mut config = format!(
         "database_url = {database_url:?}\n\
-         database_max_connections = 16\n\
+         database_max_connections = {}\n\
          external_address = \"{}\"\n\
          internal_address = \"{}\"\n\
          join_address = \"{}\"\n\
          sled_secret_file = {:?}\n\
          pki_dir = {:?}\n\
          address_file = {addresses:?}\n\
-         log_level = \"debug\"\n\
+         log_level = {:?}\n\
          placement_detail = {}\n\
          {}\n{}",
+        tuning.database_max_connections,
         places.external,
         places.internal,
         places.join,
         dir.join("sled-secret"),
         dir.join("pki"),
+        tuning.log_level,
         tuning.placement_detail,
         places.more,
         tuning.toml(),

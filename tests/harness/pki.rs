@@ -119,7 +119,7 @@ pub(crate) fn give_to_nexus(dir: &Path) {
 
 /// Has the sled of this directory be a member, as if it had joined, unless it
 /// is one.
-pub(crate) fn give_to_sled(data: &Path) {
+pub fn give_to_sled(data: &Path) {
     let file = data.join(sled_agent::MEMBERSHIP_FILE);
     if file.exists() {
         return;

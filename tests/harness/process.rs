@@ -64,15 +64,24 @@ impl Child {
         self.signal(rustix::process::Signal::CONT);
     }
 
+    /// Its pid.
+    ///
+    /// # Panics
+    ///
+    /// It has been waited for or killed.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     fn signal(&self, signal: rustix::process::Signal) {
-        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        let pid = i32::try_from(self.pid()).unwrap();
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// How much memory it has, in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let pid = self.child.id().unwrap();
+        let pid = self.pid();
         let status =
             std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();

@@ -54,6 +54,8 @@ pub(crate) struct Cluster {
     max_connections: u16,
     durability: Durability,
     log: Utf8PathBuf,
+    /// Settings besides ours, and in place of them.
+    more: Vec<(&'static str, String)>,
 }
 
 impl Cluster {
@@ -77,7 +79,17 @@ impl Cluster {
             max_connections,
             durability,
             log,
+            more: Vec::new(),
         })
+    }
+
+    /// The same, that is also set so.
+    pub(crate) fn set(self, more: Vec<(&'static str, String)>) -> Cluster {
+        Cluster { more, ..self }
+    }
+
+    pub(crate) fn log(&self) -> &Utf8Path {
+        &self.log
     }
 
     pub(crate) fn root(&self) -> &Utf8Path {
@@ -260,6 +272,8 @@ impl Cluster {
             }
         };
         settings.extend(off.iter().map(|name| (*name, String::from("off"))));
+        // Of two the later one counts.
+        settings.extend(self.more.iter().cloned());
         settings
     }
 

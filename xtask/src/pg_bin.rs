@@ -29,6 +29,22 @@ impl PgBin {
         &self.dir
     }
 
+    /// Whether the server can load this library: of those that come with it,
+    /// which some packages have apart.
+    pub(crate) fn has_library(&self, name: &str) -> bool {
+        // Where the programs are, and not what leads there.
+        let Ok(server) = self.postgres().canonicalize_utf8() else {
+            return false;
+        };
+        let prefix = server.parent().and_then(Utf8Path::parent);
+        let file = format!("{name}.so");
+        prefix.is_some_and(|prefix| {
+            ["lib", "lib/postgresql", "lib64/pgsql"]
+                .iter()
+                .any(|dir| prefix.join(dir).join(&file).exists())
+        })
+    }
+
     /// The override alone if it is set; else the PATH, where packages put
     /// server programs, and what `pg_config` says.
     pub(crate) fn find() -> Option<PgBin> {

@@ -6,6 +6,7 @@ use crate::cockroach;
 use crate::failure::{Context, Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::packages;
+use crate::pg_bin::PgBin;
 use crate::process::{Process, Started};
 use crate::say::say;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -36,9 +37,19 @@ impl Server {
         durability: Durability,
         interrupt: &Interrupt,
     ) -> Result<Server> {
+        Server::postgres_set(durability, |_| Vec::new(), interrupt)
+    }
+
+    /// The same, with settings besides, which may depend on what is installed.
+    pub(crate) fn postgres_set(
+        durability: Durability,
+        settings: impl Fn(&PgBin) -> Vec<(&'static str, String)>,
+        interrupt: &Interrupt,
+    ) -> Result<Server> {
         let bin = packages::for_server()?;
         let (dir, lock) = scratch()?;
         let port = free_port()?;
+        let settings = settings(&bin);
         let cluster = Cluster::new(
             bin,
             &dir,
@@ -46,7 +57,8 @@ impl Server {
             MAX_CONNECTIONS,
             durability,
             dir.join("postgres.log"),
-        )?;
+        )?
+        .set(settings);
         let mut server = Server {
             url: String::new(),
             process: cluster.process(),
@@ -75,6 +87,11 @@ impl Server {
     /// Where PostgreSQL keeps its pid while it runs.
     pub(crate) fn pid_file(&self) -> Option<Utf8PathBuf> {
         self.postgres.as_ref().map(|(cluster, _)| cluster.pid_file())
+    }
+
+    /// Where PostgreSQL logs.
+    pub(crate) fn log(&self) -> Option<&Utf8Path> {
+        self.postgres.as_ref().map(|(cluster, _)| cluster.log())
     }
 
     /// Starts PostgreSQL again if somebody has killed it.
