@@ -3,6 +3,7 @@
 //! so go with that.
 
 use crate::saga::{self, Record};
+use crate::transaction::Work;
 use crate::{DataStore, Error};
 use db_model::schema::saga as saga_table;
 use db_model::{Fence, SagaState, SecId};
@@ -71,12 +72,35 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
     {
+        self.fenced_of(fence, move |conn| Ok(Work::Written(work(conn)?))).await
+    }
+
+    /// The same of one that may turn out to have nothing to write, but what the
+    /// log owes.
+    ///
+    /// # Errors
+    ///
+    /// `Fenced`; what `work` returns.
+    pub(crate) async fn fenced_of<T, F>(
+        &self,
+        fence: Fence,
+        mut work: F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut PgConnection) -> Result<Work<T>, Error> + Send + 'static,
+    {
         let owed = self.owed.of(fence);
         let count = owed.len();
         let done = self
-            .transaction(move |conn| {
+            .transaction_of(move |conn| {
                 saga::record(conn, &fence, &owed)?;
-                work(conn)
+                match work(conn)? {
+                    Work::Nothing(answer) if !owed.is_empty() => {
+                        Ok(Work::Written(answer))
+                    }
+                    done => Ok(done),
+                }
             })
             .await?;
         self.owed.paid(fence, count);

@@ -19,7 +19,7 @@ use diesel::dsl::sql;
 use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
-    PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
+    QueryDsl, RunQueryDsl, SelectableHelper,
 };
 
 type ViewRow = (
@@ -239,7 +239,7 @@ impl DataStore {
         fence: Fence,
         id: InstanceId,
     ) -> Result<(), Error> {
-        self.lifecycle(Some(fence), id, |_, facts| {
+        self.transition(Some(fence), id, |facts| {
             Ok((steps::created(facts), ()))
         })
         .await
@@ -280,7 +280,7 @@ impl DataStore {
         id: InstanceId,
         saga: SagaId,
     ) -> Result<(), Error> {
-        self.lifecycle(None, id, move |_, facts| {
+        self.transition(None, id, move |facts| {
             Ok((steps::create_given_up(facts, saga), ()))
         })
         .await
@@ -440,7 +440,7 @@ impl DataStore {
         &self,
         id: InstanceId,
     ) -> Result<Vmm, Error> {
-        self.lifecycle(None, id, |_, facts| {
+        self.transition(None, id, |facts| {
             Ok((Changes::default(), requests::reboot(facts)?))
         })
         .await
@@ -471,15 +471,11 @@ impl DataStore {
         + Send
         + 'static,
     ) -> Result<(), Error> {
-        self.lifecycle(
-            None,
-            id,
-            move |_: &mut PgConnection, facts| match decide(facts) {
-                Ok(changes) => Ok((changes, ())),
-                Err(Refusal::Deleted) => Err(Error::NotFound),
-                Err(refusal) => Err(Error::Refused(refusal)),
-            },
-        )
+        self.transition(None, id, move |facts| match decide(facts) {
+            Ok(changes) => Ok((changes, ())),
+            Err(Refusal::Deleted) => Err(Error::NotFound),
+            Err(refusal) => Err(Error::Refused(refusal)),
+        })
         .await
     }
 }

@@ -1,6 +1,7 @@
 //! The transaction in which every change of an instance is made: lock, read
 //! the facts, decide (purely), write.
 
+use crate::transaction::Work;
 use crate::{
     AttemptEnded, DataStore, Error, affinity_group, disk, reservation, ssh_key,
 };
@@ -45,14 +46,62 @@ impl DataStore {
             + Send
             + 'static,
     {
-        let work = move |conn: &mut PgConnection| {
+        self.change(fence, move |conn| {
             let (changes, answer) = change(conn, id, &mut decide)?;
+            Ok((changes, Work::Written(answer)))
+        })
+        .await
+    }
+
+    /// The same of what writes nothing but what is decided by the facts, and
+    /// nothing at all if that is nothing.
+    ///
+    /// # Errors
+    ///
+    /// As those of `lifecycle`.
+    pub(crate) async fn transition<T, F>(
+        &self,
+        fence: Option<Fence>,
+        id: InstanceId,
+        mut decide: F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&Facts) -> Result<(Changes, T), Error> + Send + 'static,
+    {
+        self.change(fence, move |conn| {
+            let (changes, answer) = change(conn, id, |_, facts| decide(facts))?;
+            let work = match changes.is_empty() {
+                true => Work::Nothing(answer),
+                false => Work::Written(answer),
+            };
+            Ok((changes, work))
+        })
+        .await
+    }
+
+    async fn change<T, F>(
+        &self,
+        fence: Option<Fence>,
+        mut work: F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut PgConnection) -> Result<(Changes, Work<T>), Error>
+            + Send
+            + 'static,
+    {
+        let work = move |conn: &mut PgConnection| {
+            let (changes, work) = work(conn)?;
             let ended = changes.attempt.as_ref().and_then(AttemptEnded::of);
-            Ok((answer, ended))
+            Ok(match work {
+                Work::Written(answer) => Work::Written((answer, ended)),
+                Work::Nothing(answer) => Work::Nothing((answer, ended)),
+            })
         };
         let (answer, ended) = match fence {
-            Some(fence) => self.fenced(fence, work).await?,
-            None => self.transaction(work).await?,
+            Some(fence) => self.fenced_of(fence, work).await?,
+            None => self.transaction_of(work).await?,
         };
         // Only a pending attempt is ever written, so it ended just now.
         if let Some(ended) = ended {

@@ -132,7 +132,7 @@ impl DataStore {
         instance: InstanceId,
         id: StartAttemptId,
     ) -> Result<(), Error> {
-        self.lifecycle(Some(fence), instance, move |_, facts| {
+        self.transition(Some(fence), instance, move |facts| {
             let staged = facts.attempt.as_ref().and_then(|a| a.staged());
             Ok((steps::close_failed(facts, id, fence.saga_id, staged), ()))
         })
@@ -146,7 +146,7 @@ impl DataStore {
         id: StartAttemptId,
         failure: StartFailure,
     ) -> Result<bool, Error> {
-        self.lifecycle(None, instance, move |_, facts| {
+        self.transition(None, instance, move |facts| {
             let changes = steps::give_up_attempt(facts, id, &failure);
             let ended = changes.attempt.is_some();
             Ok((changes, ended))

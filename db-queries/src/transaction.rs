@@ -41,12 +41,34 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
     {
+        self.transaction_of(move |conn| Ok(Work::Written(f(conn)?))).await
+    }
+
+    /// The same of one that may turn out to have nothing to write. Then it is
+    /// rolled back: a row that is locked is written to, and to commit that would
+    /// wait for the disk.
+    pub(crate) async fn transaction_of<T, F>(
+        &self,
+        mut f: F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut PgConnection) -> Result<Work<T>, Error> + Send + 'static,
+    {
         #[expect(
             clippy::disallowed_methods,
             reason = "this is the helper that all others must use"
         )]
         self.with_retries(MAX_WAIT, move |conn| {
-            conn.transaction(|conn| f(conn))
+            let done = conn.transaction(|conn| match f(conn) {
+                Ok(Work::Written(answer)) => Ok(answer),
+                Ok(Work::Nothing(answer)) => Err(Back::Nothing(answer)),
+                Err(error) => Err(Back::Failed(error)),
+            });
+            match done {
+                Ok(answer) | Err(Back::Nothing(answer)) => Ok(answer),
+                Err(Back::Failed(error)) => Err(error),
+            }
         })
         .await
     }
@@ -105,6 +127,26 @@ impl DataStore {
             pooled.mark_used();
         }
         result
+    }
+}
+
+/// What came of a transaction's work.
+pub(crate) enum Work<T> {
+    /// It has written, or may have.
+    Written(T),
+    /// It has only looked, though with locks.
+    Nothing(T),
+}
+
+/// Why a transaction is rolled back.
+enum Back<T> {
+    Nothing(T),
+    Failed(Error),
+}
+
+impl<T> From<diesel::result::Error> for Back<T> {
+    fn from(error: diesel::result::Error) -> Back<T> {
+        Back::Failed(error.into())
     }
 }
 

@@ -135,7 +135,7 @@ impl DataStore {
         instance: InstanceId,
         vmm: VmmId,
     ) -> Result<(), Error> {
-        self.lifecycle(Some(fence), instance, move |_, facts| {
+        self.transition(Some(fence), instance, move |facts| {
             Ok((steps::unlink(facts, vmm), ()))
         })
         .await
@@ -150,7 +150,7 @@ impl DataStore {
         instance: InstanceId,
         vmm: VmmId,
     ) -> Result<(), Error> {
-        self.lifecycle(fence, instance, move |_, facts| {
+        self.transition(fence, instance, move |facts| {
             Ok((steps::abandon(facts, vmm), ()))
         })
         .await
@@ -181,7 +181,7 @@ impl DataStore {
             })
             .await?;
         let observation = why_fenced(observation, policy);
-        self.lifecycle(fence, instance, move |_, facts: &Facts| {
+        self.transition(fence, instance, move |facts: &Facts| {
             Ok(taken(observe(facts, vmm, &observation, boot_allowance)))
         })
         .await

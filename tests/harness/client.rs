@@ -1,6 +1,6 @@
 //! A user, or anybody, at the front door.
 
-use crate::wait::DEADLINE;
+use crate::wait::{DEADLINE, eventually};
 use crate::{GIB, PROJECT, Token};
 use fleet_pki::{Credentials, Peer};
 use reqwest::Method;
@@ -419,6 +419,15 @@ impl Client {
     ) -> Answer {
         let path = format!("/v1/instances/{instance}/disks/{moved}");
         self.post(&path, json!({ "disk": disk })).await
+    }
+
+    /// Waits until what this client shows is refused: a Nexus believes for a moment
+    /// longer what it has found out about a credential.
+    pub async fn until_refused(&self) {
+        eventually("the credential is refused", async || {
+            (self.get("/v1/me").await.status == 401).then_some(())
+        })
+        .await;
     }
 
     /// An instance's view.

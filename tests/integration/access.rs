@@ -4,9 +4,7 @@
 //! new there fails these tests until it is given its row here.
 
 use fleet_pki::Key;
-use harness::{
-    Answer, Client, GIB, SLED_SECRET, Setup, TestNexus, eventually, is, pki,
-};
+use harness::{Answer, Client, GIB, SLED_SECRET, Setup, TestNexus, is, pki};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -825,10 +823,7 @@ async fn a_token_is_good_until_it_ends_or_its_owner_does() {
         user.get("/v1/me").await.expect(200);
         // Not by way of this Nexus, which believes it for a moment longer.
         nexus.sql(end);
-        eventually("the token is refused", async || {
-            (user.get("/v1/me").await.status == 401).then_some(())
-        })
-        .await;
+        user.until_refused().await;
     }
 }
 

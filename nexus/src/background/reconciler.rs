@@ -5,7 +5,7 @@
 //! and holds up no other. Two looks at one instance at a time do no harm, as
 //! with two Nexuses: each step re-checks what it relies on.
 
-use super::plan::{Plan, Step, plan};
+use super::plan::{Step, plan};
 use super::{Activators, Task};
 use crate::config::Tuning;
 use crate::error::chain;
@@ -15,7 +15,7 @@ use crate::saga::{
     ExecError, SagaExecutor, instance_delete, instance_start, instance_update,
 };
 use crate::sleds::{Reach, ReachError, Sleds, reported, unregistered};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::Facts;
 use db_model::lifecycle::reports::{Answer, Observation};
 use db_model::placement::starts;
@@ -106,6 +106,25 @@ pub struct Status {
     pub looked: usize,
 }
 
+/// What came of a step.
+#[derive(Clone, Copy, Debug)]
+enum Done {
+    /// A saga is at work on the instance.
+    SagaBegun,
+    /// What could be done was.
+    Tried,
+}
+
+/// What becomes of an instance after a look.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// Its saga has it looked at when it ends. Until then it is claimed: for the
+    /// case that nobody runs the saga, the claim runs out.
+    Saga,
+    /// It is given back, to be looked at then, or settled.
+    Look(Option<DateTime<Utc>>),
+}
+
 /// Why a look ended before its end.
 #[derive(Debug, thiserror::Error)]
 enum LookError {
@@ -192,10 +211,9 @@ impl Reconciler {
     /// One look at one instance.
     async fn look(&self, claimed: Claimed) {
         let given_back = match self.look_at(claimed.id).await {
-            Ok(plan) => {
-                self.datastore
-                    .reconcile_give_back(claimed, plan.look_again)
-                    .await
+            Ok(Next::Saga) => Ok(()),
+            Ok(Next::Look(when)) => {
+                self.datastore.reconcile_give_back(claimed, when).await
             }
             Err(error) => {
                 let text = chain(&error);
@@ -213,37 +231,47 @@ impl Reconciler {
         }
     }
 
-    async fn look_at(&self, id: InstanceId) -> Result<Plan, LookError> {
+    async fn look_at(&self, id: InstanceId) -> Result<Next, LookError> {
         let (facts, saga) = self.datastore.reconcile_facts(id).await?;
         let plan = plan(&facts, saga.as_ref(), &self.tuning);
         // They are about different VMMs, so none waits for another's success.
-        let mut outcome = Ok(());
+        let mut next = Ok(Next::Look(plan.look_again));
         for step in &plan.steps {
-            outcome = outcome.and(self.execute(&facts, step).await);
+            let done = self.execute(&facts, step).await;
+            next = next.and_then(|next| match done? {
+                Done::SagaBegun if plan.steps.len() == 1 => Ok(Next::Saga),
+                Done::SagaBegun | Done::Tried => Ok(next),
+            });
         }
-        outcome.map(|()| plan)
+        next
     }
 
     async fn execute(
         &self,
         facts: &Facts,
         step: &Step,
-    ) -> Result<(), LookError> {
+    ) -> Result<Done, LookError> {
         let instance = &facts.instance;
         match step {
-            Step::StartSaga(attempt) => self.start(facts, *attempt).await,
+            Step::StartSaga(attempt) => {
+                return self.start(facts, *attempt).await;
+            }
             Step::UpdateSaga(vmm, sled) => {
                 let params = instance_update::Params {
                     instance_id: instance.id,
                     vmm_id: *vmm,
                     sled_id: *sled,
                 };
-                self.saga::<instance_update::InstanceUpdate>(&params).await
+                return self
+                    .saga::<instance_update::InstanceUpdate>(&params)
+                    .await;
             }
             Step::DeleteSaga => {
                 let params =
                     instance_delete::Params { instance_id: instance.id };
-                self.saga::<instance_delete::InstanceDelete>(&params).await
+                return self
+                    .saga::<instance_delete::InstanceDelete>(&params)
+                    .await;
             }
             Step::UndoCreate => {
                 let incident =
@@ -251,7 +279,6 @@ impl Reconciler {
                 self.datastore
                     .instance_create_given_up(instance.id, incident)
                     .await?;
-                Ok(())
             }
             Step::HoldBack(attempt) => {
                 let times =
@@ -260,36 +287,34 @@ impl Reconciler {
                     self.give_up(facts, *attempt, StartFailure::held_back())
                         .await?;
                 }
-                Ok(())
             }
             Step::GiveUp(attempt, failure) => {
                 self.give_up(facts, *attempt, failure.clone()).await?;
-                Ok(())
             }
             Step::OrderRun(vmm, sled) => {
-                self.order_run(facts, *vmm, *sled).await
+                self.order_run(facts, *vmm, *sled).await?;
             }
             Step::JudgeBoot(attempt, vmm, sled) => {
-                self.judge_boot(facts, *attempt, *vmm, *sled).await
+                self.judge_boot(facts, *attempt, *vmm, *sled).await?;
             }
             Step::OrderStop(vmm, sled) => {
                 self.order(facts, *vmm, *sled, RequestedState::Stopped).await?;
-                Ok(())
             }
             Step::Unregister(vmm, sled) => {
-                self.unregister(facts, *vmm, *sled).await
+                self.unregister(facts, *vmm, *sled).await?;
             }
-            Step::Restart => self.open_attempt(instance.id).await,
-            Step::Retry => self.retry(facts).await,
-            Step::CheckPlace => self.check_place(facts).await,
+            Step::Restart => self.open_attempt(instance.id).await?,
+            Step::Retry => self.retry(facts).await?,
+            Step::CheckPlace => self.check_place(facts).await?,
         }
+        Ok(Done::Tried)
     }
 
     async fn start(
         &self,
         facts: &Facts,
         attempt: StartAttemptId,
-    ) -> Result<(), LookError> {
+    ) -> Result<Done, LookError> {
         let tried = facts.attempt.as_ref().is_some_and(|a| a.saga_id.is_some());
         if tried {
             self.datastore.start_attempt_held_back(attempt).await?;
@@ -308,14 +333,13 @@ impl Reconciler {
     async fn saga<S: crate::saga::Saga>(
         &self,
         params: &S::Params,
-    ) -> Result<(), LookError> {
+    ) -> Result<Done, LookError> {
         match self.sagas.start::<S>(params).await {
-            // Another Nexus was quicker, or will be, which is as good; or it is
-            // wanted no more, and whoever said so has stamped the instance.
-            Ok(_)
-            | Err(
-                ExecError::Busy | ExecError::Closed | ExecError::Overtaken(_),
-            ) => Ok(()),
+            // Another Nexus was quicker, which is as good.
+            Ok(_) | Err(ExecError::Busy) => Ok(Done::SagaBegun),
+            // Another Nexus will do it; or it is wanted no more, and whoever
+            // said so has stamped the instance.
+            Err(ExecError::Closed | ExecError::Overtaken(_)) => Ok(Done::Tried),
             Err(error) => Err(error.into()),
         }
     }
