@@ -1,4 +1,4 @@
--- The schema as it is now: version 9. `nexus` applies this file to an empty
+-- The schema as it is now: version 10. `nexus` applies this file to an empty
 -- database; an older one takes the steps of the numbered folders instead.
 -- Both ways must end in the same catalog (tests/integration/schema.rs).
 --
@@ -187,13 +187,32 @@ CREATE TABLE silo_user_password (
     silo_user_id UUID PRIMARY KEY REFERENCES silo_user (id),
     hash VARCHAR(256) NOT NULL,
     time_set TIMESTAMPTZ NOT NULL,
-    -- Wrong ones since the last right one, which slow the next down.
+    -- Of version 9, which counted wrong ones here; `login_guess` has them now. To
+    -- be dropped.
     failures INT8 NOT NULL DEFAULT 0,
     time_last_failure TIMESTAMPTZ,
     CONSTRAINT silo_user_password_is_hashed CHECK (hash LIKE '$argon2id$%'),
     CONSTRAINT silo_user_password_failures_have_a_time CHECK (
         failures >= 0 AND (failures = 0) = (time_last_failure IS NULL))
 );
+
+-- How often a password was guessed wrong for a name, be there such a user or not:
+-- who guesses is told nothing by how it is slowed down. Forgotten after an hour
+-- without a guess.
+CREATE TABLE login_guess (
+    -- SHA-256, in hex, of silo and name, since what is typed as a name may be a
+    -- password.
+    name_hash VARCHAR(64) PRIMARY KEY,
+    -- Wrong ones since the last right one, which slow the next down.
+    failures INT8 NOT NULL,
+    time_last TIMESTAMPTZ NOT NULL,
+    CONSTRAINT login_guess_is_hashed CHECK (length(name_hash) = 64),
+    CONSTRAINT login_guess_failures_not_negative CHECK (failures >= 0)
+);
+
+-- For those that go when their time is over.
+CREATE INDEX login_guess_by_time_last
+    ON login_guess (time_last);
 
 -- A user who is logged in to the console, by a cookie. Only the hex SHA-256 of it
 -- is kept.
@@ -892,4 +911,4 @@ CREATE TABLE idempotency_key (
 CREATE UNIQUE INDEX idempotency_key_of_user
     ON idempotency_key (silo_user_id, key_hash);
 
-INSERT INTO db_metadata (version) VALUES (9);
+INSERT INTO db_metadata (version) VALUES (10);

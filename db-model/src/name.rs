@@ -5,11 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use diesel::backend::Backend;
-use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
-use diesel::pg::Pg;
-use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Text;
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaGenerator;
@@ -25,6 +22,66 @@ const NAME_MAX_LEN: usize = 63;
 
 /// The length of a DNS name.
 const HOSTNAME_MAX_LEN: usize = 253;
+
+/// Has a string that follows rules, which `broken_rule` knows, parsed by them
+/// wherever it comes from: text, JSON, the database. `$invalid` says which rule
+/// is broken.
+macro_rules! parsed_text {
+    ($name:ident, $invalid:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = $invalid;
+
+            fn try_from(value: String) -> Result<Self, $invalid> {
+                match Self::broken_rule(&value) {
+                    None => Ok(Self(value)),
+                    Some(rule) => Err($invalid { value, rule }),
+                }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $invalid;
+
+            fn from_str(value: &str) -> Result<Self, $invalid> {
+                value.to_owned().try_into()
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl diesel::serialize::ToSql<Text, diesel::pg::Pg> for $name {
+            fn to_sql<'b>(
+                &'b self,
+                out: &mut diesel::serialize::Output<'b, '_, diesel::pg::Pg>,
+            ) -> diesel::serialize::Result {
+                let text = &self.0;
+                diesel::serialize::ToSql::<Text, diesel::pg::Pg>::to_sql(
+                    text, out,
+                )
+            }
+        }
+
+        impl diesel::deserialize::FromSql<Text, diesel::pg::Pg> for $name {
+            fn from_sql(
+                bytes: <diesel::pg::Pg as diesel::backend::Backend>::RawValue<
+                    '_,
+                >,
+            ) -> diesel::deserialize::Result<Self> {
+                let text: String = diesel::deserialize::FromSql::<
+                    Text,
+                    diesel::pg::Pg,
+                >::from_sql(bytes)?;
+                Ok(text.try_into()?)
+            }
+        }
+    };
+}
+
+pub(crate) use parsed_text;
 
 /// A name that a user gave to something; unique within what contains it.
 ///
@@ -82,30 +139,7 @@ impl Name {
     }
 }
 
-impl TryFrom<String> for Name {
-    type Error = InvalidName;
-
-    fn try_from(value: String) -> Result<Self, InvalidName> {
-        match Self::broken_rule(&value) {
-            None => Ok(Self(value)),
-            Some(rule) => Err(InvalidName { value, rule }),
-        }
-    }
-}
-
-impl FromStr for Name {
-    type Err = InvalidName;
-
-    fn from_str(value: &str) -> Result<Self, InvalidName> {
-        value.to_owned().try_into()
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+parsed_text!(Name, InvalidName);
 
 impl JsonSchema for Name {
     fn schema_name() -> String {
@@ -125,20 +159,6 @@ impl JsonSchema for Name {
             ),
             63,
         )
-    }
-}
-
-impl ToSql<Text, Pg> for Name {
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
-        <String as ToSql<Text, Pg>>::to_sql(&self.0, out)
-    }
-}
-
-impl FromSql<Text, Pg> for Name {
-    fn from_sql(
-        bytes: <Pg as Backend>::RawValue<'_>,
-    ) -> deserialize::Result<Self> {
-        Ok(<String as FromSql<Text, Pg>>::from_sql(bytes)?.try_into()?)
     }
 }
 
@@ -197,30 +217,7 @@ impl Hostname {
     }
 }
 
-impl TryFrom<String> for Hostname {
-    type Error = InvalidHostname;
-
-    fn try_from(value: String) -> Result<Self, InvalidHostname> {
-        match Self::broken_rule(&value) {
-            None => Ok(Self(value)),
-            Some(rule) => Err(InvalidHostname { value, rule }),
-        }
-    }
-}
-
-impl FromStr for Hostname {
-    type Err = InvalidHostname;
-
-    fn from_str(value: &str) -> Result<Self, InvalidHostname> {
-        value.to_owned().try_into()
-    }
-}
-
-impl fmt::Display for Hostname {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+parsed_text!(Hostname, InvalidHostname);
 
 impl JsonSchema for Hostname {
     fn schema_name() -> String {
@@ -237,20 +234,6 @@ impl JsonSchema for Hostname {
             ),
             253,
         )
-    }
-}
-
-impl ToSql<Text, Pg> for Hostname {
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
-        <String as ToSql<Text, Pg>>::to_sql(&self.0, out)
-    }
-}
-
-impl FromSql<Text, Pg> for Hostname {
-    fn from_sql(
-        bytes: <Pg as Backend>::RawValue<'_>,
-    ) -> deserialize::Result<Self> {
-        Ok(<String as FromSql<Text, Pg>>::from_sql(bytes)?.try_into()?)
     }
 }
 

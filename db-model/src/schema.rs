@@ -3,7 +3,7 @@
 #![expect(missing_docs, reason = "dbinit.sql says what each column means")]
 
 /// The version of the schema that this code speaks.
-pub const SCHEMA_VERSION: i64 = 9;
+pub const SCHEMA_VERSION: i64 = 10;
 
 diesel::table! {
     use diesel::sql_types::*;
@@ -456,6 +456,17 @@ diesel::table! {
     use diesel::sql_types::*;
     use crate::sql_types::*;
 
+    login_guess (name_hash) {
+        name_hash -> Text,
+        failures -> Int8,
+        time_last -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql_types::*;
+
     console_session (id) {
         id -> Uuid,
         silo_user_id -> Uuid,
@@ -551,6 +562,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     image,
     instance,
     instance_ssh_key,
+    login_guess,
     nexus_lease,
     project,
     role_assignment,

@@ -123,8 +123,6 @@ pub struct SiloUserPassword {
     pub silo_user_id: SiloUserId,
     pub hash: String,
     pub time_set: DateTime<Utc>,
-    pub failures: i64,
-    pub time_last_failure: Option<DateTime<Utc>>,
 }
 
 /// A silo to be made.

@@ -1,13 +1,7 @@
 //! What a user of a silo calls itself when it logs in.
 
-use std::fmt;
-use std::str::FromStr;
-
-use diesel::backend::Backend;
-use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::deserialize::FromSqlRow;
 use diesel::expression::AsExpression;
-use diesel::pg::Pg;
-use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Text;
 use schemars::JsonSchema;
 use schemars::r#gen::SchemaGenerator;
@@ -15,7 +9,7 @@ use schemars::schema::Schema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::name::string_schema;
+use crate::name::{parsed_text, string_schema};
 
 /// As much as Oxide's API takes.
 const MAX_LEN: usize = 63;
@@ -70,30 +64,7 @@ impl UserName {
     }
 }
 
-impl TryFrom<String> for UserName {
-    type Error = InvalidUserName;
-
-    fn try_from(value: String) -> Result<Self, InvalidUserName> {
-        match Self::broken_rule(&value) {
-            None => Ok(Self(value)),
-            Some(rule) => Err(InvalidUserName { value, rule }),
-        }
-    }
-}
-
-impl FromStr for UserName {
-    type Err = InvalidUserName;
-
-    fn from_str(value: &str) -> Result<Self, InvalidUserName> {
-        value.to_owned().try_into()
-    }
-}
-
-impl fmt::Display for UserName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+parsed_text!(UserName, InvalidUserName);
 
 impl JsonSchema for UserName {
     fn schema_name() -> String {
@@ -112,21 +83,6 @@ impl JsonSchema for UserName {
             ),
             63,
         )
-    }
-}
-
-impl ToSql<Text, Pg> for UserName {
-    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
-        <String as ToSql<Text, Pg>>::to_sql(&self.0, out)
-    }
-}
-
-impl FromSql<Text, Pg> for UserName {
-    fn from_sql(
-        bytes: <Pg as Backend>::RawValue<'_>,
-    ) -> deserialize::Result<Self> {
-        let text = <String as FromSql<Text, Pg>>::from_sql(bytes)?;
-        Ok(text.try_into()?)
     }
 }
 

@@ -4,6 +4,7 @@
 //! a reservation, which locks the instance too, finds its groups at rest.
 
 use crate::affinity_group_member::wake_members;
+use crate::pagination::begun_at;
 use crate::{ByNameOrId, DataStore, Error, Limit, Page};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::Refusal;
@@ -218,29 +219,7 @@ fn load_page(
         .filter(affinity_group::time_deleted.is_null())
         .limit(page.limit)
         .select(AffinityGroup::as_select());
-    let query = match page.by.clone() {
-        ByNameOrId::Name { after, descending: false } => {
-            let query = query.order(affinity_group::name.asc());
-            match after {
-                Some(after) => query.filter(affinity_group::name.gt(after)),
-                None => query,
-            }
-        }
-        ByNameOrId::Name { after, descending: true } => {
-            let query = query.order(affinity_group::name.desc());
-            match after {
-                Some(after) => query.filter(affinity_group::name.lt(after)),
-                None => query,
-            }
-        }
-        ByNameOrId::Id { after } => {
-            let query = query.order(affinity_group::id.asc());
-            match after {
-                Some(after) => query.filter(affinity_group::id.gt(after)),
-                None => query,
-            }
-        }
-    };
+    let query = begun_at!(query, page.by, affinity_group);
     Ok(query.load(conn)?)
 }
 

@@ -2,6 +2,7 @@
 //! it leaves them all as it is deleted.
 
 use crate::affinity_group::{join, leave};
+use crate::pagination::begun_at;
 use crate::{ByNameOrId, DataStore, Error, Page};
 use db_model::lifecycle::{Changes, Facts, requests};
 use db_model::schema::{affinity_group_member, instance, vmm};
@@ -55,29 +56,7 @@ impl DataStore {
     ) -> Result<Vec<AffinityGroupMember>, Error> {
         self.run(move |conn| {
             let query = members!(group).limit(page.limit).into_boxed();
-            let query = match page.by.clone() {
-                ByNameOrId::Name { after, descending: false } => {
-                    let query = query.order(instance::name.asc());
-                    match after {
-                        Some(after) => query.filter(instance::name.gt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Name { after, descending: true } => {
-                    let query = query.order(instance::name.desc());
-                    match after {
-                        Some(after) => query.filter(instance::name.lt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Id { after } => {
-                    let query = query.order(instance::id.asc());
-                    match after {
-                        Some(after) => query.filter(instance::id.gt(after)),
-                        None => query,
-                    }
-                }
-            };
+            let query = begun_at!(query, page.by, instance);
             let rows: Vec<MemberRow> = query.load(conn)?;
             Ok(rows.into_iter().map(member).collect())
         })

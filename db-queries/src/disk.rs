@@ -7,6 +7,7 @@
 //! written by the sagas that make and finish them, with its row locked.
 
 use crate::blocks::{let_go_of_local, let_go_of_store};
+use crate::pagination::begun_at;
 use crate::project::keep;
 use crate::silo_quota::charge_storage;
 use crate::{ByNameOrId, DataStore, Error, Limit, Page, image, snapshot};
@@ -434,29 +435,7 @@ impl DataStore {
 
 fn paged<'a>(query: Disks<'a>, page: &Page<ByNameOrId>) -> Disks<'a> {
     let query = query.limit(page.limit);
-    match page.by.clone() {
-        ByNameOrId::Name { after, descending: false } => {
-            let query = query.order(disk::name.asc());
-            match after {
-                Some(after) => query.filter(disk::name.gt(after)),
-                None => query,
-            }
-        }
-        ByNameOrId::Name { after, descending: true } => {
-            let query = query.order(disk::name.desc());
-            match after {
-                Some(after) => query.filter(disk::name.lt(after)),
-                None => query,
-            }
-        }
-        ByNameOrId::Id { after } => {
-            let query = query.order(disk::id.asc());
-            match after {
-                Some(after) => query.filter(disk::id.gt(after)),
-                None => query,
-            }
-        }
-    }
+    begun_at!(query, page.by, disk)
 }
 
 /// Locks a live disk.

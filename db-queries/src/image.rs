@@ -1,6 +1,7 @@
 //! Images: a project's, or its silo's.
 
 use crate::blocks::let_go_of_store;
+use crate::pagination::begun_at;
 use crate::project::keep;
 use crate::silo_quota::charge_storage;
 use crate::{ByNameOrId, DataStore, Error, Page, snapshot};
@@ -77,29 +78,7 @@ impl DataStore {
                     .filter(image::silo_id.eq(silo))
                     .filter(image::project_id.is_null()),
             };
-            let query = match page.by.clone() {
-                ByNameOrId::Name { after, descending: false } => {
-                    let query = query.order(image::name.asc());
-                    match after {
-                        Some(after) => query.filter(image::name.gt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Name { after, descending: true } => {
-                    let query = query.order(image::name.desc());
-                    match after {
-                        Some(after) => query.filter(image::name.lt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Id { after } => {
-                    let query = query.order(image::id.asc());
-                    match after {
-                        Some(after) => query.filter(image::id.gt(after)),
-                        None => query,
-                    }
-                }
-            };
+            let query = begun_at!(query, page.by, image);
             Ok(query.load(conn)?)
         })
         .await

@@ -1,6 +1,7 @@
 //! Instances: what users ask of them, what sagas do to them, how they look.
 
 use crate::idempotency;
+use crate::pagination::begun_at;
 use crate::reconcile::claim_with;
 use crate::{
     ById, ByNameOrId, Claimed, DataStore, Error, Page, affinity_group, disk,
@@ -104,29 +105,7 @@ impl DataStore {
                 .filter(instance::time_deleted.is_null())
                 .limit(page.limit)
                 .into_boxed();
-            let query = match page.by.clone() {
-                ByNameOrId::Name { after, descending: false } => {
-                    let query = query.order(instance::name.asc());
-                    match after {
-                        Some(after) => query.filter(instance::name.gt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Name { after, descending: true } => {
-                    let query = query.order(instance::name.desc());
-                    match after {
-                        Some(after) => query.filter(instance::name.lt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Id { after } => {
-                    let query = query.order(instance::id.asc());
-                    match after {
-                        Some(after) => query.filter(instance::id.gt(after)),
-                        None => query,
-                    }
-                }
-            };
+            let query = begun_at!(query, page.by, instance);
             let rows: Vec<ViewRow> = query.load(conn)?;
             Ok(rows.into_iter().map(view).collect())
         })

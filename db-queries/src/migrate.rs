@@ -155,6 +155,13 @@ const MIGRATIONS: &[(i64, &[&str])] = &[
             include_str!("../../schema/009-access/up29.sql"),
         ],
     ),
+    (
+        10,
+        &[
+            include_str!("../../schema/010-logins/up01.sql"),
+            include_str!("../../schema/010-logins/up02.sql"),
+        ],
+    ),
 ];
 
 /// How long a migrator is left alone. A step that takes longer is run to its

@@ -31,6 +31,39 @@ pub enum ByNameOrId {
     },
 }
 
+/// A boxed query of a table that has a `name` and an `id`, in the order of this
+/// [`ByNameOrId`], after its key. A macro, since a function that says the same
+/// of any table is longer than what it would save.
+macro_rules! begun_at {
+    ($query:expr, $by:expr, $table:ident) => {
+        match &$by {
+            $crate::ByNameOrId::Name { after, descending: false } => {
+                let query = $query.order($table::name.asc());
+                match after {
+                    Some(after) => query.filter($table::name.gt(after.clone())),
+                    None => query,
+                }
+            }
+            $crate::ByNameOrId::Name { after, descending: true } => {
+                let query = $query.order($table::name.desc());
+                match after {
+                    Some(after) => query.filter($table::name.lt(after.clone())),
+                    None => query,
+                }
+            }
+            $crate::ByNameOrId::Id { after } => {
+                let query = $query.order($table::id.asc());
+                match *after {
+                    Some(after) => query.filter($table::id.gt(after)),
+                    None => query,
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use begun_at;
+
 /// By id.
 #[derive(Clone, Debug)]
 pub struct ById {

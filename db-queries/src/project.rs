@@ -1,5 +1,6 @@
 //! Projects.
 
+use crate::pagination::begun_at;
 use crate::{ByNameOrId, DataStore, Error, Page, role};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
@@ -70,29 +71,7 @@ impl DataStore {
                 )),
                 None => query,
             };
-            let query = match page.by.clone() {
-                ByNameOrId::Name { after, descending: false } => {
-                    let query = query.order(project::name.asc());
-                    match after {
-                        Some(after) => query.filter(project::name.gt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Name { after, descending: true } => {
-                    let query = query.order(project::name.desc());
-                    match after {
-                        Some(after) => query.filter(project::name.lt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Id { after } => {
-                    let query = query.order(project::id.asc());
-                    match after {
-                        Some(after) => query.filter(project::id.gt(after)),
-                        None => query,
-                    }
-                }
-            };
+            let query = begun_at!(query, page.by, project);
             Ok(query.load(conn)?)
         })
         .await

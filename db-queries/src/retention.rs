@@ -1,6 +1,7 @@
 //! How long records are kept. Each call looks at one page of a table, by id, so
 //! that no statement is long, and says where the next page begins.
 
+use crate::password::GUESSES_COUNT_FOR;
 use crate::{DataStore, Error, SessionLife};
 use chrono::TimeDelta;
 use diesel::sql_types::{BigInt, Nullable, Uuid as SqlUuid};
@@ -138,6 +139,19 @@ impl DataStore {
                  WHERE time_created < now() - $1 * INTERVAL '1 second' \
                  ORDER BY time_created LIMIT $2))",
             life.absolute,
+        )
+        .await
+    }
+
+    /// The same of guesses at passwords, which do not count any more.
+    pub async fn login_guesses_prune(&self) -> Result<(usize, bool), Error> {
+        self.prune_batch(
+            "DELETE FROM login_guess WHERE name_hash = ANY(ARRAY( \
+                 SELECT name_hash FROM login_guess \
+                 WHERE time_last < now() - $1 * INTERVAL '1 second' \
+                 ORDER BY time_last LIMIT $2)) \
+                 AND time_last < now() - $1 * INTERVAL '1 second'",
+            GUESSES_COUNT_FOR,
         )
         .await
     }

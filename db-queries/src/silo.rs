@@ -1,5 +1,6 @@
 //! Silos, their users and tokens.
 
+use crate::pagination::begun_at;
 use crate::{ByNameOrId, DataStore, Error, Page, password, role, user};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
@@ -132,29 +133,7 @@ impl DataStore {
                 .limit(page.limit)
                 .select(Silo::as_select())
                 .into_boxed();
-            let query = match page.by.clone() {
-                ByNameOrId::Name { after, descending: false } => {
-                    let query = query.order(silo::name.asc());
-                    match after {
-                        Some(after) => query.filter(silo::name.gt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Name { after, descending: true } => {
-                    let query = query.order(silo::name.desc());
-                    match after {
-                        Some(after) => query.filter(silo::name.lt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Id { after } => {
-                    let query = query.order(silo::id.asc());
-                    match after {
-                        Some(after) => query.filter(silo::id.gt(after)),
-                        None => query,
-                    }
-                }
-            };
+            let query = begun_at!(query, page.by, silo);
             Ok(query.load(conn)?)
         })
         .await

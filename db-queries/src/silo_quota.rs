@@ -1,5 +1,6 @@
 //! What silos may have at once, and what they have.
 
+use crate::pagination::begun_at;
 use crate::waiting::wake_quota;
 use crate::{ById, ByNameOrId, DataStore, Error, Page};
 use db_model::schema::{silo, silo_quota};
@@ -73,29 +74,7 @@ impl DataStore {
                 .limit(page.limit)
                 .select((silo::name, SiloQuota::as_select()))
                 .into_boxed();
-            let query = match page.by.clone() {
-                ByNameOrId::Name { after, descending: false } => {
-                    let query = query.order(silo::name.asc());
-                    match after {
-                        Some(after) => query.filter(silo::name.gt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Name { after, descending: true } => {
-                    let query = query.order(silo::name.desc());
-                    match after {
-                        Some(after) => query.filter(silo::name.lt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Id { after } => {
-                    let query = query.order(silo::id.asc());
-                    match after {
-                        Some(after) => query.filter(silo::id.gt(after)),
-                        None => query,
-                    }
-                }
-            };
+            let query = begun_at!(query, page.by, silo);
             Ok(query.load(conn)?)
         })
         .await

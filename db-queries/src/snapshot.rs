@@ -6,6 +6,7 @@
 //! (`crate::reservation`).
 
 use crate::blocks::let_go_of_store;
+use crate::pagination::begun_at;
 use crate::project::keep;
 use crate::silo_quota::charge_storage;
 use crate::{ByNameOrId, DataStore, Error, Page, disk, lifecycle};
@@ -69,29 +70,7 @@ impl DataStore {
                 .limit(page.limit)
                 .select(Snapshot::as_select())
                 .into_boxed();
-            let query = match page.by.clone() {
-                ByNameOrId::Name { after, descending: false } => {
-                    let query = query.order(snapshot::name.asc());
-                    match after {
-                        Some(after) => query.filter(snapshot::name.gt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Name { after, descending: true } => {
-                    let query = query.order(snapshot::name.desc());
-                    match after {
-                        Some(after) => query.filter(snapshot::name.lt(after)),
-                        None => query,
-                    }
-                }
-                ByNameOrId::Id { after } => {
-                    let query = query.order(snapshot::id.asc());
-                    match after {
-                        Some(after) => query.filter(snapshot::id.gt(after)),
-                        None => query,
-                    }
-                }
-            };
+            let query = begun_at!(query, page.by, snapshot);
             Ok(query.load(conn)?)
         })
         .await

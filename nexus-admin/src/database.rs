@@ -96,7 +96,9 @@ fn unusable(error: &ConfigError) -> Failure {
             "{path} is no configuration: {}",
             why.message()
         )),
-        ConfigError::Read(..) | ConfigError::PlainHttp(_) => {
+        ConfigError::Read(..)
+        | ConfigError::PlainHttp(_)
+        | ConfigError::ShortSession { .. } => {
             Failure::wrongly_asked(chain(error))
         }
     }

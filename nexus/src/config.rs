@@ -110,6 +110,10 @@ impl Default for AuditSettings {
     }
 }
 
+/// That a session is used is noted once a minute, so one that ended any sooner
+/// than after twice that might end while it is used.
+const SESSION_SECS_MIN: u32 = 120;
+
 /// For how long one is logged in to the console.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -277,6 +281,17 @@ pub enum ConfigError {
          what users send"
     )]
     PlainHttp(SocketAddr),
+    /// A session would end while it is used.
+    #[error(
+        "[session] {field} is {secs}: it must be at least {SESSION_SECS_MIN}, \
+         since that a session is used is noted once a minute"
+    )]
+    ShortSession {
+        /// Which of the two.
+        field: &'static str,
+        /// What it is.
+        secs: u32,
+    },
 }
 
 impl Config {
@@ -284,8 +299,16 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// `PlainHttp`.
+    /// `PlainHttp`, `ShortSession`.
     pub fn check(&self) -> Result<(), ConfigError> {
+        for (field, secs) in [
+            ("idle_secs", self.session.idle_secs),
+            ("absolute_secs", self.session.absolute_secs),
+        ] {
+            if secs < SESSION_SECS_MIN {
+                return Err(ConfigError::ShortSession { field, secs });
+            }
+        }
         let address = self.external_address;
         let safe = self.external_tls.is_some()
             || address.ip().to_canonical().is_loopback()
@@ -341,5 +364,23 @@ mod tests {
             let config = with(address, more);
             assert_eq!(config.check().is_ok(), taken, "{address} {more}");
         }
+    }
+
+    #[test]
+    fn a_session_that_would_end_while_it_is_used_is_refused() {
+        for (more, said) in [
+            (
+                "[session]\nidle_secs = 119",
+                "[session] idle_secs is 119: it must",
+            ),
+            ("[session]\nabsolute_secs = 0", "absolute_secs is 0: it must"),
+        ] {
+            let refusal = with("127.0.0.1:80", more).check();
+            let refusal = refusal.expect_err("it is too short").to_string();
+            assert!(refusal.contains(said), "{refusal}");
+            assert!(refusal.contains("at least 120"), "{refusal}");
+        }
+        let least = "[session]\nidle_secs = 120\nabsolute_secs = 120";
+        assert!(with("127.0.0.1:80", least).check().is_ok());
     }
 }

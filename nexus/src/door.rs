@@ -1,6 +1,6 @@
-//! The door of the external API: every connection of a client comes through
-//! here, and is passed on, byte by byte, to the server within, which listens on
-//! the loopback alone.
+//! The door of the external API, and of the port where sleds join: every
+//! connection of a client comes through here, and is passed on, byte by byte, to
+//! the server within, which listens on the loopback alone.
 //!
 //! It is here since that server has no bound of its own on how many connections
 //! there are, on how long a TLS handshake or a first line takes, and on a client
@@ -42,8 +42,13 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// the one within.
 const DESCRIPTORS: u64 = 3;
 
-/// File descriptors that are left to all else: the database, sleds, consoles.
-const DESCRIPTORS_LEFT: u64 = 1_200;
+/// File descriptors that are left to all else: the database, sleds, consoles,
+/// sleds that join.
+const DESCRIPTORS_LEFT: u64 = 1_400;
+
+/// With fewer connections than these, one browser keeps all others out: such a
+/// Nexus is better not begun.
+const CONNECTIONS_MIN: u32 = 64;
 
 /// Why a connection was ended by the door, or did not come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -420,9 +425,26 @@ async fn watch_over(guest: &Guest, sent: &LastSent, limits: &Limits) -> Turned {
     }
 }
 
+/// The process may have too few files open to serve users.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this process may have {files} files open, which is too few: it takes at \
+     least {least}, for {CONNECTIONS_MIN} connections of users and all else. \
+     Raise the hard limit (LimitNOFILE of systemd, ulimit -Hn of a shell) to \
+     65536, say"
+)]
+pub struct TooFewFiles {
+    files: u64,
+    least: u64,
+}
+
 /// How many connections there may be, with the file descriptors that this
 /// process may have; it takes as many as it is allowed to.
-pub fn allowed(limits: Limits, log: &Logger) -> Limits {
+///
+/// # Errors
+///
+/// Those are too few.
+pub fn allowed(limits: Limits, log: &Logger) -> Result<Limits, TooFewFiles> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
@@ -430,14 +452,23 @@ pub fn allowed(limits: Limits, log: &Logger) -> Limits {
         warn!(log, "cannot have more files open"; "error" => %error);
         files = getrlimit(Resource::Nofile);
     }
-    let Some(files) = files.current else { return limits };
-    let room = files.saturating_sub(DESCRIPTORS_LEFT) / DESCRIPTORS;
-    let room = u32::try_from(room).unwrap_or(u32::MAX).max(1);
-    if room < limits.connections {
+    let Some(files) = files.current else { return Ok(limits) };
+    let allowed = with_files(limits, files)?;
+    if allowed.connections < limits.connections {
         warn!(log, "fewer connections than configured: raise the limit of open \
-            files"; "connections" => room, "files" => files);
+            files"; "connections" => allowed.connections, "files" => files);
     }
-    Limits { connections: limits.connections.min(room), ..limits }
+    Ok(allowed)
+}
+
+fn with_files(limits: Limits, files: u64) -> Result<Limits, TooFewFiles> {
+    let room = files.saturating_sub(DESCRIPTORS_LEFT) / DESCRIPTORS;
+    let room = u32::try_from(room).unwrap_or(u32::MAX);
+    if room < CONNECTIONS_MIN {
+        let least = DESCRIPTORS_LEFT + DESCRIPTORS * u64::from(CONNECTIONS_MIN);
+        return Err(TooFewFiles { files, least });
+    }
+    Ok(Limits { connections: limits.connections.min(room), ..limits })
 }
 
 #[cfg(test)]
@@ -452,6 +483,30 @@ mod tests {
 
     fn at(address: &str) -> SocketAddr {
         address.parse().expect("an address")
+    }
+
+    #[test]
+    fn with_few_files_there_are_few_connections_and_with_too_few_none() {
+        let limits = Limits { connections: 1000, ..Limits::default() };
+        for (files, connections) in [
+            (0, None),
+            (1_591, None),
+            (1_592, Some(64)),
+            (2_000, Some(200)),
+            (4_400, Some(1000)),
+            (u64::MAX, Some(1000)),
+        ] {
+            let allowed = with_files(limits, files).ok();
+            assert_eq!(
+                allowed.map(|it| it.connections),
+                connections,
+                "{files}"
+            );
+        }
+        let refusal = with_files(limits, 1_024).expect_err("too few");
+        let refusal = refusal.to_string();
+        assert!(refusal.contains("1024 files open"), "{refusal}");
+        assert!(refusal.contains("at least 1592"), "{refusal}");
     }
 
     #[test]

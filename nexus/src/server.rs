@@ -10,8 +10,8 @@ use crate::background::silence::Silence;
 use crate::background::unanswered::Unanswered;
 use crate::background::watcher::Watcher;
 use crate::background::{self, Activators};
-use crate::config::{Config, ConfigError, SessionConfig, count};
-use crate::door::{self, Door, Peers};
+use crate::config::{Config, ConfigError, Limits, SessionConfig, count};
+use crate::door::{self, Door, Peers, TooFewFiles};
 use crate::error::chain;
 use crate::external_tls::{ExternalTls, ExternalTlsError};
 use crate::fleet::{Fleet, FleetError};
@@ -20,6 +20,7 @@ use crate::http::{
     external_api, front, internal_api, join_api,
 };
 use crate::lease::Lease;
+use crate::logging::of_requests;
 use crate::metrics::{Exporter, RequestTimes};
 use crate::saga::{SagaExecutor, registry};
 use crate::sleds::Sleds;
@@ -43,8 +44,8 @@ use tokio::task::JoinHandle;
 /// How long an API may take to close, which ends its requests.
 const CLOSE_BOUND: Duration = Duration::from_secs(10);
 
-/// Where the external API is within this process: clients come to it through
-/// the [`Door`].
+/// Where an API is within this process to which clients come through a
+/// [`Door`].
 const WITHIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Between two tries to reach the database at the start.
@@ -55,7 +56,7 @@ pub struct Server {
     door: Door,
     external: HttpServer<ApiContext>,
     internal: HttpServer<ApiContext>,
-    join: Option<HttpServer<ApiContext>>,
+    join: Option<(Door, HttpServer<ApiContext>)>,
     sagas: Arc<SagaExecutor>,
     background: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
@@ -84,6 +85,9 @@ pub enum StartError {
     /// It is no member of a fleet.
     #[error("this Nexus is no member of a fleet")]
     Fleet(#[from] FleetError),
+    /// It could serve next to nobody.
+    #[error(transparent)]
+    TooFewFiles(#[from] TooFewFiles),
     /// The certificate that users see cannot be used.
     #[error("the external API's certificate cannot be used")]
     ExternalTls(#[from] ExternalTlsError),
@@ -273,7 +277,7 @@ impl Server {
                 log.clone(),
             ),
         ];
-        let limits = door::allowed(config.limits, &log);
+        let limits = door::allowed(config.limits, &log)?;
         let peers = Peers::new(limits, &config.trusted_proxies);
         let admission = Admission::new(datastore.connections().max, limits);
         let times = RequestTimes::default();
@@ -315,31 +319,36 @@ impl Server {
         )?;
         let join = match config.join_address {
             None => None,
-            Some(address) => Some(serve(
-                join_api::join_api_mod::api_description::<JoinApiImpl>()
-                    .map_err(|e| StartError::Serve(Box::new(e)))?,
-                VersionPolicy::Unversioned,
-                address,
-                Some(first_contact_server_config(fleet.credentials())?),
-                &of_sleds,
-                log.new(o!("component" => "join")),
-            )?),
+            Some(address) => {
+                let peers = Peers::new(Limits::of_joins(), &[]);
+                let sources = Sources::new(peers.clone(), &[]);
+                let log = log.new(o!("component" => "join"));
+                let server = serve(
+                    join_api::join_api_mod::api_description::<JoinApiImpl>()
+                        .map_err(|e| StartError::Serve(Box::new(e)))?,
+                    VersionPolicy::Unversioned,
+                    WITHIN,
+                    Some(first_contact_server_config(fleet.credentials())?),
+                    &ApiContext { sources, ..of_sleds.clone() },
+                    log.clone(),
+                )?;
+                Some((open_door(address, &server, peers, log)?, server))
+            }
         };
         let external = serve(
             external_api().map_err(StartError::Serve)?,
-            front(&limits).map_err(StartError::Serve)?,
+            front(&limits, peers.clone()).map_err(StartError::Serve)?,
             WITHIN,
             users_see,
             &context,
             log.new(o!("component" => "external")),
         )?;
-        let door = Door::open(
+        let door = open_door(
             config.external_address,
-            external.local_addr(),
+            &external,
             peers,
             log.new(o!("component" => "door")),
-        )
-        .map_err(|error| no_door(config.external_address, error))?;
+        )?;
         let server = Server {
             door,
             external,
@@ -361,7 +370,7 @@ impl Server {
         info!(server.log, "serving";
             "external" => %server.door.address(),
             "internal" => %server.internal.local_addr(),
-            "join" => ?server.join.as_ref().map(HttpServer::local_addr),
+            "join" => ?server.join.as_ref().map(|(door, _)| door.address()),
             "external_tls" => server.external.using_tls());
         Ok(server)
     }
@@ -395,16 +404,20 @@ impl Server {
             }
         }
         self.give_back_lease().await;
-        self.door.shut();
+        let (join_door, join) = self.join.unzip();
+        let doors = [Some(self.door), join_door].into_iter().flatten();
+        let doors: Vec<Door> = doors.inspect(Door::shut).collect();
         let servers = [self.external, self.internal];
-        for server in servers.into_iter().chain(self.join) {
+        for server in servers.into_iter().chain(join) {
             let closed =
                 tokio::time::timeout(CLOSE_BOUND, server.close()).await;
             if let Ok(Err(why)) = closed {
                 error!(self.log, "a server did not close"; "error" => why);
             }
         }
-        self.door.emptied(CLOSE_BOUND).await;
+        for door in doors {
+            door.emptied(CLOSE_BOUND).await;
+        }
     }
 
     /// The lease is kept while sagas drain, and given back when nothing acts
@@ -428,7 +441,7 @@ impl Server {
         let text = serde_json::json!({
             "external": external,
             "internal": internal,
-            "join": self.join.as_ref().map(HttpServer::local_addr),
+            "join": self.join.as_ref().map(|(door, _)| door.address()),
         })
         .to_string();
         // Whole or not at all, for who waits for it to appear.
@@ -521,9 +534,17 @@ impl IsAway for MigrateError {
     }
 }
 
-fn no_door(address: SocketAddr, error: std::io::Error) -> StartError {
-    let message = format!("cannot listen at {address}: {error}");
-    StartError::Serve(std::io::Error::new(error.kind(), message).into())
+/// Lets clients in at `address`, to this server.
+fn open_door(
+    address: SocketAddr,
+    server: &HttpServer<ApiContext>,
+    peers: Peers,
+    log: Logger,
+) -> Result<Door, StartError> {
+    Door::open(address, server.local_addr(), peers, log).map_err(|error| {
+        let message = format!("cannot listen at {address}: {error}");
+        StartError::Serve(std::io::Error::new(error.kind(), message).into())
+    })
 }
 
 fn serve(
@@ -541,7 +562,7 @@ fn serve(
         default_handler_task_mode: HandlerTaskMode::Detached,
         ..ConfigDropshot::default()
     };
-    ServerBuilder::new(api, context.clone(), log)
+    ServerBuilder::new(api, context.clone(), of_requests(log))
         .config(config)
         .version_policy(front)
         .tls(tls.map(ConfigTls::Dynamic))

@@ -7,6 +7,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
+/// What users are told of the API: each refusal that a test meets must be there.
+const API: &str = include_str!("../../docs/api.md");
+
+/// What sleds alone are told.
+const OF_SLEDS: [&str; 2] = ["NO_SUCH_VMM", "SLED_UNKNOWN"];
+
 /// What was answered.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
@@ -56,11 +62,14 @@ impl Answer {
     ///
     /// # Panics
     ///
-    /// Another status or code.
+    /// Another status or code, or one that users are not told of.
     #[track_caller]
     pub fn error(self, status: u16, code: &str) -> String {
         let body = self.expect(status);
         assert_eq!(body["error_code"], code, "{body}");
+        let row = format!("\n| {status} | `{code}` |");
+        let told = API.contains(&row) || OF_SLEDS.contains(&code);
+        assert!(told, "docs/api.md has no {code} of status {status}");
         for key in ["request_id", "message"] {
             let said = body[key].as_str().is_some_and(|s| !s.is_empty());
             assert!(said, "no {key}: {body}");

@@ -173,7 +173,7 @@ async fn a_login_is_written_down_before_it_is_done() {
     nexus.make_user("ann").await;
     let held = nexus
         .database
-        .hold("SELECT silo_user_id FROM silo_user_password FOR UPDATE");
+        .hold("SELECT id FROM silo_user WHERE external_id = 'ann' FOR UPDATE");
     let login = nexus.login("ann");
     let begun = eventually("it is begun", async || {
         let sql = "SELECT count(*) FROM audit_log \

@@ -154,6 +154,7 @@ INSERT INTO role_assignment SELECT 'silo', silo_id, id, 'admin', now()
 FROM silo_user;
 INSERT INTO silo_user_password SELECT id, '$argon2id$v=19$', now(), 0, NULL
 FROM silo_user;
+INSERT INTO login_guess VALUES (repeat('g', 64), 1, now());
 INSERT INTO console_session
 SELECT gen_random_uuid(), id, repeat('s', 64), now(), now() FROM silo_user;
 INSERT INTO device_auth_request
@@ -715,6 +716,11 @@ const ATTEMPTS: &[(&str, &str)] = &[
         "silo_user_password_failures_have_a_time",
         "UPDATE silo_user_password \
              SET failures = -1, time_last_failure = now()",
+    ),
+    ("login_guess_is_hashed", "UPDATE login_guess SET name_hash = 'main/ann'"),
+    (
+        "login_guess_failures_not_negative",
+        "UPDATE login_guess SET failures = -1",
     ),
     (
         "console_session_silo_user_id_fkey",

@@ -1,7 +1,13 @@
 //! The external API with a certificate, and without one.
 
 use harness::{Client, Database, NexusProcess, Tuning};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use std::path::Path;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 /// A certificate for this machine that its key has signed itself, for users who
 /// believe just that one.
@@ -41,6 +47,40 @@ async fn it_is_served_by_https_alone_once_it_has_a_certificate() {
     let refused =
         stranger.try_request(reqwest::Method::GET, "/v1/ping", None).await;
     assert!(refused.is_err(), "{refused:?}");
+}
+
+#[tokio::test]
+async fn http_2_is_offered_to_nobody() {
+    let database = Database::create().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (config, _) = self_made(dir.path());
+    let (url, tuning) = (&database.url, Tuning::default());
+    let nexus = NexusProcess::start_as(dir.path(), url, &tuning, &config).await;
+    let pem = std::fs::read(dir.path().join("tls.pem")).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+    let spoken = async |offered: &[&str]| {
+        let mut client = ClientConfig::builder()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        client.alpn_protocols =
+            offered.iter().map(|it| it.as_bytes().to_vec()).collect();
+        let tcp = TcpStream::connect(nexus.external()).await.unwrap();
+        let host = ServerName::try_from("127.0.0.1").unwrap();
+        let tls = TlsConnector::from(Arc::new(client)).connect(host, tcp).await;
+        let tls = tls.map_err(|error| error.to_string())?;
+        let spoken = tls.get_ref().1.alpn_protocol();
+        Ok::<_, String>(
+            spoken.map(|it| String::from_utf8_lossy(it).to_string()),
+        )
+    };
+    for offered in [&["h2", "http/1.1"][..], &["http/1.1", "h2"]] {
+        assert_eq!(spoken(offered).await, Ok(Some("http/1.1".to_string())));
+    }
+    // Who does not say what it speaks may speak HTTP/1.1.
+    assert_eq!(spoken(&[]).await, Ok(None));
+    let refusal = spoken(&["h2"]).await.unwrap_err();
+    assert!(refusal.contains("NoApplicationProtocol"), "{refusal}");
 }
 
 #[tokio::test]

@@ -277,6 +277,35 @@ async fn who_sends_its_headers_byte_by_byte_is_dropped() {
 }
 
 #[tokio::test]
+async fn who_asks_for_what_there_is_not_has_asked_all_the_same() {
+    let nexus = nexus("first_request_secs = 1").await;
+    let known = format!("authorization: Bearer {}", nexus.token());
+    let mut refused = Vec::new();
+    for (asked, header, status) in [
+        ("GET /v1/nothing", "accept: */*", 401),
+        ("GET /v1/nothing", &*known, 404),
+        ("DELETE /v1/ping", &*known, 405),
+        ("GET /v1/ping", "api-version: none", 400),
+        ("DELETE /v1/vpcs/none", &*known, 501),
+    ] {
+        let mut one = connect(&nexus).await;
+        let head =
+            format!("{asked} HTTP/1.1\r\nhost: nexus\r\n{header}\r\n\r\n");
+        one.write_all(head.as_bytes()).await.unwrap();
+        let answer = next_answer(&mut one).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{asked}: {answer}");
+        refused.push(one);
+    }
+    // It comes after them: when its time is over, theirs would be.
+    let mut silent = connect(&nexus).await;
+    assert_eq!(until_closed(&mut silent).await, "");
+    for one in &mut refused {
+        ping(one).await;
+    }
+}
+
+#[tokio::test]
 async fn who_does_not_take_its_answers_is_dropped() {
     let nexus = nexus("stuck_secs = 1\nfirst_request_secs = 60").await;
     let socket = TcpSocket::new_v4().unwrap();
@@ -362,12 +391,18 @@ async fn ping(stream: &mut TcpStream) {
         .write_all(b"GET /v1/ping HTTP/1.1\r\nhost: nexus\r\n\r\n")
         .await
         .unwrap();
+    let answer = next_answer(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// An answer whose body is an object without objects.
+async fn next_answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    while !answer.ends_with(b"}") {
+    while !answer.trim_ascii_end().ends_with(b"}") {
         let n = timeout(DEADLINE, stream.read_buf(&mut answer)).await;
         assert!(n.expect("an answer").unwrap() > 0, "it is closed");
     }
-    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    String::from_utf8(answer).unwrap()
 }
 
 /// All that comes until the other side closes.

@@ -6,13 +6,14 @@ use fleet_pki::{
     first_contact_client_config,
 };
 use harness::{
-    Agent, AgentSettings, Answer, Child, Client, Setup, TestNexus, eventually,
-    is, pki,
+    Agent, AgentSettings, Answer, Child, Client, DEADLINE, Setup, TestNexus,
+    eventually, is, pki,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use tokio::io::AsyncReadExt;
 use uuid::Uuid;
 
 const ISSUE: [&str; 3] = ["sled", "token", "issue"];
@@ -131,6 +132,32 @@ async fn a_token_is_good_for_one_key_until_it_expires() {
     let list = ["sled", "token", "list"];
     let left = nexus.process.admin_json(&list).await;
     assert_eq!(left["tokens"], json!([]));
+}
+
+#[tokio::test]
+async fn who_says_nothing_where_sleds_join_is_cut_and_keeps_no_sled_out() {
+    let mut nexus = TestNexus::with(Setup::no_sled()).await;
+    let (token, sled) = issue(&nexus, &[]).await;
+    // More than one address may have: some are turned away at once, and for a
+    // while nobody else gets in.
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        let one = tokio::net::TcpStream::connect(nexus.process.join()).await;
+        silent.push(one.unwrap());
+    }
+    let agent = Agent::join(&nexus.process, 0, &token).await;
+    assert_eq!(agent.id, sled);
+    nexus.agents.push(agent);
+    // Those of them that were let in have been cut, and nobody else.
+    for mut one in silent {
+        let end = tokio::time::timeout(DEADLINE, one.read_u8()).await;
+        // A reset is an end, too.
+        assert!(end.expect("it is closed").is_err());
+    }
+    let log = nexus.process.child.log();
+    for said in ["turned a connection away", "cut a connection off"] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
 }
 
 #[tokio::test]
@@ -352,14 +379,12 @@ async fn who_is_not_of_the_fleet_is_not_heard() {
 }
 
 #[tokio::test]
-async fn who_connects_and_says_nothing_keeps_nobody_else_out() {
+async fn members_who_say_nothing_keep_no_other_out() {
     let mut nexus = TestNexus::with(Setup::no_sled()).await;
-    let process = &nexus.process;
-    let silent: Vec<TcpStream> = [process.internal(), process.join()]
-        .into_iter()
-        .flat_map(|address| (0..100).map(move |_| address))
-        .map(|address| TcpStream::connect(address).unwrap())
-        .collect();
+    // Where sleds join, there is a door.
+    let internal = nexus.process.internal();
+    let silent: Vec<TcpStream> =
+        (0..100).map(|_| TcpStream::connect(internal).unwrap()).collect();
     let (token, _) = issue(&nexus, &[]).await;
     join(&nexus, &token, &Key::generate().unwrap()).await.expect(200);
     nexus.add_sled(&AgentSettings::default()).await;

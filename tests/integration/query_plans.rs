@@ -20,7 +20,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// What grows with use. A sled, a silo and a Nexus are few, and are scanned.
-const GROWING: [&str; 21] = [
+const GROWING: [&str; 22] = [
     "affinity_claim",
     "affinity_group",
     "affinity_group_member",
@@ -33,6 +33,7 @@ const GROWING: [&str; 21] = [
     "idempotency_key",
     "instance",
     "instance_ssh_key",
+    "login_guess",
     "project",
     "saga",
     "saga_node_event",
@@ -103,6 +104,11 @@ INSERT INTO console_session
 SELECT md5('session-' || n)::UUID, md5('user-' || n % 5000)::UUID,
     encode(sha256(('session-' || n)::BYTEA), 'hex'),
     CASE WHEN n % 100 = 0 THEN now() - INTERVAL '2 days' ELSE now() END, now()
+FROM generate_series(0, 9999) n;
+
+INSERT INTO login_guess
+SELECT encode(sha256(('name-' || n)::BYTEA), 'hex'), 1,
+    CASE WHEN n % 100 = 0 THEN now() - INTERVAL '2 hours' ELSE now() END
 FROM generate_series(0, 9999) n;
 
 -- Nearly all of them are over.
@@ -408,6 +414,14 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     });
     probe!("sessions_prune", |db, _n| {
         db.sessions_prune(life).await.unwrap();
+    });
+    probe!("login_guesses_prune", |db, _n| {
+        db.login_guesses_prune().await.unwrap();
+    });
+    probe!("password_guess", |db, n| {
+        let user = format!("user-{n}").parse().unwrap();
+        let at_once = |_| TimeDelta::zero();
+        db.password_guess(name("silo-0"), user, at_once).await.unwrap();
     });
     probe!("device_requests_prune", |db, _n| {
         db.device_requests_prune().await.unwrap();

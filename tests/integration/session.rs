@@ -94,13 +94,55 @@ async fn who_guesses_is_slowed_down_and_the_user_gets_in_again() {
         assert!(message.contains("Nothing was tried"), "{message}");
     }
     // The time passes.
-    let past = "UPDATE silo_user_password \
-                SET time_last_failure = time_last_failure - INTERVAL '1 hour'";
+    let past =
+        "UPDATE login_guess SET time_last = time_last - INTERVAL '1 minute'";
     nexus.database.try_sql(past).unwrap();
     nexus.login("ann").await;
-    let failures = "SELECT failures FROM silo_user_password";
-    assert_eq!(nexus.database.count(failures), 0);
+    let counted = "SELECT count(*) FROM login_guess";
+    assert_eq!(nexus.database.count(counted), 1, "of nobody");
     nexus.try_login("ann", "wrong horse").await.expect(401);
+}
+
+#[tokio::test]
+async fn who_guesses_is_told_by_no_nexus_which_names_are_somebody_s() {
+    let setup = Setup { sleds: 0, other_nexuses: 1, ..Setup::default() };
+    let nexus = TestNexus::with(setup).await;
+    nexus.make_user("ann").await;
+    let at = [nexus.process.external(), nexus.others[0].external()];
+    let guess = async |name: &str, n: usize| {
+        nexus.anonymous().at(at[n % 2]).try_login(name, "wrong horse").await
+    };
+    for name in ["ann", "nobody", "admin"] {
+        for n in 0..5 {
+            guess(name, n).await.expect(401);
+        }
+    }
+    nexus.database.try_sql("UPDATE login_guess SET failures = 7").unwrap();
+    for name in ["ann", "nobody", "admin"] {
+        for n in 0..2 {
+            let answer = guess(name, n).await;
+            assert!(answer.retry_after.is_some());
+            answer.error(429, "TooManyRequests");
+        }
+    }
+    // After an hour they do not count, and are forgotten; a name that became
+    // somebody's, or another password, changes nothing before.
+    let past = "UPDATE login_guess \
+                SET failures = 13, time_last = time_last - INTERVAL '1 minute'";
+    nexus.database.try_sql(past).unwrap();
+    nexus.make_user("nobody").await;
+    for name in ["ann", "nobody", "admin"] {
+        guess(name, 0).await.error(429, "TooManyRequests");
+    }
+    let past =
+        "UPDATE login_guess SET time_last = time_last - INTERVAL '1 hour'";
+    nexus.database.try_sql(past).unwrap();
+    guess("ann", 0).await.expect(401);
+    guess("ann", 1).await.expect(401);
+    let store = nexus.database.datastore();
+    assert_eq!(store.login_guesses_prune().await.unwrap(), (2, false));
+    let counted = "SELECT failures FROM login_guess";
+    assert_eq!(nexus.database.count(counted), 2, "of ann");
 }
 
 #[tokio::test]

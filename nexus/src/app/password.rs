@@ -6,10 +6,8 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
 };
-use db_model::{Name, UserName};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::guesses::Guesses;
 use crate::error::Error;
 
 /// What OWASP recommends for argon2id: 19 MiB, two passes, one lane.
@@ -65,7 +63,6 @@ impl Password {
 pub struct Hasher {
     places: Semaphore,
     line: Semaphore,
-    unknown: Guesses<(Name, UserName)>,
 }
 
 impl Default for Hasher {
@@ -73,7 +70,6 @@ impl Default for Hasher {
         Hasher {
             places: Semaphore::new(AT_ONCE),
             line: Semaphore::new(AT_ONCE + IN_LINE),
-            unknown: Guesses::default(),
         }
     }
 }
@@ -85,7 +81,33 @@ impl Hasher {
     ///
     /// `Internal`: the system has no randomness.
     pub async fn hash(&self, password: Password) -> Result<String, Error> {
-        self.run(move || {
+        let turn = self.turn()?;
+        self.hash_in(turn, password).await
+    }
+
+    /// A place in the line, so that it is known before a guess is counted that
+    /// it will be made.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: too many are in line.
+    pub(super) fn turn(&self) -> Result<Turn<'_>, Error> {
+        let turn = self.line.try_acquire();
+        turn.map(Turn).map_err(|_| Error::Unavailable {
+            message: "Too many passwords are being checked. Nothing was done. \
+                      Ask again."
+                .to_owned(),
+            retry_after_secs: 1,
+            source: None,
+        })
+    }
+
+    async fn hash_in(
+        &self,
+        turn: Turn<'_>,
+        password: Password,
+    ) -> Result<String, Error> {
+        self.run(turn, move || {
             argon2()?
                 .hash_password(password.0.as_bytes())
                 .map(|hash| hash.to_string())
@@ -98,10 +120,11 @@ impl Hasher {
     /// hash to be kept of it, since it is hashed in another way now?
     pub(super) async fn compare(
         &self,
+        turn: Turn<'_>,
         password: Password,
         hash: String,
     ) -> Result<Compared, Error> {
-        self.run(move || {
+        self.run(turn, move || {
             let kept = PasswordHash::new(&hash)
                 .map_err(|error| Error::internal(error.to_string()))?;
             let bytes = password.0.as_bytes();
@@ -125,39 +148,34 @@ impl Hasher {
         .await
     }
 
-    /// Takes as long as a comparison, and waits as long between two as a user's
-    /// do: who guesses names is not told which of them are somebody's.
+    /// Takes as long as a comparison: who guesses names is not told which of
+    /// them are somebody's.
     ///
     /// # Errors
     ///
-    /// `TooManyRequests`, as for a user.
+    /// As a comparison.
     pub(super) async fn pretend(
         &self,
-        silo: Name,
-        user: UserName,
+        turn: Turn<'_>,
         password: Password,
     ) -> Result<(), Error> {
-        self.unknown.guess((silo, user)).map_err(too_many)?;
-        self.hash(password).await.map(drop)
+        self.hash_in(turn, password).await.map(drop)
     }
 
     async fn run<T: Send + 'static>(
         &self,
+        _turn: Turn<'_>,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let _in_line =
-            self.line.try_acquire().map_err(|_| Error::Unavailable {
-                message:
-                    "Too many passwords are being checked. Nothing was done. \
-                      Ask again."
-                        .to_owned(),
-                retry_after_secs: 1,
-                source: None,
-            })?;
         let _place = self.places.acquire().await.map_err(Error::internal)?;
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
     }
 }
+
+/// A place in the line of those whose passwords are hashed.
+pub(super) struct Turn<'a>(
+    #[expect(dead_code, reason = "held")] SemaphorePermit<'a>,
+);
 
 /// What came of a comparison.
 pub(super) enum Compared {
@@ -195,9 +213,11 @@ mod tests {
         let shown = |text: &str| Password::shown(text.to_owned());
         let hash = hasher.hash(shown("correct horse")).await.expect("a hash");
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        let right = hasher.compare(shown("correct horse"), hash.clone()).await;
+        let turn = || hasher.turn().expect("nobody is in line");
+        let right =
+            hasher.compare(turn(), shown("correct horse"), hash.clone()).await;
         assert!(matches!(right, Ok(Compared::Right { rehashed: None })));
-        let wrong = hasher.compare(shown("correct hors"), hash).await;
+        let wrong = hasher.compare(turn(), shown("correct hors"), hash).await;
         assert!(matches!(wrong, Ok(Compared::Wrong)));
     }
 
@@ -209,7 +229,9 @@ mod tests {
             .expect("a hash")
             .to_string();
         let shown = Password::shown("correct horse".to_owned());
-        let compared = Hasher::default().compare(shown, old).await;
+        let hasher = Hasher::default();
+        let turn = hasher.turn().expect("nobody is in line");
+        let compared = hasher.compare(turn, shown, old).await;
         let Ok(Compared::Right { rehashed: Some(new) }) = compared else {
             panic!("it is right, and old");
         };

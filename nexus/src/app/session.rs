@@ -30,24 +30,17 @@ impl App {
         password: Password,
         aside: impl FnOnce() -> Result<(), Error>,
     ) -> Result<Token, Error> {
-        let guess = self
-            .datastore
-            .password_guess(silo.clone(), user.clone(), delay)
-            .await;
-        let (user, hash) = match guess {
-            Ok(Guess::Hash(user, hash)) => (user, hash),
-            Ok(Guess::Wait(wait)) => {
-                return Err(too_many(wait.to_std().unwrap_or_default()));
-            }
-            Err(db_queries::Error::NotFound) => {
-                aside()?;
-                self.hasher.pretend(silo, user, password).await?;
-                return Err(Error::WrongPassword);
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let turn = self.hasher.turn()?;
+        let guess = self.datastore.password_guess(silo, user, delay).await?;
+        if let Guess::Wait(wait) = guess {
+            return Err(too_many(wait.to_std().unwrap_or_default()));
+        }
         aside()?;
-        match self.hasher.compare(password, hash.clone()).await? {
+        let Guess::Hash(user, hash) = guess else {
+            self.hasher.pretend(turn, password).await?;
+            return Err(Error::WrongPassword);
+        };
+        match self.hasher.compare(turn, password, hash.clone()).await? {
             Compared::Wrong => Err(Error::WrongPassword),
             Compared::Right { rehashed } => {
                 let token = Token::session()?;

@@ -1,6 +1,6 @@
 //! Forgets what is older than its time: start attempts, sagas, VMMs, the
-//! keys of requests, the audit log, tokens, sessions, devices that wanted to
-//! log in.
+//! keys of requests, the audit log, tokens, sessions, guesses at passwords,
+//! devices that wanted to log in.
 
 use super::Task;
 use crate::error::chain;
@@ -34,6 +34,7 @@ pub struct Forgotten {
     pub audit_log: usize,
     pub tokens: usize,
     pub sessions: usize,
+    pub login_guesses: usize,
     pub device_requests: usize,
     pub sled_join_tokens: usize,
 }
@@ -44,6 +45,7 @@ enum Timed {
     AuditLog,
     Tokens,
     Sessions,
+    LoginGuesses,
     DeviceRequests,
     SledJoinTokens,
 }
@@ -69,6 +71,7 @@ impl Task for Retention {
             audit_log: self.forget(Timed::AuditLog).await,
             tokens: self.forget(Timed::Tokens).await,
             sessions: self.forget(Timed::Sessions).await,
+            login_guesses: self.forget(Timed::LoginGuesses).await,
             device_requests: self.forget(Timed::DeviceRequests).await,
             sled_join_tokens: self.forget(Timed::SledJoinTokens).await,
         }
@@ -94,6 +97,7 @@ impl Retention {
                 Timed::Sessions => {
                     datastore.sessions_prune(self.session_life).await
                 }
+                Timed::LoginGuesses => datastore.login_guesses_prune().await,
                 Timed::DeviceRequests => {
                     datastore.device_requests_prune().await
                 }

@@ -115,6 +115,22 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What sleds may take of the port where they join: anybody may connect, and
+    /// few do at a time, for a handshake and one request of a KiB, once. Two
+    /// racks that are switched on at once find room, half of it is left when one
+    /// address takes all that it can, and who says nothing goes soon. A sled
+    /// that is turned away asks again.
+    pub fn of_joins() -> Limits {
+        Limits {
+            connections: 64,
+            connections_per_source: 32,
+            first_request_secs: 5,
+            stuck_secs: 5,
+            idle_secs: 60,
+            ..Limits::default()
+        }
+    }
+
     /// See `body_secs`.
     pub fn body(&self) -> Duration {
         Duration::from_secs(self.body_secs.into())

@@ -3,12 +3,13 @@
 use dropshot::{ClientErrorStatusCode, ErrorStatusCode, HttpError};
 use http::HeaderValue;
 use http::header::RETRY_AFTER;
+use slog::{Logger, error, warn};
 use uuid::Uuid;
 
 use crate::error::{Error, chain};
 
 /// The codes of the external API's refusals, each with its status and with what
-/// it says to a program.
+/// it says to a program. `docs/api.md` has all of them, too.
 pub(super) const CODES: [(u16, &str, &str); 24] = [
     (400, "InvalidRequest", "the request makes no sense, now or ever"),
     (400, "InvalidValue", "one value is not acceptable, which is named first"),
@@ -77,6 +78,20 @@ impl From<Error> for HttpError {
     }
 }
 
+/// Logs why an answer is one, if it does not say so itself.
+pub(super) fn log_why(answer: &HttpError, log: &Logger) {
+    let why = &answer.internal_message;
+    if *why == answer.external_message {
+        return;
+    }
+    match answer.status_code {
+        ErrorStatusCode::INTERNAL_SERVER_ERROR => {
+            error!(log, "a request failed inside"; "why" => why);
+        }
+        _ => warn!(log, "a request was refused"; "why" => why),
+    }
+}
+
 /// The caller's doing, so the caller is told all of it.
 fn refused(
     status: ClientErrorStatusCode,
@@ -141,6 +156,8 @@ fn internal(error: &Error) -> HttpError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn text(text: &str) -> String {
@@ -191,6 +208,22 @@ mod tests {
             assert!(known, "{code} is not documented");
             assert!(answer.headers.is_none());
         }
+    }
+
+    #[test]
+    fn the_table_of_codes_that_users_read_is_this_one() {
+        let api = include_str!("../../../docs/api.md");
+        let (_, table) =
+            api.split_once("| status | `error_code` |").expect("it");
+        let (table, _) = table.split_once("\n\n").expect("its end");
+        let rows = table.lines().filter_map(|row| {
+            let mut cells = row.split('|').map(str::trim).skip(1);
+            let status = cells.next()?.parse::<u16>().ok()?;
+            Some((status, cells.next()?.trim_matches('`')))
+        });
+        let told: BTreeSet<_> = rows.collect();
+        let all: BTreeSet<_> = CODES.iter().map(|it| (it.0, it.1)).collect();
+        assert_eq!(told, all);
     }
 
     #[test]

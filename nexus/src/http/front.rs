@@ -6,6 +6,7 @@
 //! policy before it looks for the operation; so that is where we look, too.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use dropshot::{
     Body, ClientErrorStatusCode, ClientSpecifiesVersionInHeader,
@@ -15,11 +16,12 @@ use http::{
     HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version as Http,
 };
 use semver::Version;
-use slog::Logger;
+use slog::{KV, Key, Level, Logger, Serializer, b, record};
 
 use super::credentials::{bearer_token, session_cookie};
 use super::unserved::external_api;
 use crate::config::{Limits, count};
+use crate::door::Peers;
 use crate::error::BoxError;
 
 /// In which a client says which version of Oxide's API it was made for.
@@ -41,14 +43,15 @@ struct Front {
     headers_max_bytes: usize,
     versions: ClientSpecifiesVersionInHeader,
     lookup: Box<Lookup>,
+    peers: Peers,
 }
 
-/// The front of the external API.
+/// The front of the external API, to which these peers come.
 ///
 /// # Errors
 ///
 /// The API contradicts itself, which tests rule out.
-pub fn front(limits: &Limits) -> Result<VersionPolicy, BoxError> {
+pub fn front(limits: &Limits, peers: Peers) -> Result<VersionPolicy, BoxError> {
     let versions = ClientSpecifiesVersionInHeader::new(VERSION_HEADER, NEWEST)
         .min_version(OLDEST)
         .on_missing(NEWEST);
@@ -61,6 +64,7 @@ pub fn front(limits: &Limits) -> Result<VersionPolicy, BoxError> {
         headers_max_bytes: count(limits.headers_max_bytes),
         versions,
         lookup,
+        peers,
     })))
 }
 
@@ -107,10 +111,8 @@ impl Front {
         }
         Ok(())
     }
-}
 
-impl DynamicVersionPolicy for Front {
-    fn request_extract_version(
+    fn let_pass(
         &self,
         request: &Request<Body>,
         log: &Logger,
@@ -133,6 +135,44 @@ impl DynamicVersionPolicy for Front {
         })?;
         Ok(version)
     }
+}
+
+impl DynamicVersionPolicy for Front {
+    fn request_extract_version(
+        &self,
+        request: &Request<Body>,
+        log: &Logger,
+    ) -> Result<Version, HttpError> {
+        self.let_pass(request, log).inspect_err(|_| {
+            // No handler will say that its connection has a request.
+            if let Some(peer) = remote_addr(log) {
+                self.peers.who_asks(peer);
+            }
+        })
+    }
+}
+
+/// From where a request comes, as the server within sees it. dropshot says it
+/// to handlers; before there is one, the log alone has it.
+fn remote_addr(log: &Logger) -> Option<SocketAddr> {
+    struct Found(Option<SocketAddr>);
+    impl Serializer for Found {
+        fn emit_arguments(
+            &mut self,
+            key: Key,
+            value: &fmt::Arguments<'_>,
+        ) -> slog::Result {
+            if key == "remote_addr" {
+                self.0 = value.to_string().parse().ok();
+            }
+            Ok(())
+        }
+    }
+    let mut found = Found(None);
+    let nothing = format_args!("");
+    let of = record!(Level::Trace, "", &nothing, b!());
+    log.list().serialize(&of, &mut found).ok()?;
+    found.0
 }
 
 /// HTTP/2 is never offered, but hyper knows it by its first bytes. Many requests

@@ -16,11 +16,12 @@ use dropshot::{
     RequestContext, ServerContext,
 };
 use http::{HeaderMap, StatusCode};
-use slog::warn;
+use slog::{Logger, warn};
 
 use super::admission::{Admission, Place};
 use super::audit::{Answered, Audit, Record, end};
 use super::credentials::{Shown, bearer_token, shown};
+use super::error::log_why;
 use super::origin::{does_more_than_look, from_own_page};
 use super::pagination::Asked;
 use super::rate::{Credential, Rates};
@@ -313,8 +314,9 @@ pub(super) async fn timed<T: HttpResponse>(
     timer.end(handler.await)
 }
 
-/// Times a request.
+/// Times a request, and logs what its client is not told.
 struct Timer {
+    log: Logger,
     times: RequestTimes,
     operation: String,
     began: Instant,
@@ -323,6 +325,7 @@ struct Timer {
 impl Timer {
     fn begin(rqctx: &Request) -> Timer {
         Timer {
+            log: rqctx.log.clone(),
             times: rqctx.context().times.clone(),
             operation: rqctx.endpoint.operation_id.clone(),
             began: Instant::now(),
@@ -335,7 +338,10 @@ impl Timer {
     ) -> Result<T, HttpError> {
         let status: StatusCode = match &answer {
             Ok(answer) => answer.status_code(),
-            Err(error) => error.status_code.as_status(),
+            Err(error) => {
+                log_why(error, &self.log);
+                error.status_code.as_status()
+            }
         };
         self.times.observe(self.operation, status, self.began.elapsed());
         answer

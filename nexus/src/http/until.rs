@@ -6,6 +6,7 @@ use std::time::Duration;
 use dropshot::HttpError;
 use slog::{Logger, info, warn};
 
+use super::error::log_why;
 use crate::error::Error;
 
 /// Who was too slow is told to look again after so long.
@@ -49,8 +50,11 @@ impl Until {
         }
         warn!(log, "a request is slow: it is not waited for any more");
         tokio::spawn(async move {
-            let done = work.await.is_ok();
-            info!(log, "a slow request came to its end"; "done" => done);
+            let end = work.await;
+            info!(log, "a slow request came to its end"; "done" => end.is_ok());
+            if let Err(error) = end {
+                log_why(&error, &log);
+            }
         });
         Err(Error::Unavailable {
             message: format!(

@@ -424,6 +424,8 @@ fn every_constraint_of_the_schema_is_one_that_the_walk_checks() {
         "role_assignment_one_fleet",
         "silo_user_password_is_hashed",
         "silo_user_password_failures_have_a_time",
+        "login_guess_is_hashed",
+        "login_guess_failures_not_negative",
         "console_session_is_hashed",
         "device_auth_request_is_hashed",
         "device_auth_request_ttl_is_positive",
