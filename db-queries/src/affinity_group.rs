@@ -5,6 +5,7 @@
 
 use crate::affinity_group_member::wake_members;
 use crate::pagination::begun_at;
+use crate::sql::sql;
 use crate::{ByNameOrId, DataStore, Error, Limit, Page};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::Refusal;
@@ -17,7 +18,7 @@ use db_model::{
     InstanceId, MAX_GROUP_MEMBERS, MAX_INSTANCE_GROUPS, NameOrId,
     NewAffinityGroup, ProjectId, SiloId,
 };
-use diesel::dsl::{exists, now, select, sql};
+use diesel::dsl::{exists, now, select};
 use diesel::pg::Pg;
 use diesel::sql_types::Timestamptz;
 use diesel::{

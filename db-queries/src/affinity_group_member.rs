@@ -3,6 +3,7 @@
 
 use crate::affinity_group::{join, leave};
 use crate::pagination::begun_at;
+use crate::sql::statement;
 use crate::{ByNameOrId, DataStore, Error, Page};
 use db_model::lifecycle::{Changes, Facts, requests};
 use db_model::schema::{affinity_group_member, instance, vmm};
@@ -13,7 +14,7 @@ use db_model::{
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel::{
     ExpressionMethods, JoinOnDsl, NullableExpressionMethods, PgConnection,
-    QueryDsl, RunQueryDsl, SelectableHelper, sql_query,
+    QueryDsl, RunQueryDsl, SelectableHelper,
 };
 
 /// Failed members that one change of a group has looked at: few enough not to
@@ -147,7 +148,7 @@ pub(crate) fn wake_members(
     conn: &mut PgConnection,
     group: AffinityGroupId,
 ) -> Result<(), Error> {
-    sql_query(
+    statement(
         "UPDATE instance \
          SET reconcile_at = clock_timestamp() \
          WHERE id IN ( \

@@ -1,15 +1,15 @@
 //! The audit log. Each entry is written in two statements, one before a change
 //! and one before its answer, both by the database's clock.
 
+use crate::sql::{sql, statement};
 use crate::{DataStore, Error, Page};
 use chrono::{DateTime, Utc};
 use db_model::schema::audit_log;
 use db_model::{AuditLogActor, AuditLogBegin, AuditLogEnd, AuditLogEntry};
-use diesel::dsl::sql;
 use diesel::sql_types::{BigInt, Bool, Nullable, Timestamptz};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
-    QueryDsl, RunQueryDsl, SelectableHelper, sql_query,
+    QueryDsl, RunQueryDsl, SelectableHelper,
 };
 use uuid::Uuid;
 
@@ -106,9 +106,10 @@ impl DataStore {
             let mut query = audit_log::table
                 .filter(audit_log::time_completed.ge(start))
                 .filter(
-                    sql::<Bool>("time_completed < now() - ")
-                        .bind::<BigInt, _>(i64::from(settle_ms))
-                        .sql(" * INTERVAL '1 millisecond'"),
+                    sql::<Bool>(
+                        "time_completed < now() - $1 * INTERVAL '1 millisecond'",
+                    )
+                    .bind::<BigInt, _>(i64::from(settle_ms)),
                 )
                 .limit(page.limit)
                 .select(AuditLogEntry::as_select())
@@ -139,7 +140,7 @@ impl DataStore {
     /// it; how many.
     pub async fn audit_log_give_up(&self, secs: u32) -> Result<usize, Error> {
         self.run(move |conn| {
-            Ok(sql_query(
+            Ok(statement(
                 "UPDATE audit_log SET time_completed = now() \
                  WHERE time_completed IS NULL AND id IN ( \
                      SELECT id FROM audit_log \
@@ -162,7 +163,7 @@ impl DataStore {
         keep_days: u32,
     ) -> Result<(usize, bool), Error> {
         self.run(move |conn| {
-            let deleted = sql_query(
+            let deleted = statement(
                 "DELETE FROM audit_log WHERE id IN ( \
                      SELECT id FROM audit_log \
                      WHERE time_completed < now() - $1 * INTERVAL '1 day' \

@@ -6,6 +6,7 @@
 //! used again.
 
 use crate::silo_quota::refund_storage;
+use crate::sql::{sql, statement};
 use crate::waiting::wake_room;
 use crate::{DataStore, Error, disk, image, snapshot};
 use db_model::schema::{blocks_gone, sled};
@@ -13,11 +14,9 @@ use db_model::{
     BlocksGone, BlocksId, BlocksOf, BlocksPlace, ByteCount, DiskState, Fence,
     SiloId, SledId, SledPolicy, kept_error,
 };
-use diesel::dsl::sql;
 use diesel::sql_types::{BigInt, Timestamptz};
 use diesel::{
     ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl,
-    sql_query,
 };
 use uuid::Uuid;
 
@@ -86,7 +85,7 @@ impl DataStore {
         limit: i64,
     ) -> Result<Vec<BlocksGone>, Error> {
         self.run(move |conn| {
-            Ok(sql_query(format!(
+            Ok(statement(format!(
                 "UPDATE blocks_gone \
                  SET tries = tries + 1, next_try_at = {NEXT_TRY} \
                  WHERE id IN ( \
@@ -146,15 +145,13 @@ impl DataStore {
         // missing: not one statement, since an OR reads all sleds.
         let pivot = SledId(Uuid::new_v4());
         self.run(move |conn| {
-            let heard = format!(
-                "clock_timestamp() - INTERVAL '{} seconds'",
-                db_model::HEARTBEAT_ALLOWANCE.num_seconds()
-            );
+            let heard = sql::<Timestamptz>(
+                "clock_timestamp() - $1 * INTERVAL '1 second'",
+            )
+            .bind::<BigInt, _>(db_model::HEARTBEAT_ALLOWANCE.num_seconds());
             let open = sled::table
                 .filter(sled::policy.eq(SledPolicy::InService))
-                .filter(
-                    sled::time_last_heartbeat.gt(sql::<Timestamptz>(&heard)),
-                )
+                .filter(sled::time_last_heartbeat.gt(heard))
                 .order(sled::id.asc())
                 .select(sled::id);
             let mut found: Vec<SledId> = open

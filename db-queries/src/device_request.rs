@@ -5,6 +5,7 @@
 //! has (`user_logout`, `user_delete`, `silo_delete`) takes the same lock, and
 //! deletes what the user has confirmed: so no token comes to light after that.
 
+use crate::sql::{sql, statement};
 use crate::{DataStore, Error};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::schema::{
@@ -14,11 +15,11 @@ use db_model::{
     ApiToken, ApiTokenId, AuthMethod, ConsoleSessionId, DeviceRequest,
     DeviceRequestId, SiloUserId, UserCode,
 };
-use diesel::dsl::{exists, select, sql};
+use diesel::dsl::{exists, select};
 use diesel::sql_types::{BigInt, Timestamptz};
 use diesel::{
     ExpressionMethods, OptionalExtension, PgConnection, QueryDsl,
-    QueryableByName, RunQueryDsl, SelectableHelper, sql_query,
+    QueryableByName, RunQueryDsl, SelectableHelper,
 };
 use uuid::Uuid;
 
@@ -105,7 +106,7 @@ impl DataStore {
             let now = now(conn)?;
             // Of many at once each may see one less than there are: it need not
             // be exact.
-            let counted: Counted = sql_query(
+            let counted: Counted = statement(
                 "SELECT count(*) AS waiting FROM ( \
                      SELECT id FROM device_auth_request \
                      WHERE time_expires > $1 LIMIT $2) AS w",

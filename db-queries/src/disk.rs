@@ -10,6 +10,7 @@ use crate::blocks::{let_go_of_local, let_go_of_store};
 use crate::pagination::begun_at;
 use crate::project::keep;
 use crate::silo_quota::charge_storage;
+use crate::sql::sql;
 use crate::{ByNameOrId, DataStore, Error, Limit, Page, image, snapshot};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, requests};
@@ -19,7 +20,7 @@ use db_model::{
     ImageId, Instance, InstanceId, MAX_INSTANCE_DISKS, Name, NameOrId, NewDisk,
     NewDiskKind, NewSnapshot, ProjectId, SiloId, SledId, SnapshotId, VmmId,
 };
-use diesel::dsl::{AsSelect, IntoBoxed, Select, exists, select, sql};
+use diesel::dsl::{AsSelect, IntoBoxed, Select, exists, select};
 use diesel::pg::Pg;
 use diesel::sql_types::Timestamptz;
 use diesel::{

@@ -4,14 +4,14 @@
 //! a key that is there stands for something that was done, whoever died since,
 //! and one that is not there for nothing at all.
 
+use crate::sql::{sql, statement};
 use crate::{DataStore, Error};
 use db_model::schema::idempotency_key;
 use db_model::{IdempotencyKey, InstanceId, KeyedRequest};
-use diesel::dsl::sql;
 use diesel::sql_types::{Bool, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel::{
     ExpressionMethods, OptionalExtension, PgConnection, QueryDsl,
-    QueryableByName, RunQueryDsl, SelectableHelper, sql_query,
+    QueryableByName, RunQueryDsl, SelectableHelper,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -32,7 +32,7 @@ pub(crate) fn claim(
     request: &KeyedRequest,
     instance: InstanceId,
 ) -> Result<(), Error> {
-    let claimed = sql_query(
+    let claimed = statement(
         "INSERT INTO idempotency_key (id, silo_user_id, key_hash, \
              request_hash, instance_id, answer, time_created) \
          VALUES ($1, $2, $3, $4, $5, NULL, now()) \
@@ -97,7 +97,7 @@ impl DataStore {
         answer: Value,
     ) -> Result<Value, Error> {
         self.run(move |conn| {
-            let kept: Option<Answer> = sql_query(
+            let kept: Option<Answer> = statement(
                 "UPDATE idempotency_key SET answer = COALESCE(answer, $4) \
                  WHERE silo_user_id = $1 AND key_hash = $2 \
                    AND request_hash = $3 \

@@ -4,13 +4,14 @@ use crate::blocks::let_go_of_store;
 use crate::pagination::begun_at;
 use crate::project::keep;
 use crate::silo_quota::charge_storage;
+use crate::sql::sql;
 use crate::{ByNameOrId, DataStore, Error, Page, snapshot};
 use chrono::{DateTime, Utc};
 use db_model::schema::image;
 use db_model::{
     BlocksOf, Fence, Image, ImageId, NameOrId, NewImage, ProjectId, SiloId,
 };
-use diesel::dsl::{exists, select, sql};
+use diesel::dsl::{exists, select};
 use diesel::sql_types::Timestamptz;
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, PgConnection, QueryDsl,

@@ -3,6 +3,7 @@
 use crate::idempotency;
 use crate::pagination::begun_at;
 use crate::reconcile::claim_with;
+use crate::sql::sql;
 use crate::{
     ById, ByNameOrId, Claimed, DataStore, Error, Page, affinity_group, disk,
     ssh_key,
@@ -15,7 +16,6 @@ use db_model::{
     Joins, KeyedRequest, Name, NewInstance, ProjectId, SagaId, SiloId,
     SiloUserId, StartAttempt, StartAttemptId, Vmm,
 };
-use diesel::dsl::sql;
 use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,

@@ -1,13 +1,12 @@
 //! Leases: which processes live, by the database's time.
 
+use crate::sql::statement;
 use crate::{DataStore, Error};
 use chrono::TimeDelta;
 use db_model::SecId;
 use db_model::schema::nexus_lease;
 use diesel::sql_types::{BigInt, Text, Uuid as SqlUuid};
-use diesel::{
-    ExpressionMethods, QueryDsl, QueryableByName, RunQueryDsl, sql_query,
-};
+use diesel::{ExpressionMethods, QueryDsl, QueryableByName, RunQueryDsl};
 
 #[derive(QueryableByName)]
 struct Id {
@@ -24,7 +23,7 @@ impl DataStore {
         lease: TimeDelta,
     ) -> Result<(), Error> {
         self.run(move |conn| {
-            sql_query(
+            statement(
                 "INSERT INTO nexus_lease \
                      (id, internal_address, time_started, lease_expires, \
                       steady_since) \
@@ -49,7 +48,7 @@ impl DataStore {
         lease: TimeDelta,
     ) -> Result<bool, Error> {
         self.run(move |conn| {
-            let hit = sql_query(
+            let hit = statement(
                 "UPDATE nexus_lease \
                  SET steady_since = CASE \
                          WHEN lease_expires < clock_timestamp() \
@@ -75,7 +74,7 @@ impl DataStore {
         lease: TimeDelta,
     ) -> Result<Vec<SecId>, Error> {
         self.run(move |conn| {
-            let taken: Vec<Id> = sql_query(
+            let taken: Vec<Id> = statement(
                 "UPDATE nexus_lease \
                  SET taken_by = $1, time_taken = clock_timestamp() \
                  WHERE id <> $1 \
@@ -116,7 +115,7 @@ impl DataStore {
     /// The processes that live, by id.
     pub async fn lease_live(&self) -> Result<Vec<SecId>, Error> {
         self.run(|conn| {
-            let live: Vec<Id> = sql_query(
+            let live: Vec<Id> = statement(
                 "SELECT id FROM nexus_lease \
                  WHERE taken_by IS NULL AND lease_expires > clock_timestamp() \
                  ORDER BY id",
@@ -130,7 +129,7 @@ impl DataStore {
     /// Forgets processes that ended long ago and left no saga behind.
     pub async fn lease_forget_old(&self) -> Result<usize, Error> {
         self.run(|conn| {
-            Ok(sql_query(
+            Ok(statement(
                 "DELETE FROM nexus_lease l \
                  WHERE l.time_taken < clock_timestamp() - INTERVAL '1 day' \
                    AND NOT EXISTS ( \

@@ -46,6 +46,7 @@ mod silo_quota;
 mod sled;
 mod sled_join;
 mod snapshot;
+mod sql;
 mod ssh_key;
 mod start_attempt;
 mod token;

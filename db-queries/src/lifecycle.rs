@@ -1,6 +1,7 @@
 //! The transaction in which every change of an instance is made: lock, read
 //! the facts, decide (purely), write.
 
+use crate::sql::sql;
 use crate::transaction::Work;
 use crate::{
     AttemptEnded, DataStore, Error, affinity_group, disk, reservation, ssh_key,
@@ -12,19 +13,11 @@ use db_model::{
     Fence, Instance, InstanceId, InstanceState, StartAttempt, StartReason, Vmm,
 };
 use diesel::result::Error as DieselError;
-use diesel::sql_types::{Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::Timestamptz;
 use diesel::{
-    ExpressionMethods, PgConnection, QueryDsl, QueryResult, QueryableByName,
-    RunQueryDsl, SelectableHelper, sql_query,
+    ExpressionMethods, PgConnection, QueryDsl, QueryResult, RunQueryDsl,
+    SelectableHelper,
 };
-
-#[derive(QueryableByName)]
-struct Locked {
-    #[diesel(embed)]
-    instance: Instance,
-    #[diesel(sql_type = Timestamptz)]
-    now: DateTime<Utc>,
-}
 
 impl DataStore {
     /// One transaction: the instance is locked, `decide` is given its facts
@@ -129,13 +122,15 @@ pub(crate) fn lock(
     conn: &mut PgConnection,
     id: InstanceId,
 ) -> Result<Facts, Error> {
-    let locked: Locked = sql_query(
-        "SELECT instance.*, clock_timestamp() AS now \
-         FROM instance WHERE id = $1 FOR UPDATE",
-    )
-    .bind::<SqlUuid, _>(id)
-    .get_result(conn)?;
-    read_rest(conn, locked.instance, locked.now)
+    let (instance, now) = instance::table
+        .find(id)
+        .select((
+            Instance::as_select(),
+            sql::<Timestamptz>("clock_timestamp()"),
+        ))
+        .for_update()
+        .first(conn)?;
+    read_rest(conn, instance, now)
 }
 
 /// Reads what belongs to an instance: while it is locked, or in a snapshot.

@@ -3,6 +3,7 @@
 //! of a table that grows is found by an index.
 
 use crate::reconcile::facts;
+use crate::sql::{sql, statement};
 use crate::{ById, DataStore, Error, Page, UnfinishedSaga};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::Facts;
@@ -14,12 +15,10 @@ use db_model::{
     InstanceId, Name, NexusLease, ProjectId, Saga, SagaId, SagaNodeEvent,
     SagaState, SecId, Sled, SledReservation, StartAttempt,
 };
-use diesel::dsl::sql;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{
     ExpressionMethods, JoinOnDsl, OptionalExtension, PgConnection, QueryDsl,
     Queryable, QueryableByName, RunQueryDsl, Selectable, SelectableHelper,
-    sql_query,
 };
 use uuid::Uuid;
 
@@ -189,7 +188,7 @@ impl DataStore {
         &self,
     ) -> Result<Vec<SagaCount>, Error> {
         self.run(|conn| {
-            Ok(sql_query(
+            Ok(statement(
                 "SELECT s.name, s.state, count(*) AS count, \
                      min(s.time_created) AS oldest, \
                      count(*) FILTER (WHERE l.id IS NULL) AS without_runner \
@@ -290,7 +289,7 @@ impl DataStore {
     /// How many instances are unsettled.
     pub async fn instance_unsettled(&self) -> Result<Unsettled, Error> {
         self.run(|conn| {
-            Ok(sql_query(
+            Ok(statement(
                 "SELECT count(*) AS count, \
                      count(*) FILTER (WHERE reconcile_at <= now()) AS overdue, \
                      min(reconcile_at) FILTER (WHERE reconcile_at <= now()) \
@@ -449,7 +448,7 @@ impl DataStore {
         page: Page<ById>,
     ) -> Result<Vec<SledLoad>, Error> {
         self.run(move |conn| {
-            Ok(sql_query(
+            Ok(statement(
                 "SELECT sled.*, v.vmms, v.abandoned \
                  FROM (SELECT * FROM sled \
                        WHERE $1::UUID IS NULL OR id > $1 \

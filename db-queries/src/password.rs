@@ -1,10 +1,10 @@
 //! Passwords of users, hashed, and how often they were guessed wrong.
 
+use crate::sql::sql;
 use crate::{DataStore, Error, session};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::schema::{login_guess, silo, silo_user, silo_user_password};
 use db_model::{Name, SiloUserId, SiloUserPassword, UserName};
-use diesel::dsl::sql;
 use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl,

@@ -4,6 +4,7 @@
 //! on their room, so that its cost does not grow with the fleet. Only where none
 //! is found, the whole fleet is read, to say why.
 
+use crate::sql::{Statement, Values, statement};
 use crate::{DataStore, Error};
 use db_model::placement::{
     Amounts, Ask, AskedDisk, Group, OwnInstance, PlacedMember, Quota, SledRoom,
@@ -20,12 +21,10 @@ use db_model::{
     SledPolicy, SledProvisionPolicy, StartFailure, VcpuCount, VmmState,
 };
 use diesel::dsl::{exists, select};
-use diesel::pg::Pg;
-use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel::{
     ExpressionMethods, JoinOnDsl, OptionalExtension, PgConnection, QueryDsl,
-    QueryResult, QueryableByName, RunQueryDsl, SelectableHelper, sql_query,
+    QueryResult, QueryableByName, RunQueryDsl, SelectableHelper,
 };
 use uuid::Uuid;
 
@@ -374,7 +373,7 @@ fn quota_of(
 }
 
 fn fleet(conn: &mut PgConnection) -> Result<Vec<SledRoom>, Error> {
-    let rows: Vec<RoomRow> = sql_query(room("sled"))
+    let rows: Vec<RoomRow> = statement(room("sled"))
         .bind::<BigInt, _>(allowance_micros())
         .load(conn)?;
     Ok(rows.into_iter().map(SledRoom::from).collect())
@@ -586,9 +585,12 @@ impl Search {
         Ok(rows.into_iter().map(SledRoom::from).collect())
     }
 
-    fn bind<'a>(&'a self, sql: String, not: &'a [Uuid]) -> Bound<'a> {
-        sql_query(sql)
-            .into_boxed()
+    fn bind<'a>(
+        &'a self,
+        sql: String,
+        not: &'a [Uuid],
+    ) -> Statement<impl Values + use<'a>> {
+        statement(sql)
             .bind::<BigInt, _>(allowance_micros())
             .bind::<BigInt, _>(self.size.vcpus)
             .bind::<BigInt, _>(self.size.memory)
@@ -597,6 +599,3 @@ impl Search {
             .bind::<Array<SqlUuid>, _>(not)
     }
 }
-
-/// A query with what speaks against a sled bound to it.
-type Bound<'a> = BoxedSqlQuery<'a, Pg, SqlQuery>;

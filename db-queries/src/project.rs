@@ -1,6 +1,7 @@
 //! Projects.
 
 use crate::pagination::begun_at;
+use crate::sql::sql;
 use crate::{ByNameOrId, DataStore, Error, Page, role};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
@@ -10,7 +11,7 @@ use db_model::{
     AffinityGroupKind, Name, NameOrId, Project, ProjectChange, ProjectId,
     RoleResource, SiloId, SiloUserId,
 };
-use diesel::dsl::{exists, now, select, sql};
+use diesel::dsl::{exists, now, select};
 use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,

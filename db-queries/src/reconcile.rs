@@ -3,16 +3,16 @@
 
 use crate::lifecycle::read_rest;
 use crate::saga::{UnfinishedSaga, unfinished};
+use crate::sql::{sql, statement};
 use crate::{DataStore, Error};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::{Changes, Facts};
 use db_model::schema::{instance, saga};
 use db_model::{Instance, InstanceId, SagaId, SagaState};
-use diesel::dsl::sql;
 use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, QueryableByName, RunQueryDsl,
-    SelectableHelper, sql_query,
+    SelectableHelper,
 };
 
 /// An instance that this process looks after until `until`.
@@ -104,7 +104,7 @@ impl DataStore {
         visibility: TimeDelta,
     ) -> Result<Vec<Claimed>, Error> {
         self.run(move |conn| {
-            Ok(sql_query(
+            Ok(statement(
                 "UPDATE instance \
                  SET reconcile_at = \
                      clock_timestamp() + $2 * INTERVAL '1 millisecond' \
@@ -131,7 +131,7 @@ impl DataStore {
         visibility: TimeDelta,
     ) -> Result<(), Error> {
         self.run(move |conn| {
-            sql_query(
+            statement(
                 "UPDATE instance SET reconcile_at = clock_timestamp() \
                  WHERE reconcile_at > clock_timestamp() \
                    AND reconcile_at <= clock_timestamp() \
@@ -210,7 +210,7 @@ impl DataStore {
     ) -> Result<(), Error> {
         let error = db_model::kept_error(&error);
         self.run(move |conn| {
-            sql_query(format!(
+            statement(format!(
                 "UPDATE instance \
                  SET reconcile_errors = reconcile_errors + 1, \
                      reconcile_last_error = $2, \
@@ -237,7 +237,7 @@ impl DataStore {
     ) -> Result<(), Error> {
         let error = db_model::kept_error(&error);
         self.run(move |conn| {
-            sql_query(format!(
+            statement(format!(
                 "UPDATE instance \
                  SET reconcile_errors = reconcile_errors + 1, \
                      reconcile_last_error = $2, \

@@ -8,6 +8,7 @@
 //! guarded statements on single rows (the sled's sums, the quota).
 
 use crate::Error;
+use crate::sql::{sql, statement};
 use crate::waiting::{wake_group, wake_next, wake_quota, wake_room};
 use db_model::schema::{
     affinity_claim, disk, project, silo_quota, sled, sled_reservation, vmm,
@@ -17,12 +18,12 @@ use db_model::{
     InstanceCpuPlatform, ReservationRole, SiloId, SledCpu, SledId, SledPolicy,
     SledProvisionPolicy, SledReservation, VmmEndReason, VmmId,
 };
-use diesel::dsl::{exists, select, sql};
+use diesel::dsl::{exists, select};
 use diesel::sql_types::{BigInt, Nullable, Uuid as SqlUuid};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
     OptionalExtension, PgConnection, QueryDsl, QueryResult, QueryableByName,
-    RunQueryDsl, sql_query,
+    RunQueryDsl,
 };
 
 #[derive(QueryableByName)]
@@ -84,7 +85,7 @@ fn lock_groups(
     conn: &mut PgConnection,
     instance: &Instance,
 ) -> Result<bool, Error> {
-    let groups: Vec<Id> = sql_query(
+    let groups: Vec<Id> = statement(
         "SELECT id FROM affinity_group \
          WHERE id IN (SELECT group_id FROM affinity_group_member \
                       WHERE instance_id = $1) \
@@ -100,7 +101,7 @@ fn groups_allow(
     conn: &mut PgConnection,
     held: &SledReservation,
 ) -> Result<(), Error> {
-    let against: Count = sql_query(
+    let against: Count = statement(
         "SELECT count(*) AS n \
          FROM affinity_group_member m \
          JOIN affinity_group g ON g.id = m.group_id \
@@ -121,7 +122,7 @@ fn allocate_disks(
     conn: &mut PgConnection,
     held: &SledReservation,
 ) -> Result<i64, Error> {
-    let disks: Disks = sql_query(
+    let disks: Disks = statement(
         "SELECT \
              count(CASE WHEN sled_id <> $2 THEN 1 END) AS elsewhere, \
              COALESCE(sum(CASE WHEN backend = 'local' AND sled_id IS NULL \
@@ -213,9 +214,11 @@ fn take_quota(
         .filter(
             (silo_quota::used_storage_bytes + storage)
                 .le(silo_quota::storage_bytes)
-                .or(diesel::dsl::sql::<diesel::sql_types::Bool>(
-                    if storage == 0 { "TRUE" } else { "FALSE" },
-                )),
+                .or(sql::<diesel::sql_types::Bool>(if storage == 0 {
+                    "TRUE"
+                } else {
+                    "FALSE"
+                })),
         )
         .set((
             silo_quota::used_vcpus.eq(silo_quota::used_vcpus + held.vcpus),
@@ -230,7 +233,7 @@ fn take_quota(
 
 /// The VMM takes its place in the eyes of its groups.
 fn claim(conn: &mut PgConnection, held: &SledReservation) -> QueryResult<()> {
-    sql_query(
+    statement(
         "INSERT INTO affinity_claim \
              (group_id, vmm_id, instance_id, sled_id, exclusive) \
          SELECT g.id, $1, $2, $3, \

@@ -2,12 +2,11 @@
 //! that no statement is long, and says where the next page begins.
 
 use crate::password::GUESSES_COUNT_FOR;
+use crate::sql::statement;
 use crate::{DataStore, Error, SessionLife};
 use chrono::TimeDelta;
 use diesel::sql_types::{BigInt, Nullable, Uuid as SqlUuid};
-use diesel::{
-    OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
-};
+use diesel::{OptionalExtension, PgConnection, QueryableByName, RunQueryDsl};
 use uuid::Uuid;
 
 /// Rows of a page.
@@ -178,7 +177,7 @@ impl DataStore {
         kept: TimeDelta,
     ) -> Result<(usize, bool), Error> {
         self.run(move |conn| {
-            let deleted = sql_query(delete)
+            let deleted = statement(delete)
                 .bind::<BigInt, _>(kept.num_seconds())
                 .bind::<BigInt, _>(PAGE)
                 .execute(conn)?;
@@ -197,7 +196,7 @@ impl DataStore {
         after: Option<Uuid>,
     ) -> Result<Pruned, Error> {
         self.transaction(move |conn: &mut PgConnection| {
-            let end: Option<Last> = sql_query(format!(
+            let end: Option<Last> = statement(format!(
                 "SELECT id FROM ( \
                      {rows} WHERE $1::UUID IS NULL OR id > $1 \
                      ORDER BY id LIMIT $2) page \
@@ -212,7 +211,7 @@ impl DataStore {
             };
             let mut deleted = 0;
             for delete in deletes {
-                deleted = sql_query(*delete)
+                deleted = statement(*delete)
                     .bind::<SqlUuid, _>(after.unwrap_or(Uuid::nil()))
                     .bind::<SqlUuid, _>(last)
                     .execute(conn)?;

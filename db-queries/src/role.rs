@@ -1,5 +1,6 @@
 //! Who has which role on what.
 
+use crate::sql::sql;
 use crate::{DataStore, Error};
 use chrono::{DateTime, Utc};
 use db_model::schema::{project, role_assignment, silo, silo_user};
@@ -7,7 +8,7 @@ use db_model::{
     FLEET_ID, ProjectId, RoleAssignment, RoleName, RoleResource, SiloId,
     SiloUserId,
 };
-use diesel::dsl::{select, sql};
+use diesel::dsl::select;
 use diesel::sql_types::Timestamptz;
 use diesel::{ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl};
 use serde_json::Value;

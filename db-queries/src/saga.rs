@@ -1,5 +1,6 @@
 //! Sagas at rest: created, logged, adopted, ended.
 
+use crate::sql::{sql, statement};
 use crate::{DataStore, Error, fence, lifecycle};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::steps;
@@ -8,13 +9,13 @@ use db_model::{
     Fence, InstanceId, InstanceState, Saga, SagaId, SagaNodeEvent, SagaState,
     SecId, StartAttemptId,
 };
-use diesel::dsl::{exists, not, sql};
+use diesel::dsl::{exists, not};
 use diesel::sql_types::{
     Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel::{
     ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl,
-    SelectableHelper, sql_query,
+    SelectableHelper,
 };
 
 /// The saga that is at work on an instance.
@@ -87,7 +88,7 @@ pub(crate) fn record(
         .iter()
         .map(|r| r.data.as_ref().map(serde_json::Value::to_string))
         .collect();
-    let recorded = sql_query(
+    let recorded = statement(
         "INSERT INTO saga_node_event \
              (saga_id, node_id, event_type, data, creator, event_time) \
          SELECT saga.id, r.node_id, r.event_type, r.data::JSONB, \

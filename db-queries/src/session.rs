@@ -2,11 +2,11 @@
 
 use crate::role::roles_of;
 use crate::silo::Authenticated;
+use crate::sql::sql;
 use crate::{ById, DataStore, Error, Page};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::schema::{console_session, silo, silo_user};
 use db_model::{ConsoleSession, ConsoleSessionId, SiloId, SiloUserId};
-use diesel::dsl::sql;
 use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,

@@ -1,6 +1,7 @@
 //! Silos, their users and tokens.
 
 use crate::pagination::begun_at;
+use crate::sql::sql;
 use crate::{ByNameOrId, DataStore, Error, Page, password, role, user};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
@@ -12,7 +13,7 @@ use db_model::{
     RoleName, RoleResource, Silo, SiloId, SiloQuota, SiloUser, SiloUserId,
     UserName,
 };
-use diesel::dsl::{exists, select, sql};
+use diesel::dsl::{exists, select};
 use diesel::sql_types::Timestamptz;
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,

@@ -1,5 +1,6 @@
 //! Sleds: registered by their agents, set by operators.
 
+use crate::sql::{Sql, sql};
 use crate::waiting::wake_room;
 use crate::{ById, DataStore, Error, Page};
 use chrono::{DateTime, Utc};
@@ -8,11 +9,10 @@ use db_model::{
     Instance, Name, ReservationRole, Sled, SledCpu, SledId, SledInstance,
     SledPolicy, SledProvisionPolicy, Vmm, run_state,
 };
-use diesel::dsl::sql;
-use diesel::sql_types::{Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Timestamptz};
 use diesel::{
-    ExpressionMethods, JoinOnDsl, OptionalExtension, QueryDsl, QueryableByName,
-    RunQueryDsl, SelectableHelper, sql_query,
+    ExpressionMethods, IntoSql, JoinOnDsl, OptionalExtension, QueryDsl,
+    RunQueryDsl, SelectableHelper,
 };
 use uuid::Uuid;
 
@@ -44,12 +44,13 @@ pub struct HeardFrom {
     pub news: bool,
 }
 
-#[derive(QueryableByName)]
-struct Before {
-    #[diesel(embed)]
-    sled: Sled,
-    #[diesel(sql_type = Timestamptz)]
-    now: DateTime<Utc>,
+/// A sled, and what time it is.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn with_time(id: SledId) -> _ {
+    let columns: diesel::dsl::AsSelect<Sled, diesel::pg::Pg> =
+        Sled::as_select();
+    let now: Sql<Timestamptz> = sql("clock_timestamp()");
+    sled::table.find(id).select((columns, now))
 }
 
 impl DataStore {
@@ -66,14 +67,9 @@ impl DataStore {
         new_too: bool,
     ) -> Result<HeardFrom, Error> {
         self.transaction(move |conn| {
-            let before: Option<Before> = sql_query(
-                "SELECT sled.*, clock_timestamp() AS now \
-                 FROM sled WHERE id = $1 FOR UPDATE",
-            )
-            .bind::<SqlUuid, _>(facts.id)
-            .get_result(conn)
-            .optional()?;
-            let Some(Before { sled: old, now }) = before else {
+            let before: Option<(Sled, DateTime<Utc>)> =
+                with_time(facts.id).for_update().first(conn).optional()?;
+            let Some((old, now)) = before else {
                 if !new_too {
                     return Err(Error::NotFound);
                 }
@@ -102,12 +98,8 @@ impl DataStore {
                     sled::revision.eq(facts.revision),
                     sled::incarnation.eq(old.process_after(facts.incarnation)),
                     sled::vcpus.eq(vcpus),
-                    sled::memory_bytes.eq(sql::<diesel::sql_types::BigInt>(
-                        &memory.to_string(),
-                    )),
-                    sled::storage_bytes.eq(sql::<diesel::sql_types::BigInt>(
-                        &storage.to_string(),
-                    )),
+                    sled::memory_bytes.eq(memory.into_sql::<BigInt>()),
+                    sled::storage_bytes.eq(storage.into_sql::<BigInt>()),
                     sled::cpu.eq(facts.cpu),
                 ))
                 .execute(conn)?;
@@ -277,12 +269,7 @@ pub(crate) fn read_sled(
     conn: &mut diesel::PgConnection,
     id: SledId,
 ) -> Result<(Sled, DateTime<Utc>), Error> {
-    let read: Before = sql_query(
-        "SELECT sled.*, clock_timestamp() AS now FROM sled WHERE id = $1",
-    )
-    .bind::<SqlUuid, _>(id)
-    .get_result(conn)?;
-    Ok((read.sled, read.now))
+    Ok(with_time(id).first(conn)?)
 }
 
 fn insert(

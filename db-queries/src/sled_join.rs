@@ -1,14 +1,14 @@
 //! Joining the fleet: tokens, and what a sled may be given a certificate for.
 
+use crate::sql::{sql, statement};
 use crate::{ById, DataStore, Error, Page};
 use chrono::TimeDelta;
 use db_model::schema::{sled, sled_join_token};
 use db_model::{SledId, SledJoinToken, SledJoinTokenId, SledPolicy};
-use diesel::dsl::sql;
 use diesel::sql_types::{BigInt, Nullable, Timestamptz};
 use diesel::{
     ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl,
-    SelectableHelper, sql_query,
+    SelectableHelper,
 };
 
 /// Tokens that are forgotten at a time.
@@ -153,7 +153,7 @@ impl DataStore {
     /// be more.
     pub async fn sled_join_tokens_prune(&self) -> Result<(usize, bool), Error> {
         self.run(move |conn| {
-            let deleted = sql_query(
+            let deleted = statement(
                 "DELETE FROM sled_join_token WHERE id IN ( \
                      SELECT id FROM sled_join_token \
                      WHERE time_expires < now() - INTERVAL '1 day' \

@@ -3,6 +3,7 @@
 //! What links an instance to a key that was deleted stays, and says nothing:
 //! every reader looks for live keys alone. It goes with the instance.
 
+use crate::sql::sql;
 use crate::{ByNameOrId, DataStore, Error, Limit, Page};
 use chrono::{DateTime, Utc};
 use db_model::schema::{instance, instance_ssh_key, silo_user, ssh_key};
@@ -10,7 +11,7 @@ use db_model::{
     InstanceId, MAX_USER_SSH_KEYS, NameOrId, NewSshKey, SiloUserId, SshKey,
     SshKeyId,
 };
-use diesel::dsl::{AsSelect, IntoBoxed, Select, now, sql};
+use diesel::dsl::{AsSelect, IntoBoxed, Select, now};
 use diesel::pg::Pg;
 use diesel::sql_types::Timestamptz;
 use diesel::{

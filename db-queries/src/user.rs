@@ -1,5 +1,6 @@
 //! Users of silos.
 
+use crate::sql::sql;
 use crate::{ById, DataStore, Error, Page, password, session};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
@@ -9,7 +10,7 @@ use db_model::schema::{
 use db_model::{
     FLEET_ID, RoleName, RoleResource, SiloId, SiloUser, SiloUserId, UserName,
 };
-use diesel::dsl::{exists, sql};
+use diesel::dsl::exists;
 use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,

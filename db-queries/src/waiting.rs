@@ -6,12 +6,13 @@
 //! look: whether it would start, the look finds out.
 
 use crate::Error;
+use crate::sql::statement;
 use db_model::{
     AffinityGroupId, InstanceCpuPlatform, InstanceId, MAX_GROUP_MEMBERS,
     SiloId, SledId,
 };
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
-use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
+use diesel::{PgConnection, QueryableByName, RunQueryDsl};
 
 /// Starts that something wakes at most: enough to use what one VMM leaves of a
 /// sled, and few enough not to race each other in vain. Each of them that gets
@@ -110,7 +111,7 @@ pub(crate) fn wake_next(
     sled: SledId,
     silo_of: InstanceId,
 ) -> Result<(), Error> {
-    let looking: Count = sql_query(
+    let looking: Count = statement(
         "SELECT count(*) AS n FROM start_attempt \
          WHERE outcome = 'pending' AND reason = 'auto_restart' \
            AND vmm_id IS NULL",
@@ -118,7 +119,7 @@ pub(crate) fn wake_next(
     .get_result(conn)?;
     let limit = (WOKEN_AT_ONCE - looking.n).max(1);
     room(conn, sled, limit)?;
-    let silo: Silo = sql_query(
+    let silo: Silo = statement(
         "SELECT p.silo_id FROM instance i JOIN project p \
              ON p.id = i.project_id WHERE i.id = $1",
     )
@@ -204,7 +205,7 @@ fn wake(
     parameter: uuid::Uuid,
     limit: i64,
 ) -> Result<(), Error> {
-    sql_query(format!(
+    statement(format!(
         "UPDATE instance SET reconcile_at = clock_timestamp() \
          WHERE id IN ({who} \
              ORDER BY i.time_state_updated, i.id LIMIT $2 \
