@@ -379,7 +379,7 @@ fn fleet(conn: &mut PgConnection) -> Result<Vec<SledRoom>, Error> {
     Ok(rows.into_iter().map(SledRoom::from).collect())
 }
 
-fn allowance_micros() -> i64 {
+pub(crate) fn allowance_micros() -> i64 {
     HEARTBEAT_ALLOWANCE.num_microseconds().unwrap_or(i64::MAX)
 }
 

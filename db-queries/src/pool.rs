@@ -16,6 +16,10 @@ pub struct PoolSettings {
     pub max_connections: u32,
     /// A request that gets no connection for so long is told `Unavailable`.
     pub acquire_timeout: Duration,
+    /// Does the server plan each statement once for all values? For statements
+    /// whose best plan is the same for all, though the server reckons otherwise
+    /// and so would plan them each time.
+    pub planned_once: bool,
 }
 
 impl Default for PoolSettings {
@@ -23,6 +27,7 @@ impl Default for PoolSettings {
         PoolSettings {
             max_connections: 32,
             acquire_timeout: Duration::from_secs(5),
+            planned_once: false,
         }
     }
 }
@@ -44,6 +49,11 @@ pub struct Connections {
 /// keep its sagas from being adopted by holding their rows.
 const SESSION_SETTINGS: &str = "SET statement_timeout = '15s'; \
      SET idle_in_transaction_session_timeout = '3s'";
+
+/// Does nothing on an engine that has no such setting.
+const PLAN_ONCE: &str = "SELECT set_config( \
+     'plan_cache_mode', 'force_generic_plan', false) \
+     FROM pg_settings WHERE name = 'plan_cache_mode'";
 
 /// A connection that has been idle for longer is tried before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
@@ -73,6 +83,7 @@ impl Pooled {
 #[derive(Debug)]
 pub(crate) struct Manager {
     url: String,
+    planned_once: bool,
 }
 
 /// Why there is no connection.
@@ -92,10 +103,13 @@ impl bb8::ManageConnection for Manager {
 
     async fn connect(&self) -> Result<Pooled, ConnectError> {
         use diesel::Connection as _;
-        let url = self.url.clone();
+        let (url, planned_once) = (self.url.clone(), self.planned_once);
         let connection = tokio::task::spawn_blocking(move || {
             let mut conn = PgConnection::establish(&url)?;
             conn.batch_execute(SESSION_SETTINGS)?;
+            if planned_once {
+                conn.batch_execute(PLAN_ONCE)?;
+            }
             Ok::<_, ConnectError>(conn)
         })
         .await??;
@@ -140,7 +154,13 @@ pub(crate) fn build(url: &str, settings: PoolSettings) -> Pool {
     bb8::Pool::builder()
         .max_size(settings.max_connections)
         .connection_timeout(settings.acquire_timeout)
-        .build_unchecked(Manager { url: with_connect_timeout(url) })
+        // Few connections are used often, and know the statements, rather than
+        // all of them seldom.
+        .queue_strategy(bb8::QueueStrategy::Lifo)
+        .build_unchecked(Manager {
+            url: with_connect_timeout(url),
+            planned_once: settings.planned_once,
+        })
 }
 
 /// libpq waits for a silent server without an end unless it is told otherwise.

@@ -1,5 +1,6 @@
 //! Sleds: registered by their agents, set by operators.
 
+use crate::placement::allowance_micros;
 use crate::sql::{Sql, sql};
 use crate::waiting::wake_room;
 use crate::{ById, DataStore, Error, Page};
@@ -11,8 +12,8 @@ use db_model::{
 };
 use diesel::sql_types::{BigInt, Timestamptz};
 use diesel::{
-    ExpressionMethods, IntoSql, JoinOnDsl, OptionalExtension, QueryDsl,
-    RunQueryDsl, SelectableHelper,
+    ExpressionMethods, IntoSql, JoinOnDsl, OptionalExtension,
+    PgExpressionMethods, QueryDsl, RunQueryDsl, SelectableHelper,
 };
 use uuid::Uuid;
 
@@ -66,6 +67,10 @@ impl DataStore {
         facts: SledFacts,
         new_too: bool,
     ) -> Result<HeardFrom, Error> {
+        let said = facts.clone();
+        if self.run(move |conn| heard_nothing_new(conn, &said)).await? {
+            return Ok(HeardFrom { expunged: false, news: false });
+        }
         self.transaction(move |conn| {
             let before: Option<(Sled, DateTime<Utc>)> =
                 with_time(facts.id).for_update().first(conn).optional()?;
@@ -262,6 +267,38 @@ impl DataStore {
         })
         .await
     }
+}
+
+/// Writes down that a sled was heard which says what it has said before, as nearly
+/// all do: in one statement, which changes nothing if there is more to it.
+fn heard_nothing_new(
+    conn: &mut diesel::PgConnection,
+    said: &SledFacts,
+) -> Result<bool, Error> {
+    let silent =
+        sql::<Timestamptz>("clock_timestamp() - $1 * INTERVAL '1 microsecond'")
+            .bind::<BigInt, _>(allowance_micros());
+    let heard = diesel::update(sled::table.find(said.id))
+        .filter(sled::policy.eq(SledPolicy::InService))
+        .filter(sled::time_last_heartbeat.gt(silent))
+        .filter(sled::incarnation.eq(said.incarnation))
+        .filter(
+            sled::fences_after_ms.is_not_distinct_from(said.fences_after_ms),
+        )
+        .filter(sled::address.eq(&said.address))
+        .filter(sled::serial.eq(&said.serial))
+        .filter(sled::part.eq(&said.part))
+        .filter(sled::revision.eq(said.revision))
+        .filter(sled::cpu.eq(said.cpu))
+        .filter(sled::vcpus.eq(said.vcpus))
+        .filter(sled::memory_bytes.eq(said.memory_bytes.into_sql::<BigInt>()))
+        .filter(sled::storage_bytes.eq(said.storage_bytes.into_sql::<BigInt>()))
+        .set(
+            sled::time_last_heartbeat
+                .eq(sql::<Timestamptz>("clock_timestamp()")),
+        )
+        .execute(conn)?;
+    Ok(heard == 1)
 }
 
 /// A sled, and what time it is.

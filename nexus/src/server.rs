@@ -1,6 +1,6 @@
 //! A running Nexus, built in a straight line and closed in the reverse.
 
-use crate::app::App;
+use crate::app::{App, VIEWS_AT_ONCE};
 use crate::background::certificates::Certificates;
 use crate::background::reaper::Reaper;
 use crate::background::reconciler::{Looks, Reconciler, VISIBILITY};
@@ -37,6 +37,7 @@ use fleet_pki::{
 use slog::{Logger, error, info, o, warn};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
@@ -183,6 +184,7 @@ impl Server {
         };
         let app = Arc::new(App::new(
             datastore.clone(),
+            views_datastore(config),
             sleds.clone(),
             Arc::clone(&sagas),
             activators.clone(),
@@ -269,6 +271,7 @@ impl Server {
                     lease: lease.clone(),
                     activators: activators.clone(),
                     silence: Silence::default(),
+                    round: AtomicU32::new(0),
                     tuning,
                     log: log.new(o!("component" => "watcher")),
                 },
@@ -471,6 +474,19 @@ fn lease_datastore(config: &Config) -> DataStore {
         PoolSettings {
             max_connections: 1,
             acquire_timeout: config.tuning.lease() / 2,
+            ..PoolSettings::default()
+        },
+    )
+}
+
+/// Connections of their own for instances' views, which are read together.
+fn views_datastore(config: &Config) -> DataStore {
+    DataStore::new(
+        &config.database_url,
+        PoolSettings {
+            max_connections: VIEWS_AT_ONCE,
+            planned_once: true,
+            ..PoolSettings::default()
         },
     )
 }

@@ -43,6 +43,7 @@ pub use serial_console::ConsoleBytes;
 pub use snapshot::{SnapshotSelector, SnapshotWish};
 pub use token::Token;
 pub(crate) use token::digest;
+pub(crate) use views::AT_ONCE as VIEWS_AT_ONCE;
 
 use crate::background::Activators;
 use crate::background::reconciler::Reconciler;
@@ -90,6 +91,7 @@ impl App {
     #[expect(clippy::too_many_arguments, reason = "built in one line, once")]
     pub fn new(
         datastore: DataStore,
+        views: DataStore,
         sleds: Sleds,
         sagas: Arc<SagaExecutor>,
         activators: Activators,
@@ -108,7 +110,7 @@ impl App {
             log.clone(),
         );
         App {
-            views: views::Views::new(datastore.clone()),
+            views: views::Views::new(views),
             datastore,
             sleds,
             sagas,

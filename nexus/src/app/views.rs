@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 /// How many statements are on their way at most: with one, the database would
 /// rest while its answer is taken apart.
-const AT_ONCE: usize = 2;
+pub(crate) const AT_ONCE: u32 = 2;
 
 /// How many instances a statement reads at most.
 const MOST: usize = 100;
@@ -35,7 +35,7 @@ struct Reading {
     /// Who waits for the next statement.
     waiting: Vec<Reader>,
     /// Statements on their way.
-    at_once: usize,
+    at_once: u32,
 }
 
 impl Views {

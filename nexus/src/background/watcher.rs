@@ -14,10 +14,15 @@ use sha2::{Digest, Sha256};
 use sled_agent_client::{Client, Error as SledError, VmmReport};
 use slog::{Logger, warn};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Sleds asked at once.
 const SLEDS_AT_ONCE: usize = 16;
+
+/// A sled on which nothing has a place is asked only in one of so many rounds,
+/// for what it may have that nobody knows of: by chance not all in the same.
+const EMPTY_ROUNDS: u32 = 6;
 
 /// VMMs that one sled is told to forget at once.
 const CLEARED_AT_ONCE: usize = 16;
@@ -34,6 +39,7 @@ pub struct Watcher {
     pub lease: Lease,
     pub activators: Activators,
     pub silence: Silence,
+    pub round: AtomicU32,
     pub tuning: Tuning,
     pub log: Logger,
 }
@@ -88,6 +94,7 @@ impl Task for Watcher {
             self.silence.begin_anew();
         }
         self.lease.live().await;
+        let round = self.round.fetch_add(1, Ordering::Relaxed);
         let mut status = Status::default();
         let mut after = None;
         let live = match self.datastore.lease_live().await {
@@ -116,7 +123,7 @@ impl Task for Watcher {
                 .into_iter()
                 .filter(|s| watched_by(s.id, &live) == Some(self.lease.id()));
             let mut watched = futures::stream::iter(mine)
-                .map(|sled| self.watch(sled))
+                .map(|sled| self.watch(sled, round))
                 .buffer_unordered(SLEDS_AT_ONCE);
             while let Some(one) = watched.next().await {
                 status += one;
@@ -134,12 +141,13 @@ impl Task for Watcher {
 }
 
 impl Watcher {
-    async fn watch(&self, sled: Sled) -> Status {
+    async fn watch(&self, sled: Sled, round: u32) -> Status {
         let mut status = Status::default();
         let watched = match sled.policy {
             SledPolicy::Expunged => self.fence(sled.id, &mut status).await,
             SledPolicy::InService => {
                 match self.judge_silence(&sled, &mut status).await {
+                    Ok(()) if passed_over(&sled, round) => Ok(()),
                     Ok(()) => self.ask(sled.id, &mut status).await,
                     error => error,
                 }
@@ -399,6 +407,12 @@ pub(super) fn listing(row: &SledVmm, generation: Option<i64>) -> Listing {
         None if expected => Listing::Missing,
         Some(_) | None => Listing::Known,
     }
+}
+
+/// Is it not this sled's turn to be asked?
+fn passed_over(sled: &Sled, round: u32) -> bool {
+    let (first, ..) = sled.id.0.as_fields();
+    sled.reserved_vcpus == 0 && first % EMPTY_ROUNDS != round % EMPTY_ROUNDS
 }
 
 fn generation(report: &VmmReport) -> i64 {
