@@ -154,11 +154,8 @@ impl DataStore {
                 .filter(sled::time_last_heartbeat.gt(heard))
                 .order(sled::id.asc())
                 .select(sled::id);
-            let mut found: Vec<SledId> = open
-                .clone()
-                .filter(sled::id.ge(pivot))
-                .limit(limit)
-                .load(conn)?;
+            let mut found: Vec<SledId> =
+                open.filter(sled::id.ge(pivot)).limit(limit).load(conn)?;
             let missing = limit - i64::try_from(found.len()).unwrap_or(limit);
             let before: Vec<SledId> =
                 open.filter(sled::id.lt(pivot)).limit(missing).load(conn)?;

@@ -96,10 +96,12 @@ impl DataStore {
             .transaction_of(move |conn| {
                 saga::record(conn, &fence, &owed)?;
                 match work(conn)? {
-                    Work::Nothing(answer) if !owed.is_empty() => {
+                    Work::Nothing(answer) if owed.is_empty() => {
+                        Ok(Work::Nothing(answer))
+                    }
+                    Work::Nothing(answer) | Work::Written(answer) => {
                         Ok(Work::Written(answer))
                     }
-                    done => Ok(done),
                 }
             })
             .await?;

@@ -68,8 +68,11 @@ impl Database {
                 "the database's URL must begin with postgresql://",
             ));
         }
-        let settings =
-            PoolSettings { max_connections: 1, acquire_timeout: PATIENCE };
+        let settings = PoolSettings {
+            max_connections: 1,
+            acquire_timeout: PATIENCE,
+            ..PoolSettings::default()
+        };
         let datastore = DataStore::new(&url, settings);
         let reached = tokio::time::timeout(PATIENCE, datastore.reachable());
         match reached.await {

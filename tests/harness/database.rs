@@ -82,6 +82,7 @@ impl Database {
             PoolSettings {
                 max_connections: 8,
                 acquire_timeout: Duration::from_secs(30),
+                ..PoolSettings::default()
             },
         )
     }

@@ -901,6 +901,7 @@ impl Counters<'_> {
         let settings = PoolSettings {
             max_connections: 1,
             acquire_timeout: Duration::from_secs(30),
+            ..PoolSettings::default()
         };
         let datastore = DataStore::new(&self.database.url, settings);
         for n in 0..CALLS {
