@@ -23,7 +23,10 @@ fuzz_target!(|head: (&str, &str, Vec<(&str, &[u8])>)| {
         request.headers_mut().append(name, value);
     }
     let limits = nexus::config::Limits::default();
-    let front = FRONT.get_or_init(|| nexus::http::front(&limits).unwrap());
+    let front = FRONT.get_or_init(|| {
+        let peers = nexus::door::Peers::new(limits, &[]);
+        nexus::http::front(&limits, peers).unwrap()
+    });
     let VersionPolicy::Dynamic(front) = front else { unreachable!() };
     let log = slog::Logger::root(slog::Discard, slog::o!());
     if let Err(refusal) = front.request_extract_version(&request, &log) {

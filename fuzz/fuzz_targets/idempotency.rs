@@ -26,6 +26,8 @@ fn has_fractions(value: &serde_json::Value) -> bool {
         serde_json::Value::Number(number) => number.is_f64(),
         serde_json::Value::Array(items) => items.iter().any(has_fractions),
         serde_json::Value::Object(fields) => fields.values().any(has_fractions),
-        _ => false,
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::String(_) => false,
     }
 }

@@ -21,8 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
         let said = if let Ok(report) = serde_json::from_slice::<VmmReport>(line)
         {
             nexus::sleds::reported(&report)
-        } else if let Ok(gone) =
-            serde_json::from_slice::<VmmUnregistered>(line)
+        } else if let Ok(gone) = serde_json::from_slice::<VmmUnregistered>(line)
         {
             nexus::sleds::unregistered(&gone)
         } else {
@@ -61,8 +60,7 @@ fn apply(facts: &mut Facts, changes: Changes) {
         facts.instance = row;
     }
     if let Some(row) = changes.attempt {
-        facts.attempt =
-            facts.instance.pending_start_attempt_id.map(|_| row);
+        facts.attempt = facts.instance.pending_start_attempt_id.map(|_| row);
     }
     for row in changes.vmm.into_iter().chain(changes.new_vmm.map(|new| new.0)) {
         facts.vmms.retain(|vmm| vmm.id != row.id);

@@ -191,7 +191,6 @@ async fn pass_down(
 
 /// The messages to the sled, of a user who sends these bytes and leaves: for
 /// those who try it with everything (`fuzz/`).
-#[cfg(fuzzing)]
 pub async fn passed_up(sent: Vec<u8>) -> Vec<Vec<u8>> {
     let user = tokio::io::join(std::io::Cursor::new(sent), tokio::io::sink());
     let config = Some(console_socket_config());

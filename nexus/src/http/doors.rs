@@ -1,5 +1,5 @@
 //! Ways to what is private here, for those who try it with everything (`fuzz/`).
-//! They are not in the product.
+//! Nothing in the product goes through them.
 
 use http::HeaderMap;
 

@@ -15,7 +15,6 @@ mod credentials;
 mod device;
 mod disk;
 mod disk_import;
-#[cfg(fuzzing)]
 pub mod doors;
 mod error;
 mod external;
