@@ -3,8 +3,7 @@
 //! so go with that.
 
 use crate::saga::{self, Record};
-use crate::transaction::Work;
-use crate::{DataStore, Error};
+use crate::{DataStore, Error, Work};
 use db_model::schema::saga as saga_table;
 use db_model::{Fence, SagaState, SecId};
 use diesel::{OptionalExtension, PgConnection, QueryDsl, RunQueryDsl};

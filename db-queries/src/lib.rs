@@ -55,6 +55,8 @@ mod user;
 mod vmm;
 mod waiting;
 
+pub(crate) use transaction::Work;
+
 use prometheus_client::metrics::counter::Counter;
 
 pub use attempts_ended::{AttemptEnded, AttemptsEnded};

@@ -2,9 +2,9 @@
 //! the facts, decide (purely), write.
 
 use crate::sql::sql;
-use crate::transaction::Work;
 use crate::{
-    AttemptEnded, DataStore, Error, affinity_group, disk, reservation, ssh_key,
+    AttemptEnded, DataStore, Error, Work, affinity_group, disk, reservation,
+    ssh_key,
 };
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Facts, ReservationFate};

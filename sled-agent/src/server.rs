@@ -16,7 +16,7 @@ use crate::reports::Reports;
 use crate::runner::Runner;
 use crate::store::{self, Identity, Store};
 use crate::test_control::{self, Strings};
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use dropshot::{
     ApiDescription, ConfigDropshot, ConfigTls, HttpServer, RawTlsConfig,
     ServerBuilder, ServerContext,
@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use sled_agent_client::nexus_types::SledRegistration;
 use sled_agent_client::{NexusClient, Timeouts, sled_agent_api_mod};
 use slog::{Logger, info, o};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +63,23 @@ pub struct Server {
     _lock: std::fs::File,
 }
 
+/// How long the lock may be held by what an agent that was killed was just about to
+/// start: a child that has not become another program yet has all its files open.
+const LOCK_TRIES: u32 = 20;
+const LOCK_RETRY: Duration = Duration::from_millis(100);
+
+async fn locked(dir: &Utf8Path) -> std::io::Result<std::fs::File> {
+    for _ in 1..LOCK_TRIES {
+        match store::lock(dir) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                tokio::time::sleep(LOCK_RETRY).await;
+            }
+            locked => return locked,
+        }
+    }
+    store::lock(dir)
+}
+
 impl Server {
     /// Starts an agent: it joins the fleet unless it has, listens, recovers, and
     /// from then on answers and tells Nexus of itself.
@@ -70,7 +88,7 @@ impl Server {
     /// in there cannot be read.
     pub async fn start(config: &Config, log: &Logger) -> Result<Self, Error> {
         let dir = &config.data_dir;
-        let lock = store::lock(dir).map_err(|error| {
+        let lock = locked(dir).await.map_err(|error| {
             format!("cannot lock {dir} (another agent at work?): {error}")
         })?;
         let address_file = dir.join("address.json");

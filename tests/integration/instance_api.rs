@@ -477,9 +477,10 @@ async fn a_wait_holds_up_no_shutdown() {
     let id = nexus.create("db", false).await;
     nexus.settled(&id).await;
     let view = nexus.instance_view(&id).await;
-    // Held where each request begins, so that it is known to be there.
+    // Held where it reads the view, which nothing else does here, so that it is
+    // known to be there.
     let mut door =
-        nexus.database.hold("LOCK TABLE api_token IN ACCESS EXCLUSIVE MODE");
+        nexus.database.hold("LOCK TABLE project IN ACCESS EXCLUSIVE MODE");
     let wait = tokio::spawn({
         let admin = nexus.admin.clone();
         let path = waiting(&id, view_gen(&view), 60);

@@ -1,6 +1,6 @@
 //! Silos and their users, through the front door.
 
-use harness::{GIB, Setup, TestNexus};
+use harness::{GIB, Setup, TestNexus, eventually};
 use serde_json::{Value, json};
 
 async fn nexus() -> TestNexus {
@@ -129,6 +129,11 @@ async fn neither_one_s_own_silo_nor_the_last_admin_can_be_deleted() {
          SELECT resource, resource_id, '{id}', 'collaborator', now() \
          FROM role_assignment WHERE resource = 'fleet' LIMIT 1"
     ));
+    eventually("its role is known", async || {
+        let seen = other.get(&format!("{SILOS}/main")).await;
+        (seen.status == 200).then_some(())
+    })
+    .await;
     let refusal = other.delete(&format!("{SILOS}/main")).await;
     let message = refusal.error(400, "InvalidRequest");
     assert!(message.contains("has all admins of the fleet"), "{message}");

@@ -458,8 +458,8 @@ async fn internal_gives_an_incident_when_a_sled_does_not_understand() {
 async fn a_request_that_fails_inside_is_answered_with_an_incident_alone() {
     let nexus = TestNexus::with(Setup::no_sled()).await;
     let id = nexus.create("db", false).await;
-    nexus.sql("ALTER TABLE instance RENAME COLUMN view_gen TO sabotage");
     let user = nexus.plain_user().await;
+    nexus.sql("ALTER TABLE project RENAME COLUMN silo_id TO sabotage");
     let path = format!("/v1/instances/{id}");
     for answer in [
         user.get(&path).await,
@@ -479,7 +479,7 @@ async fn a_request_that_fails_inside_is_answered_with_an_incident_alone() {
         eventually("the log explains the incident", async || {
             let log = nexus.process.child.log();
             let mut about = log.lines().filter(|l| l.contains(&incident));
-            about.any(|line| line.contains("view_gen")).then_some(())
+            about.any(|line| line.contains("silo_id")).then_some(())
         })
         .await;
     }

@@ -20,6 +20,10 @@ const TRUSTED: Duration = Duration::from_secs(1);
 /// How many there are at most: beyond that, each is looked up each time.
 const MOST: usize = 10_000;
 
+/// From how many on those that are too old are thrown out, each time that there
+/// are twice as many as were left the last time.
+const SWEPT: usize = 256;
+
 /// A kind of credential, and the digest of one.
 type Key = (AuthMethod, [u8; 32]);
 
@@ -32,6 +36,8 @@ pub(super) struct Known {
 #[derive(Debug, Default)]
 struct Table {
     found: HashMap<Key, Found>,
+    /// How many were left when the last were thrown out.
+    left: usize,
     /// How often all was forgotten: what was asked before that is not kept.
     forgotten: u64,
 }
@@ -115,9 +121,10 @@ impl Table {
         if self.forgotten != forgotten {
             return;
         }
-        if self.found.len() >= MOST {
+        if self.found.len() >= (2 * self.left).clamp(SWEPT, MOST) {
             let now = Instant::now();
             self.found.retain(|_, found| found.is_fresh(now));
+            self.left = self.found.len();
         }
         if self.found.len() < MOST {
             self.found.insert(key, found);
@@ -157,6 +164,18 @@ mod tests {
         found.await.expect("known")
     }
 
+    fn who() -> Who {
+        Who {
+            user_id: SiloUserId(Uuid::nil()),
+            silo_id: SiloId(Uuid::nil()),
+            credential: Credential {
+                method: AuthMethod::AccessToken,
+                id: Uuid::nil(),
+            },
+            held: Arc::new(Held::new(Vec::new())),
+        }
+    }
+
     fn found() -> Authenticated {
         Authenticated {
             user_id: SiloUserId(Uuid::nil()),
@@ -194,16 +213,7 @@ mod tests {
     #[test]
     fn what_was_found_a_second_ago_is_found_out_again() {
         let since = Instant::now();
-        let held = Arc::new(Held::new(Vec::new()));
-        let credential =
-            Credential { method: AuthMethod::AccessToken, id: Uuid::nil() };
-        let who = Who {
-            user_id: SiloUserId(Uuid::nil()),
-            silo_id: SiloId(Uuid::nil()),
-            credential,
-            held,
-        };
-        let found = Found { since, who };
+        let found = Found { since, who: who() };
         assert!(found.is_fresh(since + Duration::from_millis(999)));
         assert!(!found.is_fresh(since + Duration::from_secs(1)));
     }
@@ -218,5 +228,18 @@ mod tests {
         ask(&known, "one more", &looks).await;
         let kept = known.table().found.len();
         assert!(looks.get() == 2 || kept < MOST, "{looks:?}, {kept}");
+    }
+
+    #[test]
+    fn what_is_too_old_does_not_pile_up() {
+        let mut table = Table::default();
+        let now = Instant::now();
+        for n in 0..10 * SWEPT {
+            let old = Duration::from_secs(2);
+            let since = now.checked_sub(old).expect("a clock that runs");
+            let key = (AuthMethod::AccessToken, digest(&n.to_string()));
+            table.keep(key, Found { since, who: who() }, 0);
+        }
+        assert!(table.found.len() <= SWEPT, "{}", table.found.len());
     }
 }

@@ -1,6 +1,7 @@
 //! Wake-ups, without data.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Notify, watch};
 
 /// Wakes background tasks, and those who wait for a change of a view. Cheap to
@@ -9,6 +10,7 @@ use tokio::sync::{Notify, watch};
 pub struct Activators {
     reconcile: Arc<Notify>,
     watch: Arc<Notify>,
+    watch_all: Arc<AtomicBool>,
     blocks_gone: Arc<Notify>,
     views: Arc<watch::Sender<()>>,
 }
@@ -18,6 +20,7 @@ impl Default for Activators {
         Activators {
             reconcile: Arc::default(),
             watch: Arc::default(),
+            watch_all: Arc::default(),
             blocks_gone: Arc::default(),
             views: Arc::new(watch::Sender::new(())),
         }
@@ -32,7 +35,13 @@ impl Activators {
 
     /// A sled may have something to say.
     pub fn watch(&self) {
+        self.watch_all.store(true, Ordering::Relaxed);
         self.watch.notify_one();
+    }
+
+    /// Was the watcher woken since this was last asked? Else it is its time.
+    pub fn watch_was_asked_for(&self) -> bool {
+        self.watch_all.swap(false, Ordering::Relaxed)
     }
 
     /// There may be blocks to be rid of.

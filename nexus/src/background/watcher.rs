@@ -95,6 +95,7 @@ impl Task for Watcher {
         }
         self.lease.live().await;
         let round = self.round.fetch_add(1, Ordering::Relaxed);
+        let round = (!self.activators.watch_was_asked_for()).then_some(round);
         let mut status = Status::default();
         let mut after = None;
         let live = match self.datastore.lease_live().await {
@@ -141,7 +142,7 @@ impl Task for Watcher {
 }
 
 impl Watcher {
-    async fn watch(&self, sled: Sled, round: u32) -> Status {
+    async fn watch(&self, sled: Sled, round: Option<u32>) -> Status {
         let mut status = Status::default();
         let watched = match sled.policy {
             SledPolicy::Expunged => self.fence(sled.id, &mut status).await,
@@ -409,10 +410,12 @@ pub(super) fn listing(row: &SledVmm, generation: Option<i64>) -> Listing {
     }
 }
 
-/// Is it not this sled's turn to be asked?
-fn passed_over(sled: &Sled, round: u32) -> bool {
+/// Is it not this sled's turn to be asked? In no round, that is when somebody has
+/// woken the watcher, it is all sleds' turn.
+fn passed_over(sled: &Sled, round: Option<u32>) -> bool {
     let (first, ..) = sled.id.0.as_fields();
-    sled.reserved_vcpus == 0 && first % EMPTY_ROUNDS != round % EMPTY_ROUNDS
+    let turn = |round| first % EMPTY_ROUNDS == round % EMPTY_ROUNDS;
+    sled.reserved_vcpus == 0 && !round.is_none_or(turn)
 }
 
 fn generation(report: &VmmReport) -> i64 {
