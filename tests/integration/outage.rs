@@ -108,8 +108,10 @@ async fn a_database_that_is_away_for_many_leases_costs_nothing_but_the_time() {
     assert!(grown < 64 << 20, "{} MiB more", grown >> 20);
 }
 
-/// How long the database is away: many leases of a test's Nexus, and longer than a
-/// request waits for a connection after what it could do without. A minute of it, as `NEXUS_TEST_OUTAGE_SECS=60` has it, is for a person's patience.
+/// How long the database is away: many leases of a test's Nexus, and longer than
+/// a request waits for a connection, after the second that it may do without. A
+/// minute of it, as `NEXUS_TEST_OUTAGE_SECS=60` has it, is for a person's
+/// patience.
 fn outage() -> Duration {
     let secs = std::env::var("NEXUS_TEST_OUTAGE_SECS").ok();
     Duration::from_secs(secs.map_or(8, |secs| secs.parse().unwrap()))

@@ -144,11 +144,12 @@ impl Task for Watcher {
 impl Watcher {
     async fn watch(&self, sled: Sled, round: Option<u32>) -> Status {
         let mut status = Status::default();
+        let empty = sled.reserved_vcpus == 0;
         let watched = match sled.policy {
             SledPolicy::Expunged => self.fence(sled.id, &mut status).await,
             SledPolicy::InService => {
                 match self.judge_silence(&sled, &mut status).await {
-                    Ok(()) if passed_over(&sled, round) => Ok(()),
+                    Ok(()) if passed_over(sled.id, empty, round) => Ok(()),
                     Ok(()) => self.ask(sled.id, &mut status).await,
                     error => error,
                 }
@@ -410,12 +411,12 @@ pub(super) fn listing(row: &SledVmm, generation: Option<i64>) -> Listing {
     }
 }
 
-/// Is it not this sled's turn to be asked? In no round, that is when somebody has
-/// woken the watcher, it is all sleds' turn.
-fn passed_over(sled: &Sled, round: Option<u32>) -> bool {
-    let (first, ..) = sled.id.0.as_fields();
+/// Is it not this sled's turn to be asked? Of one on which something has a place it
+/// always is; and in no round, that is when somebody has woken the watcher, of all.
+fn passed_over(sled: SledId, empty: bool, round: Option<u32>) -> bool {
+    let (first, ..) = sled.0.as_fields();
     let turn = |round| first % EMPTY_ROUNDS == round % EMPTY_ROUNDS;
-    sled.reserved_vcpus == 0 && !round.is_none_or(turn)
+    empty && !round.is_none_or(turn)
 }
 
 fn generation(report: &VmmReport) -> i64 {
@@ -426,6 +427,20 @@ fn generation(report: &VmmReport) -> i64 {
 mod tests {
     use super::*;
     use db_model::InstanceId;
+
+    #[test]
+    fn an_empty_sled_is_asked_in_one_of_six_rounds_and_when_the_watcher_is_woken()
+     {
+        for sled in std::iter::repeat_with(SledId::new_v4).take(100) {
+            let asked = |empty, round| !passed_over(sled, empty, round);
+            for first in [0, 7, u32::MAX - EMPTY_ROUNDS] {
+                let rounds = first..first + EMPTY_ROUNDS;
+                let times = rounds.filter(|round| asked(true, Some(*round)));
+                assert_eq!(times.count(), 1, "{sled} from {first}");
+            }
+            assert!(asked(true, None) && (0..6).all(|n| asked(false, Some(n))));
+        }
+    }
 
     #[test]
     fn a_list_is_judged_by_the_row_that_was_read_before_it() {
