@@ -109,10 +109,10 @@ async fn a_database_that_is_away_for_many_leases_costs_nothing_but_the_time() {
 }
 
 /// How long the database is away: many leases of a test's Nexus, and longer than
-/// a request waits for a connection, after the second that it may do without. A
+/// two requests wait for a connection, after the second that they may do without. A
 /// minute of it, as `NEXUS_TEST_OUTAGE_SECS=60` has it, is for a person's
 /// patience.
 fn outage() -> Duration {
     let secs = std::env::var("NEXUS_TEST_OUTAGE_SECS").ok();
-    Duration::from_secs(secs.map_or(8, |secs| secs.parse().unwrap()))
+    Duration::from_secs(secs.map_or(12, |secs| secs.parse().unwrap()))
 }

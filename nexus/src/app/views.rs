@@ -90,9 +90,13 @@ impl Views {
 struct OnItsWay(Views);
 
 impl OnItsWay {
-    async fn read(self, readers: Vec<Reader>) {
+    async fn read(self, mut readers: Vec<Reader>) {
         let ids: Vec<InstanceId> = readers.iter().map(|(id, _)| *id).collect();
         let found = self.0.datastore.instance_views(ids).await;
+        if let Err(db_queries::Error::Unavailable(_)) = found {
+            // Who came meanwhile has waited as well, and would wait as long again.
+            readers.append(&mut self.0.reading().waiting);
+        }
         drop(self);
         let found = found.map_err(Arc::new).map(|views| {
             let by_id = views.into_iter().map(|view| (view.instance.id, view));
