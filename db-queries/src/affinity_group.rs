@@ -5,7 +5,7 @@
 
 use crate::affinity_group_member::wake_members;
 use crate::pagination::begun_at;
-use crate::sql::sql;
+use crate::sql::{Keep, sql};
 use crate::{ByNameOrId, DataStore, Error, Limit, Page};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::Refusal;
@@ -134,6 +134,7 @@ impl DataStore {
                     time_deleted: None,
                 })
                 .returning(AffinityGroup::as_returning())
+                .kept()
                 .get_result(conn)?)
         })
         .await
@@ -160,6 +161,7 @@ impl DataStore {
                     affinity_group::time_modified.eq(now),
                 ))
                 .returning(AffinityGroup::as_returning())
+                .kept()
                 .get_result(conn)?)
         })
         .await
@@ -190,6 +192,7 @@ impl DataStore {
             .execute(conn)?;
             diesel::update(affinity_group::table.find(id))
                 .set(affinity_group::time_deleted.eq(now))
+                .kept()
                 .execute(conn)?;
             Ok(())
         })
@@ -274,6 +277,7 @@ pub(crate) fn join(
             affinity_group_member::group_id.eq(group),
             affinity_group_member::instance_id.eq(instance),
         ))
+        .kept()
         .execute(conn)?;
     Ok(true)
 }

@@ -1,7 +1,7 @@
 //! The audit log. Each entry is written in two statements, one before a change
 //! and one before its answer, both by the database's clock.
 
-use crate::sql::{sql, statement};
+use crate::sql::{Keep, sql, statement};
 use crate::{DataStore, Error, Page};
 use chrono::{DateTime, Utc};
 use db_model::schema::audit_log;
@@ -37,6 +37,7 @@ impl DataStore {
                     &row,
                     audit_log::time_started.eq(sql::<Timestamptz>("now()")),
                 ))
+                .kept()
                 .execute(conn)?;
             Ok(())
         })
@@ -62,6 +63,7 @@ impl DataStore {
                     audit_log::time_completed
                         .eq(sql::<Nullable<Timestamptz>>("now()")),
                 ))
+                .kept()
                 .execute(conn)?;
             Ok(())
         })
@@ -86,6 +88,7 @@ impl DataStore {
                         .eq(sql::<Nullable<Timestamptz>>("now()")),
                 ))
                 .on_conflict_do_nothing()
+                .kept()
                 .execute(conn)?;
             Ok(())
         })

@@ -6,7 +6,7 @@
 //! used again.
 
 use crate::silo_quota::refund_storage;
-use crate::sql::{sql, statement};
+use crate::sql::{Keep, sql, statement};
 use crate::waiting::wake_room;
 use crate::{DataStore, Error, disk, image, snapshot};
 use db_model::schema::{blocks_gone, sled};
@@ -116,6 +116,7 @@ impl DataStore {
                     sled::reserved_storage_bytes
                         .eq(sled::reserved_storage_bytes - size.to_i64()),
                 )
+                .kept()
                 .execute(conn)?;
             wake_room(conn, sled)
         })
@@ -132,6 +133,7 @@ impl DataStore {
         self.run(move |conn| {
             diesel::update(blocks_gone::table.find(id))
                 .set(blocks_gone::last_error.eq(&error))
+                .kept()
                 .execute(conn)?;
             Ok(())
         })
@@ -210,6 +212,7 @@ fn insert_gone(
             next_try_at: now,
             last_error: None,
         })
+        .kept()
         .execute(conn)?;
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! has (`user_logout`, `user_delete`, `silo_delete`) takes the same lock, and
 //! deletes what the user has confirmed: so no token comes to light after that.
 
-use crate::sql::{sql, statement};
+use crate::sql::{Keep, sql, statement};
 use crate::{DataStore, Error};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::schema::{
@@ -133,6 +133,7 @@ impl DataStore {
                     time_denied: None,
                     time_used: None,
                 })
+                .kept()
                 .execute(conn)?;
             Ok(true)
         })
@@ -209,6 +210,7 @@ impl DataStore {
                     device_auth_request::time_confirmed.eq(now),
                     device_auth_request::token_expires_by.eq(expires),
                 ))
+                .kept()
                 .execute(conn)?;
             Ok(DeviceConfirmed::Yes)
         })
@@ -237,6 +239,7 @@ impl DataStore {
                         .gt(sql::<Timestamptz>("clock_timestamp()")),
                 )
                 .set(device_auth_request::time_denied.eq(at))
+                .kept()
                 .execute(conn)?;
             if denied == 1 { Ok(()) } else { Err(Error::NotFound) }
         })
@@ -339,6 +342,7 @@ fn wait(
     }
     diesel::update(device_auth_request::table.find(row.id))
         .set(device_auth_request::time_last_polled.eq(now))
+        .kept()
         .execute(conn)?;
     Ok(DevicePoll::Pending)
 }
@@ -387,9 +391,10 @@ fn token(
         time_created: now,
         time_expires: ends,
     };
-    diesel::insert_into(api_token::table).values(&made).execute(conn)?;
+    diesel::insert_into(api_token::table).values(&made).kept().execute(conn)?;
     diesel::update(device_auth_request::table.find(id))
         .set(device_auth_request::time_used.eq(now))
+        .kept()
         .execute(conn)?;
     Ok(given(id, &made))
 }

@@ -10,7 +10,7 @@ use crate::blocks::{let_go_of_local, let_go_of_store};
 use crate::pagination::begun_at;
 use crate::project::keep;
 use crate::silo_quota::charge_storage;
-use crate::sql::sql;
+use crate::sql::{Keep, sql};
 use crate::{ByNameOrId, DataStore, Error, Limit, Page, image, snapshot};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, requests};
@@ -141,48 +141,7 @@ impl DataStore {
         &self,
         instance: InstanceId,
     ) -> Result<Vec<Disk>, Error> {
-        self.run(move |conn| {
-            let (project, boot): (ProjectId, Option<DiskId>) = instance::table
-                .find(instance)
-                .select((instance::project_id, instance::boot_disk_id))
-                .first(conn)?;
-            let mut disks: Vec<Disk> = disk::table
-                .filter(disk::instance_id.eq(instance))
-                .filter(disk::project_id.eq(project))
-                .select(Disk::as_select())
-                .load(conn)?;
-            disks.sort_by(|a, b| {
-                (Some(a.id) != boot, &a.name)
-                    .cmp(&(Some(b.id) != boot, &b.name))
-            });
-            Ok(disks)
-        })
-        .await
-    }
-
-    /// A disk of an instance that cannot be used now, if there is any: one whose
-    /// blocks are not there, or one that is being copied.
-    pub async fn disk_unavailable(
-        &self,
-        instance: InstanceId,
-    ) -> Result<Option<Disk>, Error> {
-        self.run(move |conn| {
-            let disks: Vec<Disk> = disk::table
-                .filter(disk::instance_id.eq(instance))
-                .filter(disk::backend.eq(DiskBackend::Distributed))
-                .order(disk::name)
-                .select(Disk::as_select())
-                .load(conn)?;
-            for disk in disks {
-                if disk.state != DiskState::Ready
-                    || snapshot::is_being_made_of(conn, disk.id)?
-                {
-                    return Ok(Some(disk));
-                }
-            }
-            Ok(None)
-        })
-        .await
+        self.run(move |conn| to_boot(conn, instance)).await
     }
 
     /// A new distributed disk, whose blocks are to be made. Idempotent by id.
@@ -267,6 +226,7 @@ impl DataStore {
                 DiskState::ImportReady | DiskState::Finalizing => {
                     diesel::update(disk::table.find(id))
                         .set(disk::finalized_by.eq(fence.saga_id))
+                        .kept()
                         .execute(conn)?;
                     set_state(conn, id, DiskState::Finalizing)?;
                 }
@@ -439,6 +399,48 @@ fn paged<'a>(query: Disks<'a>, page: &Page<ByNameOrId>) -> Disks<'a> {
     begun_at!(query, page.by, disk)
 }
 
+/// See [`DataStore::disks_to_boot`].
+pub(crate) fn to_boot(
+    conn: &mut PgConnection,
+    of: InstanceId,
+) -> Result<Vec<Disk>, Error> {
+    let (project, boot): (ProjectId, Option<DiskId>) = instance::table
+        .find(of)
+        .select((instance::project_id, instance::boot_disk_id))
+        .first(conn)?;
+    let mut disks: Vec<Disk> = disk::table
+        .filter(disk::instance_id.eq(of))
+        .filter(disk::project_id.eq(project))
+        .select(Disk::as_select())
+        .load(conn)?;
+    disks.sort_by(|a, b| {
+        (Some(a.id) != boot, &a.name).cmp(&(Some(b.id) != boot, &b.name))
+    });
+    Ok(disks)
+}
+
+/// A disk of an instance that cannot be used now, if there is any: one whose
+/// blocks are not there, or one that is being copied.
+pub(crate) fn unavailable(
+    conn: &mut PgConnection,
+    of: InstanceId,
+) -> Result<Option<Disk>, Error> {
+    let disks: Vec<Disk> = disk::table
+        .filter(disk::instance_id.eq(of))
+        .filter(disk::backend.eq(DiskBackend::Distributed))
+        .order(disk::name)
+        .select(Disk::as_select())
+        .load(conn)?;
+    for disk in disks {
+        if disk.state != DiskState::Ready
+            || snapshot::is_being_made_of(conn, disk.id)?
+        {
+            return Ok(Some(disk));
+        }
+    }
+    Ok(None)
+}
+
 /// Locks a live disk.
 pub(crate) fn lock(conn: &mut PgConnection, id: DiskId) -> Result<Disk, Error> {
     Ok(disk::table
@@ -502,6 +504,7 @@ fn delete(conn: &mut PgConnection, was: &Disk) -> Result<(), Error> {
             disk::allocated_by.eq(None::<VmmId>),
             disk::blocks_id.eq(None::<BlocksId>),
         ))
+        .kept()
         .execute(conn)?;
     let silo = silo_of(conn, was.project_id)?;
     let (blocks, _) = was.blocks();
@@ -526,6 +529,7 @@ fn set_state(
             disk::state.eq(state),
             disk::time_modified.eq(sql::<Timestamptz>("clock_timestamp()")),
         ))
+        .kept()
         .execute(conn)?;
     Ok(())
 }
@@ -638,6 +642,7 @@ pub(crate) fn insert(
             finalized_by: None,
         })
         .returning(Disk::as_returning())
+        .kept()
         .get_result(conn)?)
 }
 
@@ -723,6 +728,7 @@ fn set_instance(
             disk::instance_id.eq(instance),
             disk::time_modified.eq(sql::<Timestamptz>("clock_timestamp()")),
         ))
+        .kept()
         .execute(conn)?;
     Ok(())
 }
@@ -766,6 +772,7 @@ pub(crate) fn detach_all(
             disk::instance_id.eq(none),
             disk::time_modified.eq(diesel::dsl::now),
         ))
+        .kept()
         .execute(conn)?;
     Ok(())
 }

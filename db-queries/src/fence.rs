@@ -3,9 +3,11 @@
 //! so go with that.
 
 use crate::saga::{self, Record};
-use crate::{DataStore, Error, Work};
+use crate::sql::{Statement, Values, statement};
+use crate::{DataStore, Error};
 use db_model::schema::saga as saga_table;
 use db_model::{Fence, SagaState, SecId};
+use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel::{OptionalExtension, PgConnection, QueryDsl, RunQueryDsl};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,12 +45,12 @@ impl Owed {
         self.lock().remove(&fence);
     }
 
-    fn of(&self, fence: Fence) -> Vec<Record> {
+    pub(crate) fn of(&self, fence: Fence) -> Vec<Record> {
         self.lock().get(&fence).cloned().unwrap_or_default()
     }
 
     /// The first `count` are written.
-    fn paid(&self, fence: Fence, count: usize) {
+    pub(crate) fn paid(&self, fence: Fence, count: usize) {
         if let Some(records) = self.lock().get_mut(&fence) {
             records.drain(..count.min(records.len()));
         }
@@ -71,37 +73,12 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
     {
-        self.fenced_of(fence, move |conn| Ok(Work::Written(work(conn)?))).await
-    }
-
-    /// The same of one that may turn out to have nothing to write, but what the
-    /// log owes.
-    ///
-    /// # Errors
-    ///
-    /// `Fenced`; what `work` returns.
-    pub(crate) async fn fenced_of<T, F>(
-        &self,
-        fence: Fence,
-        mut work: F,
-    ) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnMut(&mut PgConnection) -> Result<Work<T>, Error> + Send + 'static,
-    {
         let owed = self.owed.of(fence);
         let count = owed.len();
         let done = self
-            .transaction_of(move |conn| {
+            .transaction(move |conn| {
                 saga::record(conn, &fence, &owed)?;
-                match work(conn)? {
-                    Work::Nothing(answer) if owed.is_empty() => {
-                        Ok(Work::Nothing(answer))
-                    }
-                    Work::Nothing(answer) | Work::Written(answer) => {
-                        Ok(Work::Written(answer))
-                    }
-                }
+                work(conn)
             })
             .await?;
         self.owed.paid(fence, count);
@@ -125,7 +102,11 @@ impl DataStore {
         F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
     {
         self.run(move |conn| {
-            let held = held().find(fence.saga_id).first(conn).optional()?;
+            let held = saga_table::table
+                .find(fence.saga_id)
+                .select(columns())
+                .first(conn)
+                .optional()?;
             judge(held, &fence)?;
             look(conn)
         })
@@ -151,28 +132,42 @@ impl DataStore {
 }
 
 /// Checks that the saga is still this process's, and keeps it so until the
-/// transaction ends. The first statement of every transaction of a saga.
+/// transaction ends.
 pub(crate) fn check(
     conn: &mut PgConnection,
     fence: &Fence,
 ) -> Result<(), Error> {
-    let held = held().find(fence.saga_id).for_share().first(conn).optional()?;
+    let held = saga_table::table
+        .find(fence.saga_id)
+        .select(columns())
+        .for_share()
+        .first(conn)
+        .optional()?;
     judge(held, fence)
 }
 
-/// Whose a saga is, and whether it still is.
-type Held = (SecId, i64, SagaState);
-
-#[diesel::dsl::auto_type(no_type_alias)]
-fn held() -> _ {
-    saga_table::table.select((
-        saga_table::current_sec,
-        saga_table::adopt_generation,
-        saga_table::state,
-    ))
+/// Locks the saga's row, if it is still this process's.
+pub(crate) fn lock(fence: &Fence) -> Statement<impl Values + use<>> {
+    statement(
+        "SELECT 1 FROM saga WHERE id = $1 AND current_sec = $2 \
+           AND adopt_generation = $3 AND state <> 'abandoned' FOR SHARE",
+    )
+    .bind::<SqlUuid, _>(fence.saga_id)
+    .bind::<SqlUuid, _>(fence.sec_id)
+    .bind::<BigInt, _>(fence.adopt_generation)
 }
 
-fn judge(held: Option<Held>, fence: &Fence) -> Result<(), Error> {
+/// Whose a saga is, and whether it still is.
+pub(crate) type Held = (SecId, i64, SagaState);
+
+/// Its columns.
+pub(crate) fn columns()
+-> (saga_table::current_sec, saga_table::adopt_generation, saga_table::state) {
+    (saga_table::current_sec, saga_table::adopt_generation, saga_table::state)
+}
+
+/// Refuses if it is not what the fence says.
+pub(crate) fn judge(held: Option<Held>, fence: &Fence) -> Result<(), Error> {
     match held {
         Some((_, _, SagaState::Abandoned)) => {
             Err(Error::Fenced(FenceError::Parked))

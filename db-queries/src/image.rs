@@ -4,7 +4,7 @@ use crate::blocks::let_go_of_store;
 use crate::pagination::begun_at;
 use crate::project::keep;
 use crate::silo_quota::charge_storage;
-use crate::sql::sql;
+use crate::sql::{Keep, sql};
 use crate::{ByNameOrId, DataStore, Error, Page, snapshot};
 use chrono::{DateTime, Utc};
 use db_model::schema::image;
@@ -129,6 +129,7 @@ impl DataStore {
                     time_modified: now,
                     time_deleted: None,
                 })
+                .kept()
                 .execute(conn)?;
             charge_storage(conn, silo, of.size_bytes)
         })
@@ -169,6 +170,7 @@ impl DataStore {
                         .eq(sql::<Timestamptz>("clock_timestamp()")),
                 ))
                 .returning(Image::as_returning())
+                .kept()
                 .get_result(conn)?)
         })
         .await
@@ -211,6 +213,7 @@ pub(crate) fn made(conn: &mut PgConnection, id: ImageId) -> Result<(), Error> {
     lock(conn, id)?;
     diesel::update(image::table.find(id))
         .set(image::made.eq(true))
+        .kept()
         .execute(conn)?;
     Ok(())
 }
@@ -230,6 +233,7 @@ pub(crate) fn unmake(
 fn delete(conn: &mut PgConnection, was: &Image) -> Result<(), Error> {
     diesel::update(image::table.find(was.id))
         .set(image::time_deleted.eq(diesel::dsl::now))
+        .kept()
         .execute(conn)?;
     let_go_of_store(conn, BlocksOf::Image(was.id), was.silo_id, was.size_bytes)
 }

@@ -3,7 +3,7 @@
 use crate::idempotency;
 use crate::pagination::begun_at;
 use crate::reconcile::claim_with;
-use crate::sql::sql;
+use crate::sql::{Keep, sql};
 use crate::{
     ById, ByNameOrId, Claimed, DataStore, Error, Page, affinity_group, disk,
     ssh_key,
@@ -200,10 +200,14 @@ impl DataStore {
             let (mut row, attempt) =
                 requests::create(&new, id, project_id, attempt, now);
             row.boot_disk_id = joins.boot;
-            diesel::insert_into(instance::table).values(&row).execute(conn)?;
+            diesel::insert_into(instance::table)
+                .values(&row)
+                .kept()
+                .execute(conn)?;
             if let Some(attempt) = &attempt {
                 diesel::insert_into(start_attempt::table)
                     .values(attempt)
+                    .kept()
                     .execute(conn)?;
             }
             // In one order, so that two who join the same do not deadlock.

@@ -1,6 +1,6 @@
 //! Leases: which processes live, by the database's time.
 
-use crate::sql::statement;
+use crate::sql::{Keep, statement};
 use crate::{DataStore, Error};
 use chrono::TimeDelta;
 use db_model::SecId;
@@ -106,6 +106,7 @@ impl DataStore {
                     nexus_lease::taken_by.eq(id),
                     nexus_lease::time_taken.eq(diesel::dsl::now),
                 ))
+                .kept()
                 .execute(conn)?;
             Ok(())
         })

@@ -49,10 +49,12 @@ mod snapshot;
 mod sql;
 mod ssh_key;
 mod start_attempt;
+mod together;
 mod token;
 mod transaction;
 mod user;
 mod vmm;
+mod vmm_register;
 mod waiting;
 
 pub(crate) use transaction::Work;
@@ -75,7 +77,9 @@ pub use operator::{
 };
 pub use pagination::{ById, ByNameOrId, ByTime, Page};
 pub use password::Guess;
-pub use placement::{BY_CHANCE, FULLEST, Imagined, LOOKED_AT, PlacementCase};
+pub use placement::{
+    BY_CHANCE, FULLEST, Imagined, LOOKED_AT, PlacementCase, PlacementLook,
+};
 pub use pool::{Connections, PoolSettings};
 pub use reconcile::{Claimed, Unfinished};
 pub use retention::Pruned;
@@ -86,8 +90,8 @@ pub use session::SessionLife;
 pub use silo::Authenticated;
 pub use sled::{HeardFrom, SledFacts};
 pub use sled_join::Join;
-pub use ssh_key::FirstBoot;
 pub use vmm::SledVmm;
+pub use vmm_register::ToRegister;
 
 /// The database, as the rest of the product sees it. Cheap to clone.
 #[derive(Clone, Debug)]

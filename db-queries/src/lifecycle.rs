@@ -1,22 +1,27 @@
 //! The transaction in which every change of an instance is made: lock, read
-//! the facts, decide (purely), write.
+//! the facts, decide (purely), write. The server is asked once for each, and once
+//! to commit.
 
-use crate::sql::sql;
+use crate::saga::{self, NewSaga, Record, UnfinishedSaga};
+use crate::sql::{Keep, sql};
+use crate::together::Together;
 use crate::{
-    AttemptEnded, DataStore, Error, Work, affinity_group, disk, reservation,
-    ssh_key,
+    AttemptEnded, DataStore, Error, Work, affinity_group, disk, fence,
+    reservation, ssh_key,
 };
 use chrono::{DateTime, Utc};
-use db_model::lifecycle::{Changes, Facts, ReservationFate};
-use db_model::schema::{instance, start_attempt, vmm};
+use db_model::lifecycle::{Changes, Facts, ReservationFate, steps};
+use db_model::schema::{instance, saga as saga_table, start_attempt, vmm};
 use db_model::{
-    Fence, Instance, InstanceId, InstanceState, StartAttempt, StartReason, Vmm,
+    Fence, Instance, InstanceId, InstanceState, SledId, StartAttempt,
+    StartAttemptId, StartReason, Vmm, VmmId,
 };
 use diesel::result::Error as DieselError;
 use diesel::sql_types::Timestamptz;
 use diesel::{
-    ExpressionMethods, PgConnection, QueryDsl, QueryResult, RunQueryDsl,
-    SelectableHelper,
+    BoolExpressionMethods, ExpressionMethods, JoinOnDsl,
+    NullableExpressionMethods, OptionalExtension, PgConnection, QueryDsl,
+    RunQueryDsl, SelectableHelper,
 };
 
 impl DataStore {
@@ -39,8 +44,8 @@ impl DataStore {
             + Send
             + 'static,
     {
-        self.change(fence, move |conn| {
-            let (changes, answer) = change(conn, id, &mut decide)?;
+        self.change(fence, id, move |conn, facts| {
+            let (changes, answer) = decide(conn, facts)?;
             Ok((changes, Work::Written(answer)))
         })
         .await
@@ -62,8 +67,8 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&Facts) -> Result<(Changes, T), Error> + Send + 'static,
     {
-        self.change(fence, move |conn| {
-            let (changes, answer) = change(conn, id, |_, facts| decide(facts))?;
+        self.change(fence, id, move |_, facts| {
+            let (changes, answer) = decide(facts)?;
             let work = match changes.is_empty() {
                 true => Work::Nothing(answer),
                 false => Work::Written(answer),
@@ -76,45 +81,138 @@ impl DataStore {
     async fn change<T, F>(
         &self,
         fence: Option<Fence>,
-        mut work: F,
+        id: InstanceId,
+        mut decide: F,
     ) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: FnMut(&mut PgConnection) -> Result<(Changes, Work<T>), Error>
+        F: FnMut(
+                &mut PgConnection,
+                &Facts,
+            ) -> Result<(Changes, Work<T>), Error>
             + Send
             + 'static,
     {
-        let work = move |conn: &mut PgConnection| {
-            let (changes, work) = work(conn)?;
+        let owed = fence.map(|fence| (fence, self.owed.of(fence)));
+        let count = owed.as_ref().map(|(fence, owed)| (*fence, owed.len()));
+        let change = move |conn: &mut PgConnection| {
+            let (facts, _) = read(conn, id)?;
+            let decided = decide(conn, &facts);
+            let owed =
+                owed.as_ref().map(|(fence, owed)| (fence, owed.as_slice()));
+            let (changes, work) = match decided {
+                Ok((changes, work)) => (changes, work),
+                Err(error) => {
+                    // What a saga that is not ours any more is refused, it
+                    // is not to hear.
+                    if let Some((fence, _)) = owed {
+                        fence::check(conn, fence)?;
+                    }
+                    return Err(error);
+                }
+            };
             let ended = changes.attempt.as_ref().and_then(AttemptEnded::of);
-            Ok(match work {
-                Work::Written(answer) => Work::Written((answer, ended)),
-                Work::Nothing(answer) => Work::Nothing((answer, ended)),
-            })
+            match (work, owed) {
+                (Work::Nothing(answer), None) => {
+                    Ok(Work::Nothing((answer, ended)))
+                }
+                (Work::Nothing(answer), Some((fence, []))) => {
+                    fence::check(conn, fence)?;
+                    Ok(Work::Nothing((answer, ended)))
+                }
+                (Work::Nothing(answer) | Work::Written(answer), _) => {
+                    write(conn, owed, &facts, &changes)?;
+                    Ok(Work::Written((answer, ended)))
+                }
+            }
         };
-        let (answer, ended) = match fence {
-            Some(fence) => self.fenced_of(fence, work).await?,
-            None => self.transaction_of(work).await?,
-        };
+        let (answer, ended) = self.locked_of(id, change).await?;
+        if let Some((fence, count)) = count {
+            self.owed.paid(fence, count);
+        }
         // Only a pending attempt is ever written, so it ended just now.
         if let Some(ended) = ended {
             self.attempts_ended().get_or_create(&ended).inc();
         }
         Ok(answer)
     }
+
+    /// A new saga of an instance that is there, which takes the attempt, all or
+    /// nothing. Idempotent by id.
+    ///
+    /// # Errors
+    ///
+    /// `SagaUnfinished`: another is at work on the instance; `Refused`: see
+    /// [`steps::claim`].
+    pub(crate) async fn saga_insert_with(
+        &self,
+        new: NewSaga,
+        attempt: StartAttemptId,
+    ) -> Result<(), Error> {
+        self.locked_of(new.instance_id, move |conn| {
+            let (facts, unfinished) = read(conn, new.instance_id)?;
+            match unfinished {
+                Some(there) if there.id == new.id => {
+                    return Ok(Work::Nothing(()));
+                }
+                Some(_) => return Err(Error::SagaUnfinished),
+                None => (),
+            }
+            let changes = steps::claim(&facts, attempt, new.id)?;
+            let mut together = Together::default();
+            together.add(new.insert());
+            write_with(conn, together, &facts, &changes)?;
+            Ok(Work::Written(()))
+        })
+        .await
+    }
 }
 
-/// What is done within such a transaction: the instance is locked, `decide` is
-/// given its facts, and what it says is written.
-pub(crate) fn change<T>(
+/// What instances are read by, with all that belongs to them.
+type Row = (
+    Instance,
+    DateTime<Utc>,
+    Option<StartAttempt>,
+    Option<Vmm>,
+    Option<UnfinishedSaga>,
+);
+
+/// The statement that reads them.
+macro_rules! rows {
+    () => {
+        instance::table
+            .left_join(
+                start_attempt::table.on(instance::pending_start_attempt_id
+                    .eq(start_attempt::id.nullable())),
+            )
+            .left_join(
+                vmm::table.on(vmm::instance_id
+                    .eq(instance::id)
+                    .and(vmm::time_ended.is_null())),
+            )
+            .left_join(
+                saga_table::table.on(saga_table::instance_id
+                    .eq(instance::id)
+                    .and(saga_table::time_ended.is_null())),
+            )
+            .select((
+                Instance::as_select(),
+                sql::<Timestamptz>("clock_timestamp()"),
+                Option::<StartAttempt>::as_select(),
+                Option::<Vmm>::as_select(),
+                Option::<UnfinishedSaga>::as_select(),
+            ))
+    };
+}
+
+/// An instance's facts, and the saga that is at work on it, in one statement: so
+/// they are of one moment, with a lock or without.
+pub(crate) fn read(
     conn: &mut PgConnection,
     id: InstanceId,
-    decide: impl FnOnce(&mut PgConnection, &Facts) -> Result<(Changes, T), Error>,
-) -> Result<(Changes, T), Error> {
-    let facts = lock(conn, id)?;
-    let (changes, answer) = decide(conn, &facts)?;
-    write(conn, &facts, &changes)?;
-    Ok((changes, answer))
+) -> Result<(Facts, Option<UnfinishedSaga>), Error> {
+    let rows = rows!().filter(instance::id.eq(id)).load(conn)?;
+    gathered(conn, rows)
 }
 
 /// Locks the instance and reads its facts.
@@ -122,86 +220,127 @@ pub(crate) fn lock(
     conn: &mut PgConnection,
     id: InstanceId,
 ) -> Result<Facts, Error> {
-    let (instance, now) = instance::table
+    let locked: InstanceId = instance::table
         .find(id)
-        .select((
-            Instance::as_select(),
-            sql::<Timestamptz>("clock_timestamp()"),
-        ))
+        .select(instance::id)
         .for_update()
         .first(conn)?;
-    read_rest(conn, instance, now)
+    // Not in one statement: it would read the rest as it was before it waited.
+    Ok(read(conn, locked)?.0)
 }
 
-/// Reads what belongs to an instance: while it is locked, or in a snapshot.
-pub(crate) fn read_rest(
+/// The facts of the instance whose VMM this is, on that sled.
+///
+/// # Errors
+///
+/// `NotFound`: this sled was never given such a VMM.
+pub(crate) fn read_by_vmm(
     conn: &mut PgConnection,
-    instance: Instance,
-    now: DateTime<Utc>,
+    id: VmmId,
+    sled: SledId,
 ) -> Result<Facts, Error> {
-    let vmms = vmm::table
-        .filter(vmm::instance_id.eq(instance.id))
-        .filter(vmm::time_ended.is_null())
-        .select(Vmm::as_select())
-        .load(conn)?;
-    let mut facts = Facts { attempt: None, vmms, instance, now };
+    let asked = diesel::alias!(db_model::schema::vmm as asked);
+    let of = asked
+        .filter(asked.field(vmm::id).eq(id))
+        .filter(asked.field(vmm::sled_id).eq(sled))
+        .select(asked.field(vmm::instance_id));
+    let rows = rows!().filter(instance::id.eq_any(of)).load(conn)?;
+    Ok(gathered(conn, rows)?.0)
+}
+
+fn gathered(
+    conn: &mut PgConnection,
+    rows: Vec<Row>,
+) -> Result<(Facts, Option<UnfinishedSaga>), Error> {
+    let mut rows = rows.into_iter();
+    let (instance, now, attempt, vmm, saga) =
+        rows.next().ok_or(Error::NotFound)?;
+    // There is a row for each VMM.
+    let vmms = vmm.into_iter().chain(rows.filter_map(|(.., vmm, _)| vmm));
+    let mut facts = Facts { instance, vmms: vmms.collect(), attempt, now };
     if let Some(active) = facts.instance.active_vmm_id
         && facts.vmm(active).is_none()
     {
-        let linked =
-            vmm::table.find(active).select(Vmm::as_select()).first(conn);
-        facts.vmms.push(linked_to(linked)?);
+        // It has ended, and so is the same at any later moment.
+        let ended = vmm::table.find(active).select(Vmm::as_select());
+        facts.vmms.push(linked(ended.first(conn).optional()?)?);
     }
-    if let Some(pending) = facts.instance.pending_start_attempt_id {
-        let attempt = start_attempt::table
-            .find(pending)
-            .select(StartAttempt::as_select())
-            .first(conn);
-        facts.attempt = Some(linked_to(attempt)?);
+    if facts.instance.pending_start_attempt_id.is_some() {
+        linked(facts.attempt.as_ref())?;
     }
-    Ok(facts)
+    Ok((facts, saga))
 }
 
 /// A link that leads nowhere is our fault, and no "not found".
-fn linked_to<T>(row: QueryResult<T>) -> Result<T, Error> {
-    row.map_err(|error| {
-        if matches!(error, DieselError::NotFound) {
-            Error::Internal(error)
-        } else {
-            error.into()
-        }
-    })
+fn linked<T>(row: Option<T>) -> Result<T, Error> {
+    row.ok_or(Error::Internal(DieselError::NotFound))
 }
 
-/// Writes a transition's changes.
+/// Writes a transition's changes, and with a fence what the saga's log owes.
 fn write(
     conn: &mut PgConnection,
+    owed: Option<(&Fence, &[Record])>,
     facts: &Facts,
     changes: &Changes,
 ) -> Result<(), Error> {
+    let mut together = Together::default();
+    match owed {
+        Some((fence, [])) => together.lock(fence::lock(fence)),
+        Some((fence, owed)) => together.add(saga::insert(fence, owed)),
+        None => (),
+    }
+    let written = write_with(conn, together, facts, changes)?;
+    if let Some((fence, owed)) = owed
+        && written.and_then(|n| usize::try_from(n).ok())
+            != Some(owed.len().max(1))
+    {
+        // Some were recorded before, or all is fenced off.
+        fence::check(conn, fence)?;
+    }
+    Ok(())
+}
+
+/// Writes a transition's changes after what `together` has. Says how many rows
+/// the first of all was about.
+fn write_with<'a>(
+    conn: &mut PgConnection,
+    mut together: Together<'a>,
+    facts: &Facts,
+    changes: &'a Changes,
+) -> Result<Option<i64>, Error> {
     if let Some(row) = &changes.attempt {
-        diesel::update(start_attempt::table.find(row.id))
-            .set(row)
-            .execute(conn)?;
-    }
-    if let Some(row) = &changes.new_attempt {
-        diesel::insert_into(start_attempt::table).values(row).execute(conn)?;
-    }
-    if let Some((row, _)) = &changes.new_vmm {
-        diesel::insert_into(vmm::table).values(row).execute(conn)?;
-    }
-    if let Some(row) = &changes.vmm {
-        diesel::update(vmm::table.find(row.id)).set(row).execute(conn)?;
-    }
-    if let Some(row) = &changes.instance {
-        diesel::update(instance::table.find(row.id)).set(row).execute(conn)?;
-        if facts.instance.time_deleted.is_none() && row.time_deleted.is_some() {
-            deleted(conn, &facts.instance)?;
+        let ended = diesel::update(start_attempt::table.find(row.id)).set(row);
+        match changes.new_attempt {
+            Some(_) => _ = ended.kept().execute(conn)?,
+            None => together.add(ended),
         }
     }
+    if let Some(row) = &changes.new_attempt {
+        together.add(diesel::insert_into(start_attempt::table).values(row));
+    }
+    if let Some(row) = &changes.vmm {
+        together.add(diesel::update(vmm::table.find(row.id)).set(row));
+    }
+    if let Some((row, _)) = &changes.new_vmm {
+        together.add(diesel::insert_into(vmm::table).values(row));
+    }
+    if let Some(row) = &changes.instance {
+        together.add(diesel::update(instance::table.find(row.id)).set(row));
+    }
     // What many share is taken last, and so is held for the shortest time.
+    let first = match &changes.new_vmm {
+        Some((_, held)) => {
+            reservation::reserve(conn, together, &facts.instance, held)?
+        }
+        None => together.make(conn)?.first().copied(),
+    };
+    if let Some(row) = &changes.instance
+        && facts.instance.time_deleted.is_none()
+        && row.time_deleted.is_some()
+    {
+        deleted(conn, &facts.instance)?;
+    }
     if let Some((_, held)) = &changes.new_vmm {
-        reservation::reserve(conn, &facts.instance, held)?;
         let attempt = changes.attempt.as_ref();
         if attempt.is_some_and(|a| a.reason == StartReason::AutoRestart) {
             reservation::wake_who_is_next(conn, held)?;
@@ -209,13 +348,14 @@ fn write(
     }
     match changes.reservation {
         Some((vmm, ReservationFate::Release)) => {
-            reservation::release(conn, vmm)
+            reservation::release(conn, vmm)?;
         }
         Some((vmm, ReservationFate::Abandon)) => {
-            reservation::abandon(conn, vmm)
+            reservation::abandon(conn, vmm)?;
         }
-        None => Ok(()),
+        None => (),
     }
+    Ok(first)
 }
 
 /// A deleted instance is in no group and has no disk and no key. What was made with it, if

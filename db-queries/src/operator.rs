@@ -2,7 +2,7 @@
 //! ask. Reads alone; one method a question. Lists are bounded, and what is read
 //! of a table that grows is found by an index.
 
-use crate::reconcile::facts;
+use crate::lifecycle::read;
 use crate::sql::{sql, statement};
 use crate::{ById, DataStore, Error, Page, UnfinishedSaga};
 use chrono::{DateTime, Utc};
@@ -399,7 +399,7 @@ impl DataStore {
         attempts: i64,
     ) -> Result<InstanceRecord, Error> {
         self.snapshot(move |conn| {
-            let (facts, saga) = facts(conn, id)?;
+            let (facts, saga) = read(conn, id)?;
             let (silo, project) = project::table
                 .inner_join(silo::table)
                 .filter(project::id.eq(facts.instance.project_id))

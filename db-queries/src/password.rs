@@ -1,6 +1,6 @@
 //! Passwords of users, hashed, and how often they were guessed wrong.
 
-use crate::sql::sql;
+use crate::sql::{Keep, sql};
 use crate::{DataStore, Error, session};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::schema::{login_guess, silo, silo_user, silo_user_password};
@@ -60,6 +60,7 @@ impl DataStore {
                         login_guess::time_last,
                         time(),
                     ))
+                    .kept()
                     .get_result(conn)?;
             let count = now - last < GUESSES_COUNT_FOR;
             let failures = if count { failures } else { 0 };
@@ -72,6 +73,7 @@ impl DataStore {
                     login_guess::failures.eq(failures + 1),
                     login_guess::time_last.eq(now),
                 ))
+                .kept()
                 .execute(conn)?;
             let known = silo_user_password::table
                 .inner_join(silo_user::table.inner_join(silo::table))
@@ -115,6 +117,7 @@ impl DataStore {
             let still = diesel::update(silo_user_password::table.find(user))
                 .filter(silo_user_password::hash.eq(&guessed))
                 .set(silo_user_password::hash.eq(hash))
+                .kept()
                 .execute(conn)?;
             if still == 0 {
                 return Err(Error::NotFound);
@@ -167,6 +170,7 @@ pub(crate) fn insert(
             hash: hash.to_owned(),
             time_set: now,
         })
+        .kept()
         .execute(conn)?;
     Ok(())
 }

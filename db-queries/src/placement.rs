@@ -15,16 +15,18 @@ use db_model::schema::{
     project, silo_quota, sled_reservation, vmm,
 };
 use db_model::{
-    AffinityGroupId, AffinityGroupKind, AffinityPolicy, ByteCount, DiskBackend,
-    DiskId, HEARTBEAT_ALLOWANCE, Instance, InstanceCpuPlatform, InstanceId,
-    Name, NewDisk, ProjectId, ReservationRole, SiloQuota, SledCpu, SledId,
-    SledPolicy, SledProvisionPolicy, StartFailure, VcpuCount, VmmState,
+    AffinityGroupId, AffinityGroupKind, AffinityPolicy, ByteCount, Disk,
+    DiskBackend, DiskId, HEARTBEAT_ALLOWANCE, Instance, InstanceCpuPlatform,
+    InstanceId, Name, NewDisk, ProjectId, ReservationRole, SiloQuota, SledCpu,
+    SledId, SledPolicy, SledProvisionPolicy, StartFailure, VcpuCount, VmmId,
+    VmmState,
 };
 use diesel::dsl::{exists, select};
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel::{
-    ExpressionMethods, JoinOnDsl, OptionalExtension, PgConnection, QueryDsl,
-    QueryResult, QueryableByName, RunQueryDsl, SelectableHelper,
+    ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
+    PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl,
+    SelectableHelper,
 };
 use uuid::Uuid;
 
@@ -123,6 +125,20 @@ impl From<RoomRow> for SledRoom {
     }
 }
 
+/// What a start looks at to find a place.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct PlacementLook {
+    pub ask: Ask,
+    /// As [`DataStore::placement_candidates`] finds them.
+    pub sleds: Vec<SledRoom>,
+    /// Where its VMM is already.
+    pub placed_on: Option<SledId>,
+    /// A disk of it that cannot be used now: its blocks are not there, or it is
+    /// being copied. The reservation looks again.
+    pub unavailable: Option<Disk>,
+}
+
 /// All that a placement is decided on, as it was at one moment.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -160,15 +176,31 @@ pub struct Imagined {
 }
 
 impl DataStore {
-    /// What an instance asks of the fleet.
+    /// What an instance asks of the fleet, and some sleds that would do: unless
+    /// it has a VMM `placing` already, or a disk that cannot be used.
     ///
     /// # Errors
     ///
     /// `NotFound`.
-    pub async fn placement_ask(&self, id: InstanceId) -> Result<Ask, Error> {
+    pub async fn placement_look(
+        &self,
+        id: InstanceId,
+        placing: Option<VmmId>,
+    ) -> Result<PlacementLook, Error> {
         self.run(move |conn| {
-            let row = instance_row(conn, id)?;
-            ask_of(conn, &row)
+            let asked = asked(conn, id, placing)?;
+            let unavailable = match asked.has_disks {
+                true => crate::disk::unavailable(conn, id)?,
+                false => None,
+            };
+            let search = Search::new(&asked.ask);
+            let sleds = match asked.placed_on.is_none() && unavailable.is_none()
+            {
+                true => search.run(conn)?,
+                false => Vec::new(),
+            };
+            let Asked { ask, placed_on, .. } = asked;
+            Ok(PlacementLook { ask, sleds, placed_on, unavailable })
         })
         .await
     }
@@ -194,8 +226,7 @@ impl DataStore {
         id: InstanceId,
     ) -> Result<PlacementCase, Error> {
         self.snapshot(move |conn| {
-            let row = instance_row(conn, id)?;
-            let mut ask = ask_of(conn, &row)?;
+            let Asked { row, mut ask, .. } = asked(conn, id, None)?;
             let mut sleds = fleet(conn)?;
             give_back_own(conn, &row, &mut ask, &mut sleds)?;
             let own = own_placed(conn, row.project_id, id)?;
@@ -239,26 +270,64 @@ impl DataStore {
     }
 }
 
-fn instance_row(
-    conn: &mut PgConnection,
-    id: InstanceId,
-) -> Result<Instance, Error> {
-    Ok(instance::table.find(id).select(Instance::as_select()).first(conn)?)
+/// What an instance asks, and from what that was seen.
+struct Asked {
+    row: Instance,
+    ask: Ask,
+    has_disks: bool,
+    /// Where the VMM is that was to be placed.
+    placed_on: Option<SledId>,
 }
 
-fn ask_of(conn: &mut PgConnection, row: &Instance) -> Result<Ask, Error> {
-    let groups: Vec<AffinityGroupId> = affinity_group_member::table
-        .filter(affinity_group_member::instance_id.eq(row.id))
-        .select(affinity_group_member::group_id)
-        .load(conn)?;
-    Ok(Ask {
+/// Its own row, its silo's quota, where its VMM is, and whether it has any groups
+/// and any disks.
+type AskRow = (Instance, SiloQuota, Option<SledId>, bool, bool);
+
+fn asked(
+    conn: &mut PgConnection,
+    id: InstanceId,
+    placing: Option<VmmId>,
+) -> Result<Asked, Error> {
+    let in_groups = affinity_group_member::table
+        .filter(affinity_group_member::instance_id.eq(instance::id));
+    let disks =
+        disk::table.filter(disk::instance_id.eq(instance::id.nullable()));
+    let placing = placing.unwrap_or(VmmId(Uuid::nil()));
+    let (row, quota, placed_on, has_groups, has_disks): AskRow =
+        instance::table
+            .find(id)
+            .inner_join(project::table)
+            .inner_join(
+                silo_quota::table.on(silo_quota::silo_id.eq(project::silo_id)),
+            )
+            .left_join(vmm::table.on(vmm::id.eq(placing)))
+            .select((
+                Instance::as_select(),
+                SiloQuota::as_select(),
+                vmm::sled_id.nullable(),
+                exists(in_groups),
+                exists(disks),
+            ))
+            .first(conn)?;
+    let groups: Vec<AffinityGroupId> = match has_groups {
+        true => affinity_group_member::table
+            .filter(affinity_group_member::instance_id.eq(id))
+            .select(affinity_group_member::group_id)
+            .load(conn)?,
+        false => Vec::new(),
+    };
+    let ask = Ask {
         vcpus: row.ncpus.to_i64(),
         memory: row.memory_bytes,
         cpu_platform: row.cpu_platform,
-        groups: groups_of(conn, row.id, &groups)?,
-        disks: disks_of(conn, Disks::Of(row.id))?,
-        quota: quota_of(conn, row.project_id)?,
-    })
+        groups: groups_of(conn, id, &groups)?,
+        disks: match has_disks {
+            true => disks_of(conn, Disks::Of(id))?,
+            false => Vec::new(),
+        },
+        quota: quota_in(&quota),
+    };
+    Ok(Asked { row, ask, has_disks, placed_on })
 }
 
 type GroupRow = (AffinityGroupId, Name, AffinityGroupKind, AffinityPolicy);
@@ -358,7 +427,11 @@ fn quota_of(
         .filter(project::id.eq(project))
         .select(SiloQuota::as_select())
         .first(conn)?;
-    Ok(Quota {
+    Ok(quota_in(&row))
+}
+
+fn quota_in(row: &SiloQuota) -> Quota {
+    Quota {
         limit: Amounts {
             vcpus: row.vcpus,
             memory: row.memory_bytes.to_i64(),
@@ -369,7 +442,7 @@ fn quota_of(
             memory: row.used_memory_bytes.to_i64(),
             storage: row.used_storage_bytes.to_i64(),
         },
-    })
+    }
 }
 
 fn fleet(conn: &mut PgConnection) -> Result<Vec<SledRoom>, Error> {

@@ -1,7 +1,7 @@
 //! Projects.
 
 use crate::pagination::begun_at;
-use crate::sql::sql;
+use crate::sql::{Keep, sql};
 use crate::{ByNameOrId, DataStore, Error, Page, role};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
@@ -104,6 +104,7 @@ impl DataStore {
                     time_deleted: None,
                 })
                 .returning(Project::as_returning())
+                .kept()
                 .get_result(conn)?)
         })
         .await
@@ -136,6 +137,7 @@ impl DataStore {
                     project::time_modified.eq(now),
                 ))
                 .returning(Project::as_returning())
+                .kept()
                 .get_result(conn)?)
         })
         .await
@@ -161,6 +163,7 @@ impl DataStore {
             }
             diesel::update(project::table.find(id))
                 .set(project::time_deleted.eq(now))
+                .kept()
                 .execute(conn)?;
             role::delete_all(conn, RoleResource::Project, id.0)
         })

@@ -1,19 +1,15 @@
 //! The reconciler's rows: claimed by pushing their time ahead, given back by
 //! compare-and-set, so that a stamp which came in between is never lost.
 
-use crate::lifecycle::read_rest;
-use crate::saga::{UnfinishedSaga, unfinished};
-use crate::sql::{sql, statement};
-use crate::{DataStore, Error};
+use crate::saga::UnfinishedSaga;
+use crate::sql::{Keep, sql, statement};
+use crate::{DataStore, Error, lifecycle};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::{Changes, Facts};
 use db_model::schema::{instance, saga};
-use db_model::{Instance, InstanceId, SagaId, SagaState};
+use db_model::{InstanceId, SagaId, SagaState};
 use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
-use diesel::{
-    ExpressionMethods, PgConnection, QueryDsl, QueryableByName, RunQueryDsl,
-    SelectableHelper,
-};
+use diesel::{ExpressionMethods, QueryDsl, QueryableByName, RunQueryDsl};
 
 /// An instance that this process looks after until `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName)]
@@ -54,22 +50,6 @@ pub(crate) fn claim_with(
         *at = until;
         Claimed { id: instance.id, until }
     })
-}
-
-/// See [`DataStore::reconcile_facts`]. In a snapshot.
-pub(crate) fn facts(
-    conn: &mut PgConnection,
-    id: InstanceId,
-) -> Result<(Facts, Option<UnfinishedSaga>), Error> {
-    let (row, now): (Instance, DateTime<Utc>) = instance::table
-        .find(id)
-        .select((
-            Instance::as_select(),
-            sql::<Timestamptz>("clock_timestamp()"),
-        ))
-        .first(conn)?;
-    let saga = unfinished(conn, id)?;
-    Ok((read_rest(conn, row, now)?, saga))
 }
 
 impl DataStore {
@@ -167,7 +147,7 @@ impl DataStore {
         &self,
         id: InstanceId,
     ) -> Result<(Facts, Option<UnfinishedSaga>), Error> {
-        self.snapshot(move |conn| facts(conn, id)).await
+        self.run(move |conn| lifecycle::read(conn, id)).await
     }
 
     /// Gives a claimed instance back: settled, or to be looked at `next`. Does
@@ -186,6 +166,7 @@ impl DataStore {
                 // only when it is settled.
                 Some(_) => diesel::update(query)
                     .set(instance::reconcile_at.eq(next))
+                    .kept()
                     .execute(conn)?,
                 None => diesel::update(query)
                     .set((
@@ -193,6 +174,7 @@ impl DataStore {
                         instance::reconcile_errors.eq(0),
                         instance::reconcile_last_error.eq(None::<String>),
                     ))
+                    .kept()
                     .execute(conn)?,
             };
             Ok(())

@@ -8,10 +8,12 @@
 //! guarded statements on single rows (the sled's sums, the quota).
 
 use crate::Error;
-use crate::sql::{sql, statement};
+use crate::sql::{Keep, sql, statement};
+use crate::together::Together;
 use crate::waiting::{wake_group, wake_next, wake_quota, wake_room};
 use db_model::schema::{
-    affinity_claim, disk, project, silo_quota, sled, sled_reservation, vmm,
+    affinity_claim, affinity_group_member, disk, project, silo_quota, sled,
+    sled_reservation, vmm,
 };
 use db_model::{
     AffinityGroupId, BlocksId, ByteCount, DiskBackend, Instance,
@@ -25,13 +27,6 @@ use diesel::{
     OptionalExtension, PgConnection, QueryDsl, QueryResult, QueryableByName,
     RunQueryDsl,
 };
-
-#[derive(QueryableByName)]
-struct Id {
-    #[diesel(sql_type = SqlUuid)]
-    #[expect(dead_code, reason = "the row is locked, which is what it is for")]
-    id: AffinityGroupId,
-}
 
 #[derive(QueryableByName)]
 struct Count {
@@ -49,51 +44,69 @@ struct Disks {
     unavailable: i64,
 }
 
-/// Takes what `held` says for `instance`, whose row is locked. The VMM's row
-/// must be there.
+/// Takes what `held` says for `instance`, whose row is locked, and makes what is
+/// in `together` before that, among which is the VMM's row. Says how many rows
+/// the first of it was about.
 ///
 /// # Errors
 ///
 /// `NoRoom`: something of what the placement relied on is not so any more.
-pub(crate) fn reserve(
+pub(crate) fn reserve<'a>(
     conn: &mut PgConnection,
+    mut together: Together<'a>,
     instance: &Instance,
-    held: &SledReservation,
-) -> Result<(), Error> {
-    let grouped = lock_groups(conn, instance)?;
-    if grouped {
+    held: &'a SledReservation,
+) -> Result<Option<i64>, Error> {
+    // Whoever adds to its groups or to its disks locks the instance, too.
+    let (silo, has_groups, has_disks): (SiloId, bool, bool) = project::table
+        .find(instance.project_id)
+        .select((
+            project::silo_id,
+            exists(
+                affinity_group_member::table
+                    .filter(affinity_group_member::instance_id.eq(instance.id)),
+            ),
+            exists(disk::table.filter(disk::instance_id.eq(instance.id))),
+        ))
+        .first(conn)?;
+    let mut first = None;
+    if has_groups || has_disks {
+        first = Some(std::mem::take(&mut together).make(conn)?);
+    }
+    if has_groups {
+        lock_groups(conn, instance)?;
         groups_allow(conn, held)?;
     }
-    let storage = allocate_disks(conn, held)?;
-    take_room(conn, instance.cpu_platform, held, storage)?;
-    let silo =
-        project::table.find(instance.project_id).select(project::silo_id);
-    let silo: SiloId = silo.first(conn)?;
+    let storage = match has_disks {
+        true => allocate_disks(conn, held)?,
+        false => 0,
+    };
+    take_room(&mut together, instance.cpu_platform, held, storage);
     // Last of what others wait for: many starts of one silo meet here.
-    take_quota(conn, silo, held, storage)?;
-    let held = SledReservation { silo_id: Some(silo), ..held.clone() };
-    diesel::insert_into(sled_reservation::table).values(&held).execute(conn)?;
-    if grouped {
-        claim(conn, &held)?;
+    take_quota(&mut together, silo, held, storage);
+    let charged = SledReservation { silo_id: Some(silo), ..held.clone() };
+    together.add(diesel::insert_into(sled_reservation::table).values(charged));
+    let made = together.make(conn)?;
+    if has_groups {
+        claim(conn, held)?;
     }
-    Ok(())
+    Ok(first.unwrap_or(made).first().copied())
 }
 
-/// Keeps others from placing members of the instance's groups meanwhile. Says
-/// whether there are any.
+/// Keeps others from placing members of the instance's groups meanwhile.
 fn lock_groups(
     conn: &mut PgConnection,
     instance: &Instance,
-) -> Result<bool, Error> {
-    let groups: Vec<Id> = statement(
+) -> Result<(), Error> {
+    statement(
         "SELECT id FROM affinity_group \
          WHERE id IN (SELECT group_id FROM affinity_group_member \
                       WHERE instance_id = $1) \
          ORDER BY id FOR UPDATE",
     )
     .bind::<SqlUuid, _>(instance.id)
-    .load(conn)?;
-    Ok(!groups.is_empty())
+    .execute(conn)?;
+    Ok(())
 }
 
 /// Do its hard groups let the instance be on the sled?
@@ -153,6 +166,7 @@ fn allocate_disks(
             disk::sled_id.eq(held.sled_id),
             disk::allocated_by.eq(held.vmm_id),
         ))
+        .kept()
         .execute(conn)?;
     }
     Ok(disks.unallocated_bytes)
@@ -160,11 +174,11 @@ fn allocate_disks(
 
 /// Takes room on the sled, if it is there and the sled takes such instances.
 fn take_room(
-    conn: &mut PgConnection,
+    together: &mut Together<'_>,
     cpu: Option<InstanceCpuPlatform>,
     held: &SledReservation,
     storage: i64,
-) -> Result<(), Error> {
+) {
     let cpus = cpu.map_or(SledCpu::ALL, InstanceCpuPlatform::runs_on);
     let memory = held.memory_bytes.to_i64();
     let taken = diesel::update(sled::table.find(held.sled_id))
@@ -189,18 +203,17 @@ fn take_room(
                 .eq(sled::reserved_memory_bytes + memory),
             sled::reserved_storage_bytes
                 .eq(sled::reserved_storage_bytes + storage),
-        ))
-        .execute(conn)?;
-    if taken == 1 { Ok(()) } else { Err(Error::NoRoom) }
+        ));
+    together.guarded(taken, Error::NoRoom);
 }
 
 /// Charges the silo's quota, if it is there.
 fn take_quota(
-    conn: &mut PgConnection,
+    together: &mut Together<'_>,
     silo: SiloId,
     held: &SledReservation,
     storage: i64,
-) -> Result<(), Error> {
+) {
     let memory = held.memory_bytes.to_i64();
     // A limit may have been lowered below the use: then what is not asked for
     // more of does not matter.
@@ -226,9 +239,8 @@ fn take_quota(
                 .eq(silo_quota::used_memory_bytes + memory),
             silo_quota::used_storage_bytes
                 .eq(silo_quota::used_storage_bytes + storage),
-        ))
-        .execute(conn)?;
-    if taken == 1 { Ok(()) } else { Err(Error::NoRoom) }
+        ));
+    together.guarded(taken, Error::NoRoom);
 }
 
 /// The VMM takes its place in the eyes of its groups.
@@ -290,6 +302,7 @@ pub(crate) fn abandon(
         diesel::update(sled_reservation::table.find(vmm_id))
             .set(sled_reservation::role.eq(ReservationRole::Abandoned))
             .returning((sled_reservation::sled_id, sled_reservation::silo_id))
+            .kept()
             .get_result(conn)?;
     let may_run: bool =
         vmm::table.find(vmm_id).select(vmm::may_run).first(conn)?;
@@ -345,6 +358,7 @@ fn free_blocks(conn: &mut PgConnection, vmm_id: VmmId) -> QueryResult<i64> {
                 disk::blocks_id.eq(no_blocks),
             ))
             .returning(disk::size_bytes)
+            .kept()
             .load(conn)?;
     Ok(freed.into_iter().map(ByteCount::to_i64).sum())
 }
@@ -356,27 +370,26 @@ pub(crate) fn give_back(
     sled: SledId,
     silo: Option<SiloId>,
     (vcpus, memory, storage): (i64, i64, i64),
-) -> QueryResult<()> {
-    diesel::update(sled::table.find(sled))
-        .set((
-            sled::reserved_vcpus.eq(sled::reserved_vcpus - vcpus),
-            sled::reserved_memory_bytes
-                .eq(sled::reserved_memory_bytes - memory),
-            sled::reserved_storage_bytes
-                .eq(sled::reserved_storage_bytes - storage),
-        ))
-        .execute(conn)?;
+) -> Result<(), Error> {
+    let mut together = Together::default();
+    together.add(diesel::update(sled::table.find(sled)).set((
+        sled::reserved_vcpus.eq(sled::reserved_vcpus - vcpus),
+        sled::reserved_memory_bytes.eq(sled::reserved_memory_bytes - memory),
+        sled::reserved_storage_bytes.eq(sled::reserved_storage_bytes - storage),
+    )));
     // None: placed before there were quotas, by a program that knew of none.
-    let Some(silo) = silo else { return Ok(()) };
-    diesel::update(silo_quota::table.find(silo))
-        .set((
-            silo_quota::used_vcpus.eq(silo_quota::used_vcpus - vcpus),
-            silo_quota::used_memory_bytes
-                .eq(silo_quota::used_memory_bytes - memory),
-            silo_quota::used_storage_bytes
-                .eq(silo_quota::used_storage_bytes - storage),
-        ))
-        .execute(conn)?;
+    if let Some(silo) = silo {
+        together.add(
+            diesel::update(silo_quota::table.find(silo)).set((
+                silo_quota::used_vcpus.eq(silo_quota::used_vcpus - vcpus),
+                silo_quota::used_memory_bytes
+                    .eq(silo_quota::used_memory_bytes - memory),
+                silo_quota::used_storage_bytes
+                    .eq(silo_quota::used_storage_bytes - storage),
+            )),
+        );
+    }
+    together.make(conn)?;
     Ok(())
 }
 

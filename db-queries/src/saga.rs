@@ -1,49 +1,33 @@
 //! Sagas at rest: created, logged, adopted, ended.
 
-use crate::sql::{sql, statement};
-use crate::{DataStore, Error, fence, lifecycle};
+use crate::sql::{Keep, Statement, Values, statement};
+use crate::together::Together;
+use crate::{DataStore, Error, fence};
 use chrono::{DateTime, Utc};
-use db_model::lifecycle::steps;
 use db_model::schema::{instance, nexus_lease, saga, saga_node_event};
+use db_model::sql_types::SagaStateSql;
 use db_model::{
-    Fence, InstanceId, InstanceState, Saga, SagaId, SagaNodeEvent, SagaState,
-    SecId, StartAttemptId,
+    Fence, InstanceId, Saga, SagaId, SagaNodeEvent, SagaState, SecId,
+    StartAttemptId,
 };
 use diesel::dsl::{exists, not};
 use diesel::sql_types::{
-    Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Jsonb, Nullable, Text, Uuid as SqlUuid,
 };
 use diesel::{
-    ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl,
-    SelectableHelper,
+    ExpressionMethods, PgConnection, QueryDsl, Queryable, RunQueryDsl,
+    Selectable, SelectableHelper,
 };
 
 /// The saga that is at work on an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = saga)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct UnfinishedSaga {
     pub id: SagaId,
     pub name: String,
     pub current_sec: SecId,
     pub time_created: DateTime<Utc>,
-}
-
-pub(crate) fn unfinished(
-    conn: &mut PgConnection,
-    instance: InstanceId,
-) -> Result<Option<UnfinishedSaga>, Error> {
-    let row: Option<(SagaId, String, SecId, DateTime<Utc>)> = saga::table
-        .filter(saga::instance_id.eq(instance))
-        .filter(saga::time_ended.is_null())
-        .select((saga::id, saga::name, saga::current_sec, saga::time_created))
-        .first(conn)
-        .optional()?;
-    Ok(row.map(|(id, name, current_sec, time_created)| UnfinishedSaga {
-        id,
-        name,
-        current_sec,
-        time_created,
-    }))
 }
 
 /// Is a saga at work on any of these, whatever they are?
@@ -81,6 +65,17 @@ pub(crate) fn record(
     if records.is_empty() {
         return fence::check(conn, fence);
     }
+    let recorded = insert(fence, records).execute(conn)?;
+    // Fewer are written if some were recorded before, or all are fenced off.
+    if recorded == records.len() { Ok(()) } else { fence::check(conn, fence) }
+}
+
+/// The statement for that: it changes as many rows as there are records, unless
+/// some were recorded before or all are fenced off.
+pub(crate) fn insert(
+    fence: &Fence,
+    records: &[Record],
+) -> Statement<impl Values + use<>> {
     let nodes: Vec<_> = records.iter().map(|r| r.node_id).collect();
     let types: Vec<_> = records.iter().map(|r| r.event_type).collect();
     // As texts: not both engines have arrays of JSON.
@@ -88,7 +83,7 @@ pub(crate) fn record(
         .iter()
         .map(|r| r.data.as_ref().map(serde_json::Value::to_string))
         .collect();
-    let recorded = statement(
+    statement(
         "INSERT INTO saga_node_event \
              (saga_id, node_id, event_type, data, creator, event_time) \
          SELECT saga.id, r.node_id, r.event_type, r.data::JSONB, \
@@ -106,60 +101,87 @@ pub(crate) fn record(
     .bind::<Array<BigInt>, _>(nodes)
     .bind::<Array<Text>, _>(types)
     .bind::<Array<Nullable<Text>>, _>(data)
-    .execute(conn)?;
-    // Fewer are written if some were recorded before, or all are fenced off.
-    if recorded == records.len() { Ok(()) } else { fence::check(conn, fence) }
 }
 
-fn database_time(conn: &mut PgConnection) -> Result<DateTime<Utc>, Error> {
-    Ok(diesel::select(sql::<Timestamptz>("clock_timestamp()"))
-        .get_result(conn)?)
+/// Has a saga's instance looked at.
+fn stamp(fence: &Fence) -> Statement<impl Values + use<>> {
+    statement(
+        "UPDATE instance SET reconcile_at = now() \
+         WHERE state <> 'destroyed' \
+           AND id = (SELECT instance_id FROM saga \
+                     WHERE id = $1 AND current_sec = $2 \
+                       AND adopt_generation = $3 AND state <> 'abandoned')",
+    )
+    .bind::<SqlUuid, _>(fence.saga_id)
+    .bind::<SqlUuid, _>(fence.sec_id)
+    .bind::<BigInt, _>(fence.adopt_generation)
+}
+
+/// Sets how far a saga is.
+fn set_state(
+    fence: &Fence,
+    state: SagaState,
+) -> Statement<impl Values + use<>> {
+    statement(
+        "UPDATE saga SET state = $4, \
+             time_ended = CASE WHEN $5 THEN now() END \
+         WHERE id = $1 AND current_sec = $2 \
+           AND adopt_generation = $3 AND state <> 'abandoned'",
+    )
+    .bind::<SqlUuid, _>(fence.saga_id)
+    .bind::<SqlUuid, _>(fence.sec_id)
+    .bind::<BigInt, _>(fence.adopt_generation)
+    .bind::<SagaStateSql, _>(state)
+    .bind::<Bool, _>(state == SagaState::Done)
+}
+
+/// A saga that is yet to be.
+#[derive(Clone, Debug)]
+pub(crate) struct NewSaga {
+    pub(crate) id: SagaId,
+    pub(crate) name: String,
+    pub(crate) instance_id: InstanceId,
+    /// The process that runs it.
+    pub(crate) sec: SecId,
+    pub(crate) dag: serde_json::Value,
+}
+
+impl NewSaga {
+    /// The statement that writes it down. Idempotent by id.
+    pub(crate) fn insert(&self) -> Statement<impl Values + use<'_>> {
+        statement(
+            "INSERT INTO saga (id, name, instance_id, state, dag, \
+                 creator_sec, current_sec, adopt_generation, time_adopted, \
+                 time_created) \
+             VALUES ($1, $2, $3, 'running', $4, $5, $5, 1, \
+                 clock_timestamp(), clock_timestamp()) \
+             ON CONFLICT (id) DO NOTHING",
+        )
+        .bind::<SqlUuid, _>(self.id)
+        .bind::<Text, _>(&self.name)
+        .bind::<SqlUuid, _>(self.instance_id)
+        .bind::<Jsonb, _>(&self.dag)
+        .bind::<SqlUuid, _>(self.sec)
+    }
 }
 
 impl DataStore {
-    /// A new saga, run by `sec`, which takes `attempt`, if there is one. Idempotent
-    /// by id.
+    /// A new saga, which takes `attempt`, if there is one. Idempotent by id.
     ///
     /// # Errors
     ///
     /// `SagaUnfinished`: another is at work on the instance; `Refused`: see
-    /// [`steps::claim`].
+    /// `steps::claim` of `db_model::lifecycle`.
     pub(crate) async fn saga_insert(
         &self,
-        id: SagaId,
-        name: String,
-        instance_id: InstanceId,
+        new: NewSaga,
         attempt: Option<StartAttemptId>,
-        sec: SecId,
-        dag: serde_json::Value,
     ) -> Result<(), Error> {
-        self.transaction(move |conn| {
-            let there: Option<SagaId> =
-                saga::table.find(id).select(saga::id).first(conn).optional()?;
-            if there.is_some() {
-                return Ok(());
-            }
-            let now = database_time(conn)?;
-            diesel::insert_into(saga::table)
-                .values(&Saga {
-                    id,
-                    name: name.clone(),
-                    instance_id,
-                    state: SagaState::Running,
-                    dag: dag.clone(),
-                    creator_sec: sec,
-                    current_sec: sec,
-                    adopt_generation: 1,
-                    time_adopted: now,
-                    time_created: now,
-                    time_ended: None,
-                })
-                .execute(conn)?;
-            if let Some(attempt) = attempt {
-                lifecycle::change(conn, instance_id, |_, facts| {
-                    Ok((steps::claim(facts, attempt, id)?, ()))
-                })?;
-            }
+        if let Some(attempt) = attempt {
+            return self.saga_insert_with(new, attempt).await;
+        }
+        self.run(move |conn| {
+            new.insert().execute(conn)?;
             Ok(())
         })
         .await
@@ -176,26 +198,26 @@ impl DataStore {
         fence: Fence,
         state: SagaState,
     ) -> Result<(), Error> {
-        self.fenced(fence, move |conn| {
-            let now = database_time(conn)?;
-            let instance_id: InstanceId =
-                diesel::update(saga::table.find(fence.saga_id))
-                    .set((
-                        saga::state.eq(state),
-                        saga::time_ended
-                            .eq((state == SagaState::Done).then_some(now)),
-                    ))
-                    .returning(saga::instance_id)
-                    .get_result(conn)?;
+        let owed = self.owed.of(fence);
+        let count = owed.len();
+        // One statement, and so whole. It locks in the order of all others.
+        self.run(move |conn| {
+            let mut together = Together::default();
             if state == SagaState::Done {
-                diesel::update(instance::table.find(instance_id))
-                    .filter(instance::state.ne(InstanceState::Destroyed))
-                    .set(instance::reconcile_at.eq(now))
-                    .execute(conn)?;
+                together.add(stamp(&fence));
             }
-            Ok(())
+            if !owed.is_empty() {
+                together.add(insert(&fence, &owed));
+            }
+            together.add(set_state(&fence, state));
+            match together.make(conn)?.last() {
+                Some(1) => Ok(()),
+                Some(_) | None => fence::check(conn, &fence),
+            }
         })
-        .await
+        .await?;
+        self.owed.paid(fence, count);
+        Ok(())
     }
 
     /// Adopts unfinished sagas whose process has no lease any more (it was
@@ -230,6 +252,7 @@ impl DataStore {
                     saga::adopt_generation.eq(saga::adopt_generation + 1),
                     saga::time_adopted.eq(diesel::dsl::now),
                 ))
+                .kept()
                 .execute(conn)?)
         })
         .await
@@ -256,6 +279,7 @@ impl DataStore {
                     saga::time_adopted.eq(diesel::dsl::now),
                 ))
                 .returning(Saga::as_returning())
+                .kept()
                 .get_result(conn)?;
             let fence = Fence {
                 saga_id: row.id,
@@ -336,18 +360,22 @@ impl DataStore {
     /// `NotFound`: no such unfinished saga.
     pub async fn saga_abandon(&self, id: SagaId) -> Result<(), Error> {
         self.transaction(move |conn| {
-            let instance_id: InstanceId = diesel::update(saga::table.find(id))
+            let of: InstanceId =
+                saga::table.find(id).select(saga::instance_id).first(conn)?;
+            // The instance before the saga, as all lock them.
+            diesel::update(instance::table.find(of))
+                .set(instance::reconcile_at.eq(diesel::dsl::now))
+                .kept()
+                .execute(conn)?;
+            let given_up = diesel::update(saga::table.find(id))
                 .filter(saga::time_ended.is_null())
                 .set((
                     saga::state.eq(SagaState::Abandoned),
                     saga::time_ended.eq(diesel::dsl::now),
                 ))
-                .returning(saga::instance_id)
-                .get_result(conn)?;
-            diesel::update(instance::table.find(instance_id))
-                .set(instance::reconcile_at.eq(diesel::dsl::now))
+                .kept()
                 .execute(conn)?;
-            Ok(())
+            if given_up == 1 { Ok(()) } else { Err(Error::NotFound) }
         })
         .await
     }

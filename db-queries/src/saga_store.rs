@@ -1,6 +1,6 @@
 //! steno's store, over the database: every write fenced.
 
-use crate::saga::Record;
+use crate::saga::{NewSaga, Record};
 use crate::{DataStore, Error, FenceError};
 use async_trait::async_trait;
 use db_model::{Fence, InstanceId, SagaId, SagaState, SecId, StartAttemptId};
@@ -169,15 +169,15 @@ impl SecStore for SagaStore {
         let Some(known) = self.lock().get(&id).copied() else {
             anyhow::bail!("saga {id} was not announced");
         };
+        let new = NewSaga {
+            id,
+            name: params.name.to_string(),
+            instance_id: known.instance,
+            sec: self.sec_id,
+            dag: params.dag,
+        };
         self.datastore
-            .saga_insert(
-                id,
-                params.name.to_string(),
-                known.instance,
-                known.attempt,
-                self.sec_id,
-                params.dag,
-            )
+            .saga_insert(new, known.attempt)
             .await
             .map_err(anyhow::Error::new)
     }

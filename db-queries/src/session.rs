@@ -2,7 +2,7 @@
 
 use crate::role::roles_of;
 use crate::silo::Authenticated;
-use crate::sql::sql;
+use crate::sql::{Keep, sql};
 use crate::{ById, DataStore, Error, Page};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::schema::{console_session, silo, silo_user};
@@ -65,6 +65,7 @@ impl DataStore {
             if now - session.time_last_used >= note_every {
                 diesel::update(console_session::table.find(session.id))
                     .set(console_session::time_last_used.eq(now))
+                    .kept()
                     .execute(conn)?;
             }
             Ok(Authenticated {
@@ -133,6 +134,7 @@ pub(crate) fn insert(
             time_created: now,
             time_last_used: now,
         })
+        .kept()
         .execute(conn)?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Silos, their users and tokens.
 
 use crate::pagination::begun_at;
-use crate::sql::sql;
+use crate::sql::{Keep, sql};
 use crate::{ByNameOrId, DataStore, Error, Page, password, role, user};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
@@ -78,6 +78,7 @@ impl DataStore {
             diesel::insert_into(role_assignment::table)
                 .values(&row)
                 .on_conflict_do_nothing()
+                .kept()
                 .execute(conn)?;
             Ok(())
         })
@@ -195,6 +196,7 @@ impl DataStore {
             }
             diesel::update(silo::table.find(id))
                 .set(silo::time_deleted.eq(sql("clock_timestamp()")))
+                .kept()
                 .execute(conn)?;
             Ok(())
         })
@@ -216,6 +218,7 @@ impl DataStore {
                         .eq(sql::<Timestamptz>("clock_timestamp()")),
                 ))
                 .returning(Silo::as_returning())
+                .kept()
                 .get_result(conn)?)
         })
         .await
@@ -241,6 +244,7 @@ impl DataStore {
                     db_metadata::time_modified
                         .eq(sql::<Timestamptz>("clock_timestamp()")),
                 )
+                .kept()
                 .execute(conn)?;
             let there = silo::table.filter(silo::time_deleted.is_null());
             if select(exists(there)).get_result(conn)? {
@@ -262,6 +266,7 @@ impl DataStore {
                         role_name: RoleName::Admin,
                         time_created: user.time_created,
                     })
+                    .kept()
                     .execute(conn)?;
             }
             diesel::insert_into(api_token::table)
@@ -272,6 +277,7 @@ impl DataStore {
                     time_created: user.time_created,
                     time_expires: None,
                 })
+                .kept()
                 .execute(conn)?;
             Ok(())
         })
@@ -281,7 +287,10 @@ impl DataStore {
     /// A new token. Only its hash comes here.
     pub async fn api_token_insert(&self, row: ApiToken) -> Result<(), Error> {
         self.run(move |conn| {
-            diesel::insert_into(api_token::table).values(&row).execute(conn)?;
+            diesel::insert_into(api_token::table)
+                .values(&row)
+                .kept()
+                .execute(conn)?;
             Ok(())
         })
         .await
@@ -313,6 +322,7 @@ fn insert(conn: &mut PgConnection, new: &NewSilo) -> Result<Silo, Error> {
             storage_bytes: new.storage,
             ..SiloQuota::unfelt(silo.id, now)
         })
+        .kept()
         .execute(conn)?;
     Ok(silo)
 }

@@ -1,6 +1,7 @@
 //! What silos may have at once, and what they have.
 
 use crate::pagination::begun_at;
+use crate::sql::Keep;
 use crate::waiting::wake_quota;
 use crate::{ById, ByNameOrId, DataStore, Error, Page};
 use db_model::schema::{silo, silo_quota};
@@ -108,6 +109,7 @@ impl DataStore {
                     silo_quota::time_modified.eq(now),
                 ))
                 .returning(SiloQuota::as_returning())
+                .kept()
                 .get_result(conn)?;
             let raised = new.vcpus > old.vcpus
                 || new.memory_bytes > old.memory_bytes
@@ -141,6 +143,7 @@ pub(crate) fn charge_storage(
             silo_quota::used_storage_bytes
                 .eq(silo_quota::used_storage_bytes + bytes),
         )
+        .kept()
         .execute(conn)?;
     if charged == 1 {
         return Ok(());
@@ -167,6 +170,7 @@ pub(crate) fn refund_storage(
             silo_quota::used_storage_bytes
                 .eq(silo_quota::used_storage_bytes - size.to_i64()),
         )
+        .kept()
         .execute(conn)?;
     wake_quota(conn, silo)
 }

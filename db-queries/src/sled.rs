@@ -1,7 +1,7 @@
 //! Sleds: registered by their agents, set by operators.
 
 use crate::placement::allowance_micros;
-use crate::sql::{Sql, sql};
+use crate::sql::{Keep, Sql, sql};
 use crate::waiting::wake_room;
 use crate::{ById, DataStore, Error, Page};
 use chrono::{DateTime, Utc};
@@ -107,6 +107,7 @@ impl DataStore {
                     sled::storage_bytes.eq(storage.into_sql::<BigInt>()),
                     sled::cpu.eq(facts.cpu),
                 ))
+                .kept()
                 .execute(conn)?;
             let grown = vcpus > old.vcpus
                 || memory > old.memory_bytes.to_i64()
@@ -240,6 +241,7 @@ impl DataStore {
                     sled::provision_policy.eq(policy),
                     sled::time_modified.eq(diesel::dsl::now),
                 ))
+                .kept()
                 .execute(conn)?;
             if old.1 != policy && policy == SledProvisionPolicy::Provisionable {
                 wake_room(conn, id)?;
@@ -262,6 +264,7 @@ impl DataStore {
                     sled::policy.eq(SledPolicy::Expunged),
                     sled::time_modified.eq(diesel::dsl::now),
                 ))
+                .kept()
                 .execute(conn)?;
             if hit == 1 { Ok(()) } else { Err(Error::NotFound) }
         })
@@ -297,6 +300,7 @@ fn heard_nothing_new(
             sled::time_last_heartbeat
                 .eq(sql::<Timestamptz>("clock_timestamp()")),
         )
+        .kept()
         .execute(conn)?;
     Ok(heard == 1)
 }
@@ -341,6 +345,6 @@ fn insert(
         reserved_storage_bytes: db_model::ByteCount::ZERO,
         fences_after_ms: facts.fences_after_ms,
     };
-    diesel::insert_into(sled::table).values(&row).execute(conn)?;
+    diesel::insert_into(sled::table).values(&row).kept().execute(conn)?;
     Ok(())
 }

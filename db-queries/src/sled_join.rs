@@ -1,6 +1,6 @@
 //! Joining the fleet: tokens, and what a sled may be given a certificate for.
 
-use crate::sql::{sql, statement};
+use crate::sql::{Keep, sql, statement};
 use crate::{ById, DataStore, Error, Page};
 use chrono::TimeDelta;
 use db_model::schema::{sled, sled_join_token};
@@ -64,6 +64,7 @@ impl DataStore {
             };
             diesel::insert_into(sled_join_token::table)
                 .values(&row)
+                .kept()
                 .execute(conn)?;
             Ok(row)
         })
@@ -136,6 +137,7 @@ impl DataStore {
                             "now()"
                         )),
                     ))
+                    .kept()
                     .execute(conn)?;
             }
             Ok(Join::As(sled_id))

@@ -9,6 +9,7 @@ use crate::blocks::let_go_of_store;
 use crate::pagination::begun_at;
 use crate::project::keep;
 use crate::silo_quota::charge_storage;
+use crate::sql::Keep;
 use crate::{ByNameOrId, DataStore, Error, Page, disk, lifecycle};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::requests;
@@ -175,6 +176,7 @@ pub(crate) fn insert(
             time_modified: now,
             time_deleted: None,
         })
+        .kept()
         .execute(conn)?;
     charge_storage(conn, silo, of.size_bytes)
 }
@@ -219,6 +221,7 @@ pub(crate) fn made(
     lock(conn, id)?;
     diesel::update(snapshot::table.find(id))
         .set(snapshot::made.eq(true))
+        .kept()
         .execute(conn)?;
     Ok(())
 }
@@ -238,6 +241,7 @@ pub(crate) fn unmake(
 fn delete(conn: &mut PgConnection, was: &Snapshot) -> Result<(), Error> {
     diesel::update(snapshot::table.find(was.id))
         .set(snapshot::time_deleted.eq(diesel::dsl::now))
+        .kept()
         .execute(conn)?;
     let silo: SiloId = project::table
         .find(was.project_id)

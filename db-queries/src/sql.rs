@@ -1,7 +1,8 @@
 //! SQL that diesel has no words for. Diesel's own `sql` and `sql_query` would do,
 //! but it takes their text for one that is never the same again, and has the
 //! server parse and plan it anew each time. These are prepared once for each
-//! connection, as all other statements are.
+//! connection, as all other statements are. Neither does diesel prepare what
+//! changes rows, for fear that there are too many texts of it: [`Keep`].
 
 use diesel::expression::{
     AppearsOnTable, Expression, SelectableExpression, ValidGrouping,
@@ -168,6 +169,43 @@ impl<B> Query for Statement<B> {
 }
 
 impl<B> RunQueryDsl<PgConnection> for Statement<B> {}
+
+/// A statement of diesel's that is prepared once for each connection, whatever
+/// diesel thinks of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept<Q>(Q);
+
+/// For what changes rows, but for inserts of any number of rows at once, of which
+/// each has a text of its own.
+pub(crate) trait Keep: Sized {
+    /// See [`Kept`].
+    fn kept(self) -> Kept<Self> {
+        Kept(self)
+    }
+}
+
+impl<Q: QueryFragment<Pg>> Keep for Q {}
+
+impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Kept<Q> {
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.0.walk_ast(out)
+    }
+
+    fn is_safe_to_cache_prepared(&self, _: &Pg) -> QueryResult<bool> {
+        Ok(true)
+    }
+}
+
+impl<Q> QueryId for Kept<Q> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<Q: Query> Query for Kept<Q> {
+    type SqlType = Q::SqlType;
+}
+
+impl<Q> RunQueryDsl<PgConnection> for Kept<Q> {}
 
 #[cfg(test)]
 mod tests {

@@ -3,10 +3,10 @@
 //! What links an instance to a key that was deleted stays, and says nothing:
 //! every reader looks for live keys alone. It goes with the instance.
 
-use crate::sql::sql;
+use crate::sql::{Keep, sql};
 use crate::{ByNameOrId, DataStore, Error, Limit, Page};
 use chrono::{DateTime, Utc};
-use db_model::schema::{instance, instance_ssh_key, silo_user, ssh_key};
+use db_model::schema::{instance_ssh_key, silo_user, ssh_key};
 use db_model::{
     InstanceId, MAX_USER_SSH_KEYS, NameOrId, NewSshKey, SiloUserId, SshKey,
     SshKeyId,
@@ -20,15 +20,6 @@ use diesel::{
 };
 
 type Keys<'a> = IntoBoxed<'a, Select<ssh_key::table, AsSelect<SshKey, Pg>>, Pg>;
-
-/// What an instance's guest is told at its first boot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FirstBoot {
-    /// base64, as its user gave it.
-    pub user_data: String,
-    /// Who may log in, by name.
-    pub ssh_public_keys: Vec<String>,
-}
 
 impl DataStore {
     /// A user's key.
@@ -122,6 +113,7 @@ impl DataStore {
                     time_deleted: None,
                 })
                 .returning(SshKey::as_returning())
+                .kept()
                 .get_result(conn)?)
         })
         .await
@@ -138,6 +130,7 @@ impl DataStore {
                 ssh_key::table.find(id).filter(ssh_key::time_deleted.is_null());
             let deleted = diesel::update(key)
                 .set(ssh_key::time_deleted.eq(now))
+                .kept()
                 .execute(conn)?;
             if deleted == 0 {
                 return Err(Error::NotFound);
@@ -146,29 +139,20 @@ impl DataStore {
         })
         .await
     }
+}
 
-    /// What an instance's guest is to be told at its first boot.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`.
-    pub async fn first_boot(&self, id: InstanceId) -> Result<FirstBoot, Error> {
-        self.run(move |conn| {
-            let user_data = instance::table
-                .find(id)
-                .select(instance::user_data)
-                .first(conn)?;
-            let ssh_public_keys = instance_ssh_key::table
-                .inner_join(ssh_key::table)
-                .filter(instance_ssh_key::instance_id.eq(id))
-                .filter(ssh_key::time_deleted.is_null())
-                .order((ssh_key::name.asc(), ssh_key::id.asc()))
-                .select(ssh_key::public_key)
-                .load(conn)?;
-            Ok(FirstBoot { user_data, ssh_public_keys })
-        })
-        .await
-    }
+/// The keys that an instance was given, but for those deleted since, by name.
+pub(crate) fn public_keys(
+    conn: &mut PgConnection,
+    id: InstanceId,
+) -> QueryResult<Vec<String>> {
+    instance_ssh_key::table
+        .inner_join(ssh_key::table)
+        .filter(instance_ssh_key::instance_id.eq(id))
+        .filter(ssh_key::time_deleted.is_null())
+        .order((ssh_key::name.asc(), ssh_key::id.asc()))
+        .select(ssh_key::public_key)
+        .load(conn)
 }
 
 /// Gives a new instance these keys, each of them once; all of them this user's,

@@ -1,7 +1,8 @@
 //! Start attempts: read by users, taken and ended by sagas.
 
+use crate::sql::Keep;
 use crate::{ByTime, DataStore, Error, Page};
-use db_model::lifecycle::steps;
+use db_model::lifecycle::{Facts, steps};
 use db_model::schema::start_attempt;
 use db_model::{
     Fence, InstanceId, StagedFailure, StartAttempt, StartAttemptId,
@@ -28,10 +29,21 @@ pub(crate) fn check(
     conn: &mut PgConnection,
     id: StartAttemptId,
     fence: &Fence,
-) -> Result<StartAttempt, Error> {
-    let attempt = read(conn, id)?;
-    steps::may_go_on(&attempt, fence.saga_id)?;
-    Ok(attempt)
+) -> Result<(), Error> {
+    Ok(steps::may_go_on(&read(conn, id)?, fence.saga_id)?)
+}
+
+/// The same, where the instance's facts are known: the attempt is probably theirs.
+pub(crate) fn check_in(
+    conn: &mut PgConnection,
+    facts: &Facts,
+    id: StartAttemptId,
+    fence: &Fence,
+) -> Result<(), Error> {
+    match facts.attempt.as_ref().filter(|pending| pending.id == id) {
+        Some(pending) => Ok(steps::may_go_on(pending, fence.saga_id)?),
+        None => check(conn, id, fence),
+    }
 }
 
 impl DataStore {
@@ -118,6 +130,7 @@ impl DataStore {
                 .filter(start_attempt::outcome.eq(StartOutcome::Pending))
                 .filter(start_attempt::saga_id.eq(fence.saga_id))
                 .set(start_attempt::staged_failure.eq(json))
+                .kept()
                 .execute(conn)?;
             Ok(())
         })
@@ -163,6 +176,7 @@ impl DataStore {
             Ok(diesel::update(start_attempt::table.find(id))
                 .set(start_attempt::held_back.eq(start_attempt::held_back + 1))
                 .returning(start_attempt::held_back)
+                .kept()
                 .get_result(conn)?)
         })
         .await

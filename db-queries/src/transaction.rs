@@ -2,7 +2,11 @@
 
 use crate::{DataStore, Error};
 use async_bb8_diesel::AsyncConnection;
-use diesel::connection::SimpleConnection;
+use db_model::InstanceId;
+use diesel::connection::{
+    AnsiTransactionManager, SimpleConnection, TransactionManager,
+};
+use diesel::result::Error as DieselError;
 use diesel::{Connection, PgConnection};
 use std::time::Duration;
 
@@ -14,6 +18,10 @@ const MAX_TRIES: u32 = 10;
 /// How long to wait for the server, which ends a statement of its own accord
 /// before that: longer means that it is not there, though the connection is.
 const MAX_WAIT: Duration = Duration::from_secs(25);
+
+/// How a transaction begins, and is called off, where diesel is not told of it.
+const BEGIN: &str = "BEGIN";
+const ROLLBACK: &str = "ROLLBACK";
 
 impl DataStore {
     /// Runs one statement. In a blocking closure on a thread of its own: it is
@@ -41,34 +49,55 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
     {
-        self.transaction_of(move |conn| Ok(Work::Written(f(conn)?))).await
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the helper that all others must use"
+        )]
+        self.with_retries(MAX_WAIT, move |conn| {
+            conn.transaction(|conn| f(conn))
+        })
+        .await
     }
 
-    /// The same of one that may turn out to have nothing to write. Then it is
+    /// The same of one that begins with a lock on an instance's row, taken in the
+    /// question that begins it. If it turns out to have nothing to write, it is
     /// rolled back: a row that is locked is written to, and to commit that would
     /// wait for the disk.
-    pub(crate) async fn transaction_of<T, F>(
+    pub(crate) async fn locked_of<T, F>(
         &self,
+        id: InstanceId,
         mut f: F,
     ) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<Work<T>, Error> + Send + 'static,
     {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the helper that all others must use"
-        )]
+        // The id stands in it, since there are no values in a text of several
+        // statements.
+        let begin = format!(
+            "{BEGIN}; SELECT 1 FROM instance WHERE id = '{id}' FOR UPDATE"
+        );
         self.with_retries(MAX_WAIT, move |conn| {
-            let done = conn.transaction(|conn| match f(conn) {
-                Ok(Work::Written(answer)) => Ok(answer),
-                Ok(Work::Nothing(answer)) => Err(Back::Nothing(answer)),
-                Err(error) => Err(Back::Failed(error)),
-            });
-            match done {
-                Ok(answer) | Err(Back::Nothing(answer)) => Ok(answer),
-                Err(Back::Failed(error)) => Err(error),
+            if let Err(error) =
+                AnsiTransactionManager::begin_transaction_sql(conn, &begin)
+            {
+                // It may have begun, and not got the lock.
+                conn.batch_execute(ROLLBACK)?;
+                return Err(error.into());
             }
+            let done = f(conn);
+            if let Ok(Work::Written(_)) = done {
+                AnsiTransactionManager::commit_transaction(conn)?;
+            } else {
+                match AnsiTransactionManager::rollback_transaction(conn) {
+                    // The first error says more.
+                    Ok(()) | Err(DieselError::BrokenTransactionManager) => (),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            done.map(|work| match work {
+                Work::Written(answer) | Work::Nothing(answer) => answer,
+            })
         })
         .await
     }
@@ -136,18 +165,6 @@ pub(crate) enum Work<T> {
     Written(T),
     /// It has only looked, though with locks.
     Nothing(T),
-}
-
-/// Why a transaction is rolled back.
-enum Back<T> {
-    Nothing(T),
-    Failed(Error),
-}
-
-impl<T> From<diesel::result::Error> for Back<T> {
-    fn from(error: diesel::result::Error) -> Back<T> {
-        Back::Failed(error.into())
-    }
 }
 
 /// 1 ms, doubling to 64 ms, and up to as much again by chance, so that those

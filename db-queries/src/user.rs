@@ -1,6 +1,6 @@
 //! Users of silos.
 
-use crate::sql::sql;
+use crate::sql::{Keep, sql};
 use crate::{ById, DataStore, Error, Page, password, session};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
@@ -201,6 +201,7 @@ pub(crate) fn insert(
             time_deleted: None,
         })
         .returning(SiloUser::as_returning())
+        .kept()
         .get_result(conn)?)
 }
 
@@ -232,6 +233,7 @@ pub(crate) fn forget(
         .set(silo_user::time_deleted.eq(sql::<
             diesel::sql_types::Nullable<Timestamptz>,
         >("clock_timestamp()")))
+        .kept()
         .execute(conn)?;
     Ok(())
 }

@@ -1,19 +1,20 @@
 //! VMMs: linked and unlinked by sagas, and what sleds say of them.
 
 use crate::sled::read_sled;
-use crate::start_attempt::check;
-use crate::{DataStore, Error};
+use crate::sql::Keep;
+use crate::start_attempt::check_in;
+use crate::{DataStore, Error, lifecycle};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::reports::{Answer, CUT_OFF, Observation, observe};
 use db_model::lifecycle::{Changes, Facts, steps};
-use db_model::schema::{sled, start_attempt, vmm};
+use db_model::schema::{start_attempt, vmm};
 use db_model::{
     Fence, InstanceId, SledId, SledPolicy, StartAttemptId, Vmm, VmmEndReason,
     VmmId, VmmState,
 };
 use diesel::{
     ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
-    QueryDsl, RunQueryDsl, SelectableHelper,
+    PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
 };
 
 /// What is written of an answer.
@@ -25,17 +26,32 @@ fn taken(answer: Answer) -> (Changes, Answer) {
     (changes, answer)
 }
 
+/// Does the sled say that it stopped the VMM of its own accord?
+fn is_fenced(said: &Observation) -> bool {
+    let (Observation::Reported(report)
+    | Observation::Unregistered(Some(report))) = said
+    else {
+        return false;
+    };
+    matches!(report.end, Some((VmmEndReason::Fenced, _)))
+}
+
 /// A sled stops its guests for one of two reasons, and does not say for which:
 /// it is of the fleet no more, or else it was cut off.
-fn why_fenced(mut said: Observation, policy: SledPolicy) -> Observation {
-    if let Observation::Reported(report)
-    | Observation::Unregistered(Some(report)) = &mut said
-        && let Some((VmmEndReason::Fenced, sentence)) = &mut report.end
-        && policy == SledPolicy::InService
+fn why_fenced(
+    conn: &mut PgConnection,
+    mut said: Observation,
+    by: SledId,
+) -> Result<Observation, Error> {
+    if is_fenced(&said)
+        && read_sled(conn, by)?.0.policy == SledPolicy::InService
+        && let Observation::Reported(report)
+        | Observation::Unregistered(Some(report)) = &mut said
+        && let Some((_, sentence)) = &mut report.end
     {
         *sentence = Some(CUT_OFF.to_string());
     }
-    said
+    Ok(said)
 }
 
 /// A VMM that has not ended, as the watcher of its sled sees it.
@@ -65,7 +81,7 @@ impl DataStore {
         sled: SledId,
     ) -> Result<(), Error> {
         self.lifecycle(Some(fence), instance, move |conn, facts| {
-            check(conn, attempt, &fence)?;
+            check_in(conn, facts, attempt, &fence)?;
             Ok((steps::link(facts, attempt, vmm, sled)?, ()))
         })
         .await
@@ -108,7 +124,7 @@ impl DataStore {
         .await
     }
 
-    /// From here on the VMM may run.
+    /// From here on the VMM may run. Says on which sled.
     ///
     /// # Errors
     ///
@@ -119,10 +135,12 @@ impl DataStore {
         instance: InstanceId,
         attempt: StartAttemptId,
         vmm: VmmId,
-    ) -> Result<(), Error> {
+    ) -> Result<SledId, Error> {
         self.lifecycle(Some(fence), instance, move |conn, facts| {
-            check(conn, attempt, &fence)?;
-            Ok((steps::allow_to_run(facts, vmm)?, ()))
+            check_in(conn, facts, attempt, &fence)?;
+            let changes = steps::allow_to_run(facts, vmm)?;
+            let sled = facts.vmm(vmm).map(|vmm| vmm.sled_id);
+            Ok((changes, sled.ok_or(Error::NotFound)?))
         })
         .await
     }
@@ -156,33 +174,70 @@ impl DataStore {
         .await
     }
 
-    /// The one door for what sleds say of VMMs: push, poll and answers. `fence`
-    /// is the saga's that was answered, none anybody else's.
+    /// The one door for what sleds say of VMMs: push, poll and answers. What is no
+    /// news locks nothing.
     ///
     /// # Errors
     ///
     /// `NotFound`: this sled was never given such a VMM.
     pub async fn vmm_observe(
         &self,
-        fence: Option<Fence>,
         sled: SledId,
         vmm: VmmId,
         observation: Observation,
         boot_allowance: TimeDelta,
     ) -> Result<Answer, Error> {
-        let (instance, policy): (InstanceId, SledPolicy) = self
+        let (instance, said, answer) = self
             .run(move |conn| {
-                Ok(vmm::table
-                    .inner_join(sled::table.on(sled::id.eq(vmm::sled_id)))
-                    .filter(vmm::id.eq(vmm))
-                    .filter(vmm::sled_id.eq(sled))
-                    .select((vmm::instance_id, sled::policy))
-                    .first(conn)?)
+                let facts = lifecycle::read_by_vmm(conn, vmm, sled)?;
+                let said = why_fenced(conn, observation.clone(), sled)?;
+                let answer = observe(&facts, vmm, &said, boot_allowance);
+                Ok((facts.instance.id, said, answer))
             })
             .await?;
-        let observation = why_fenced(observation, policy);
+        match answer {
+            Answer::Stale | Answer::Ended => Ok(answer),
+            Answer::Taken(_) => {
+                self.take(None, instance, vmm, said, boot_allowance).await
+            }
+        }
+    }
+
+    /// The same of what a saga was answered.
+    ///
+    /// # Errors
+    ///
+    /// `Fenced`.
+    pub async fn vmm_answered(
+        &self,
+        fence: Fence,
+        instance: InstanceId,
+        (sled, vmm): (SledId, VmmId),
+        observation: Observation,
+        boot_allowance: TimeDelta,
+    ) -> Result<Answer, Error> {
+        let said = match is_fenced(&observation) {
+            false => observation,
+            true => {
+                let said = move |conn: &mut PgConnection| {
+                    why_fenced(conn, observation.clone(), sled)
+                };
+                self.run(said).await?
+            }
+        };
+        self.take(Some(fence), instance, vmm, said, boot_allowance).await
+    }
+
+    async fn take(
+        &self,
+        fence: Option<Fence>,
+        instance: InstanceId,
+        vmm: VmmId,
+        said: Observation,
+        boot_allowance: TimeDelta,
+    ) -> Result<Answer, Error> {
         self.transition(fence, instance, move |facts: &Facts| {
-            Ok(taken(observe(facts, vmm, &observation, boot_allowance)))
+            Ok(taken(observe(facts, vmm, &said, boot_allowance)))
         })
         .await
     }
@@ -231,6 +286,7 @@ impl DataStore {
             Ok(diesel::update(vmm::table.find(id))
                 .set(vmm::unanswered.eq(vmm::unanswered + 1))
                 .returning(vmm::unanswered)
+                .kept()
                 .get_result(conn)?)
         })
         .await

@@ -5,7 +5,7 @@ use crate::config::Tuning;
 use crate::fleet::Fleet;
 use crate::lease::Lease;
 use db_model::lifecycle::reports::{Observation, VmmReport};
-use db_model::{SledId, SledPolicy, VmmEndReason, VmmState};
+use db_model::{Sled, SledId, SledPolicy, VmmEndReason, VmmState};
 use db_queries::DataStore;
 use sled_agent_client as wire;
 use sled_agent_client::{Client, Timeouts};
@@ -79,6 +79,17 @@ impl Sleds {
     pub async fn reach(&self, id: SledId) -> Result<Reach, ReachError> {
         self.lease.live().await;
         let sled = self.datastore.sled_view(id).await?;
+        self.reach_known(&sled).await
+    }
+
+    /// The same to a sled whose row has just been read.
+    ///
+    /// # Errors
+    ///
+    /// What its row says is no address.
+    pub async fn reach_known(&self, sled: &Sled) -> Result<Reach, ReachError> {
+        self.lease.live().await;
+        let id = sled.id;
         if sled.policy == SledPolicy::Expunged {
             return Ok(Reach::Expunged);
         }

@@ -2,19 +2,18 @@
 //! done, and whoever asked hears that the connection is gone.
 
 use crate::Database;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The end of every transaction, as it stands in what is sent.
-const COMMIT: &[u8] = b"COMMIT";
+/// What stands in the question whose answer is to be lost.
+type ToLose = Arc<Mutex<Option<Vec<u8>>>>;
 
 /// The way, for as long as it is not dropped.
 pub struct DatabaseProxy {
     /// The database's URL, this way.
     pub url: String,
-    to_lose: Arc<AtomicUsize>,
+    to_lose: ToLose,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -23,7 +22,7 @@ impl Database {
     pub async fn proxy(&self) -> DatabaseProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let here = listener.local_addr().unwrap();
-        let to_lose = Arc::new(AtomicUsize::new(0));
+        let to_lose = ToLose::default();
         let (database, losing) = (self.address(), Arc::clone(&to_lose));
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -39,10 +38,10 @@ impl Database {
 }
 
 impl DatabaseProxy {
-    /// The next transaction that is committed over this way is, and the answer
-    /// to that is lost.
-    pub fn lose_next_commit(&self) {
-        self.to_lose.store(1, Ordering::SeqCst);
+    /// What is asked next with `text` in it, in a statement or in its values, is
+    /// done, and the answer to it is lost.
+    pub fn lose_next_answer_to(&self, text: &str) {
+        *self.to_lose.lock().unwrap() = Some(text.into());
     }
 }
 
@@ -55,7 +54,7 @@ impl Drop for DatabaseProxy {
 async fn pass(
     mut client: TcpStream,
     database: &str,
-    to_lose: &AtomicUsize,
+    to_lose: &ToLose,
 ) -> std::io::Result<()> {
     let mut server = TcpStream::connect(database).await?;
     let (mut asked, mut said) = ([0; 16 * 1024], [0; 16 * 1024]);
@@ -67,11 +66,15 @@ async fn pass(
                 if question.is_empty() {
                     return Ok(());
                 }
-                // A question is answered before the next one is put, so a
-                // commit is not cut in two, and what comes next is its answer.
-                let commits =
-                    question.windows(COMMIT.len()).any(|w| w == COMMIT);
-                lose = commits && to_lose.swap(0, Ordering::SeqCst) > 0;
+                // A question is answered before the next one is put, so one
+                // is not cut in two, and what comes next is its answer.
+                lose = to_lose
+                    .lock()
+                    .unwrap()
+                    .take_if(|text| {
+                        question.windows(text.len()).any(|w| w == *text)
+                    })
+                    .is_some();
                 server.write_all(question).await?;
             }
             n = server.read(&mut said) => {

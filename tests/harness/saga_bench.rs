@@ -193,7 +193,7 @@ impl SagaBench {
     /// Takes in what the sled says of a VMM, as a Nexus does that hears it.
     pub async fn observe(&self, vmm: VmmId, said: Observation) {
         self.datastore
-            .vmm_observe(None, self.sled_id(), vmm, said, TimeDelta::minutes(1))
+            .vmm_observe(self.sled_id(), vmm, said, TimeDelta::minutes(1))
             .await
             .unwrap();
     }

@@ -164,10 +164,11 @@ SELECT md5('instance-' || n)::UUID, md5('project-' || n / 200)::UUID,
         WHEN 9 THEN 'destroyed' ELSE 'running' END
 FROM generate_series(0, 9999) n;
 
-INSERT INTO start_attempt (id, instance_id, reason, vmm_id, time_started,
-    time_ended, outcome, failure_kind, failure_message, failure_transient,
-    failure_details, held_back)
+INSERT INTO start_attempt (id, instance_id, reason, saga_id, vmm_id,
+    time_started, time_ended, outcome, failure_kind, failure_message,
+    failure_transient, failure_details, held_back)
 SELECT md5('attempt-' || n)::UUID, md5('instance-' || n % 10000)::UUID, 'user',
+    md5('saga-' || n)::UUID,
     CASE WHEN n % 10 < 7 THEN md5('vmm-' || n)::UUID END,
     now() - n * INTERVAL '1 second', now(),
     CASE n % 10 WHEN 8 THEN 'failed'::start_outcome ELSE 'started' END,
@@ -493,10 +494,6 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
         let run = db.vmm_of_last_run(instances[n]).await.unwrap();
         assert!(run.unwrap().may_run);
     });
-    probe!("first_boot", |db, n| {
-        let boot = db.first_boot(instances[n]).await.unwrap();
-        assert_eq!(boot.ssh_public_keys.len(), 2);
-    });
     probe!("ssh_key_list by name", |db, n| {
         let page = by_name(None, n % 2 == 0);
         assert_eq!(db.ssh_key_list(users[n], page).await.unwrap().len(), 20);
@@ -600,9 +597,6 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     probe!("disks_to_boot", |db, n| {
         assert_eq!(db.disks_to_boot(instances[n]).await.unwrap().len(), 1);
     });
-    probe!("disk_unavailable", |db, n| {
-        assert!(db.disk_unavailable(instances[n]).await.unwrap().is_none());
-    });
     probe!("snapshot_list by name", |db, _n| {
         let page = by_name(None, false);
         assert_eq!(db.snapshot_list(project, page).await.unwrap().len(), 25);
@@ -659,10 +653,13 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
         let list = db.sled_instance_list(sled, page).await.unwrap();
         assert_eq!(list.len(), 25);
     });
-    probe!("placement_ask", |db, n| {
-        let ask = db.placement_ask(instances[n]).await.unwrap();
-        assert_eq!(ask.vcpus, 2);
-        db.placement_candidates(&ask).await.unwrap();
+    probe!("placement_look", |db, n| {
+        let look = db.placement_look(instances[n], None).await.unwrap();
+        assert_eq!(look.ask.vcpus, 2);
+        assert!(look.unavailable.is_none());
+        let placed = Some(vmms[n]);
+        let look = db.placement_look(instances[n], placed).await.unwrap();
+        assert!(look.placed_on.is_some());
     });
     probe!("vmm_live_on_sled", |db, _n| {
         let live = db.vmm_live_on_sled(sled, None, LIMIT).await.unwrap();
@@ -807,6 +804,15 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     let waiting = "SELECT count(*) FROM instance \
          WHERE state = 'failed' AND reconcile_at IS NOT NULL";
     assert_eq!(database.count(waiting), 0);
+    probe!("vmm_to_register", |db, n| {
+        let fence =
+            Fence { saga_id: sagas[n], sec_id: living, adopt_generation: 1 };
+        let (instance, attempt) = (instances[n], attempts[n]);
+        let boot = db.vmm_to_register(fence, instance, attempt, vmms[n]);
+        let boot = boot.await.unwrap();
+        assert_eq!(boot.ssh_public_keys.len(), 2);
+        assert_eq!(boot.disks.len(), 1);
+    });
     probe!("vmm_unlink", |db, n| {
         let fence =
             Fence { saga_id: sagas[n], sec_id: living, adopt_generation: 1 };

@@ -219,7 +219,8 @@ async fn a_saga_that_was_begun_though_its_starter_heard_otherwise_is_found() {
     let datastore = DataStore::new(&proxy.url, PoolSettings::default());
     let executor = bench.executor_over(&datastore, registry());
     let params = to_create(&bench).await;
-    proxy.lose_next_commit();
+    // It stands in the saga's row.
+    proxy.lose_next_answer_to(InstanceCreate::NAME);
     let begun = executor.sagas.start::<InstanceCreate>(&params).await;
     assert!(matches!(begun, Err(ExecError::Unavailable(_))), "{begun:?}");
 

@@ -477,7 +477,6 @@ impl App {
     ) -> Result<(), Error> {
         self.datastore
             .vmm_observe(
-                None,
                 vmm.sled_id,
                 vmm.id,
                 observation,

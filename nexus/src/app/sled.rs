@@ -168,7 +168,6 @@ impl App {
         let answer = self
             .datastore
             .vmm_observe(
-                None,
                 sled,
                 vmm,
                 reported(&report),

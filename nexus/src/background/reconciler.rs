@@ -407,9 +407,8 @@ impl Reconciler {
         facts: &Facts,
     ) -> Result<Option<StartFailure>, LookError> {
         let id = facts.instance.id;
-        let ask = self.datastore.placement_ask(id).await?;
-        let sleds = self.datastore.placement_candidates(&ask).await?;
-        if starts(&ask, &sleds) {
+        let look = self.datastore.placement_look(id, None).await?;
+        if starts(&look.ask, &look.sleds) {
             return Ok(None);
         }
         Ok(explained(self.datastore.placement_case(id).await?).await)
@@ -586,13 +585,7 @@ impl Reconciler {
     ) -> Result<Answer, LookError> {
         let answer = self
             .datastore
-            .vmm_observe(
-                None,
-                sled,
-                vmm,
-                observation,
-                self.tuning.boot_allowance(),
-            )
+            .vmm_observe(sled, vmm, observation, self.tuning.boot_allowance())
             .await?;
         self.activators.changed();
         Ok(answer)

@@ -348,13 +348,7 @@ impl Watcher {
     ) -> Result<(), WatchError> {
         let observed = self
             .datastore
-            .vmm_observe(
-                None,
-                sled,
-                vmm,
-                observation,
-                self.tuning.boot_allowance(),
-            )
+            .vmm_observe(sled, vmm, observation, self.tuning.boot_allowance())
             .await;
         match observed {
             Err(error @ db_queries::Error::Unavailable(_)) => Err(error.into()),

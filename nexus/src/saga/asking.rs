@@ -3,7 +3,7 @@
 use super::{NodeError, SagaContext, SagaFailure};
 use crate::error::chain;
 use crate::sleds::{Reach, ReachError};
-use db_model::SledId;
+use db_model::{Sled, SledId};
 
 /// The way to a sled: what is asked of a sled no transaction takes back, so the
 /// log says first that it may have been asked.
@@ -29,12 +29,28 @@ pub(super) async fn reach_as_logged(
     cx: &SagaContext,
     sled: SledId,
 ) -> Result<Reach, NodeError> {
-    cx.sleds.reach(sled).await.map_err(|error| match error {
+    cx.sleds.reach(sled).await.map_err(not_reached)
+}
+
+/// The same, to a sled whose row has just been read.
+///
+/// # Errors
+///
+/// As [`reach`].
+pub(super) async fn reach_known(
+    cx: &SagaContext,
+    sled: &Sled,
+) -> Result<Reach, NodeError> {
+    cx.sleds.reach_known(sled).await.map_err(not_reached)
+}
+
+fn not_reached(error: ReachError) -> NodeError {
+    match error {
         ReachError::Database(error) => NodeError::Database(error),
         error @ ReachError::Address(_) => {
             NodeError::Failed(SagaFailure::Internal { chain: chain(&error) })
         }
-    })
+    }
 }
 
 /// Waits before each round of questions but the first.

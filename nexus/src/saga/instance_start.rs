@@ -22,7 +22,7 @@
 //! No undo waits for a sled without a bound: a VMM about which nothing definite
 //! is heard is abandoned, and the reconciler goes on asking.
 
-use super::asking::{pause_between, reach, reach_as_logged};
+use super::asking::{pause_between, reach, reach_as_logged, reach_known};
 use super::{Node, NodeError, Saga, SagaContext, SagaFailure};
 use crate::error::chain;
 use crate::placement::explained;
@@ -33,7 +33,7 @@ use db_model::{
     BlocksPlace, ByteCount, Disk, Hostname, InstanceId, SledId, StagedFailure,
     StartAttemptId, StartFailure, VcpuCount, VmmId,
 };
-use db_queries::Error;
+use db_queries::{Error, ToRegister};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -163,20 +163,23 @@ async fn claim_undo(cx: SagaContext, p: Params) -> Result<(), NodeError> {
 ///
 /// There is none, with the reason; or the attempt is over.
 pub async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
-    // Run again, it must not find its own room taken.
-    match cx.datastore.vmm_view(p.vmm_id).await {
-        Ok(placed) => return Ok(link(&cx, &p, placed.sled_id).await?),
-        Err(Error::NotFound) => (),
-        Err(error) => return Err(error.into()),
-    }
     for round in 0..MAX_PLACEMENTS {
-        disks_are_there(&cx, &p).await?;
-        let ask = cx.datastore.placement_ask(p.instance_id).await?;
-        let sleds = cx.datastore.placement_candidates(&ask).await?;
+        let look =
+            cx.datastore.placement_look(p.instance_id, Some(p.vmm_id)).await?;
+        // Run again, it must not find its own room taken.
+        if let Some(sled) = look.placed_on {
+            return Ok(link(&cx, &p, sled).await?);
+        }
+        if let Some(disk) = look.unavailable {
+            let failure =
+                StartFailure::disk_unavailable(&disk.name, disk.state);
+            let cause = format!("disk {} is {}", disk.id, disk.state);
+            return Err(NodeError::start(failure, cause));
+        }
         // Those who lost a race scatter, the more the oftener they did.
         let spread = SPREAD << round.min(MAX_SCATTER);
         let (ticket, _) = uuid::Uuid::new_v4().as_u64_pair();
-        let sled = match choose(&ask, &sleds, spread, ticket) {
+        let sled = match choose(&look.ask, &look.sleds, spread, ticket) {
             Ok(sled) => sled,
             Err(Nowhere) => {
                 refused(&cx, &p).await?;
@@ -192,19 +195,6 @@ pub async fn place(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         StartFailure::internal(cx.fence.saga_id),
         format!("lost {MAX_PLACEMENTS} races for a place"),
     ))
-}
-
-/// Each disk can be used. The reservation looks again, so that none is copied
-/// from here on.
-async fn disks_are_there(
-    cx: &SagaContext,
-    p: &Params,
-) -> Result<(), NodeError> {
-    let unavailable = cx.datastore.disk_unavailable(p.instance_id).await?;
-    let Some(disk) = unavailable else { return Ok(()) };
-    let failure = StartFailure::disk_unavailable(&disk.name, disk.state);
-    let cause = format!("disk {} is {}", disk.id, disk.state);
-    Err(NodeError::start(failure, cause))
 }
 
 /// Says why there is no place; or says nothing, when there is one after all.
@@ -247,7 +237,14 @@ async fn will_register_undo(
             }
         };
         if let Some(observation) = observation {
-            return observe(&cx, vmm.sled_id, p.vmm_id, observation).await;
+            return observe(
+                &cx,
+                p.instance_id,
+                vmm.sled_id,
+                p.vmm_id,
+                observation,
+            )
+            .await;
         }
     }
     cx.datastore.vmm_abandon(Some(cx.fence), p.instance_id, p.vmm_id).await?;
@@ -256,26 +253,41 @@ async fn will_register_undo(
 }
 
 async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
-    let vmm = cx.datastore.vmm_view(p.vmm_id).await?;
-    let boot = cx.datastore.first_boot(p.instance_id).await?;
-    // Neither changes while it holds its place.
-    let disks = cx.datastore.disks_to_boot(p.instance_id).await?;
-    let instance = cx.datastore.instance_view(p.instance_id).await?.instance;
+    let ToRegister {
+        sled,
+        user_data,
+        network_interfaces,
+        ssh_public_keys,
+        disks,
+    } = cx
+        .datastore
+        .vmm_to_register(cx.fence, p.instance_id, p.attempt_id, p.vmm_id)
+        .await?;
     let body = VmmRegister {
         instance_id: p.instance_id.0,
         hostname: p.hostname.to_string(),
         vcpus: u32::from(p.ncpus.to_u16()),
         memory_bytes: p.memory.to_u64(),
         disks: disks.iter().map(|disk| on_the_wire(disk, &p)).collect(),
-        network: network(&instance.network_interfaces),
-        user_data: boot.user_data,
-        ssh_public_keys: boot.ssh_public_keys,
+        network: network(&network_interfaces),
+        user_data,
+        ssh_public_keys,
     };
+    let id = sled.id;
+    let mut known = Some(sled);
     let mut silence = String::new();
     for round in 0..cx.tuning.sled_tries {
         pause_between(&cx, round).await;
-        cx.datastore.start_attempt_check(cx.fence, p.attempt_id).await?;
-        let sled = in_service(&cx, vmm.sled_id).await?;
+        let sled = match known.take() {
+            Some(sled) => reach_known(&cx, &sled).await?,
+            None => {
+                cx.datastore
+                    .start_attempt_check(cx.fence, p.attempt_id)
+                    .await?;
+                reach_as_logged(&cx, id).await?
+            }
+        };
+        let sled = in_service(id, sled)?;
         match sled.vmm_register(p.vmm_id.0, &body).await {
             Ok(report) => {
                 let seen = reported(&report);
@@ -283,7 +295,7 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
                 if seen.is_taken_in() {
                     return Ok(());
                 }
-                return observe(&cx, vmm.sled_id, p.vmm_id, seen).await;
+                return observe(&cx, p.instance_id, id, p.vmm_id, seen).await;
             }
             Err(SledError::Refused {
                 code: RefusalCode::HostRejected,
@@ -292,14 +304,14 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
                 let message = sentence(&message);
                 return Err(NodeError::start(
                     StartFailure::host_rejected(&message),
-                    format!("sled {}: {message}", vmm.sled_id),
+                    format!("sled {}: {message}", id),
                 ));
             }
             Err(SledError::NoSuchBlocks) => {
                 let names = disks.iter().map(|disk| &disk.name);
                 return Err(NodeError::start(
                     StartFailure::blocks_not_found(names),
-                    format!("sled {} has not all the blocks", vmm.sled_id),
+                    format!("sled {} has not all the blocks", id),
                 ));
             }
             Err(
@@ -307,13 +319,13 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
                 | SledError::NoSuchVmm
                 | SledError::NoSuchConsole
                 | SledError::Bug { .. }),
-            ) => return Err(internal(&cx, vmm.sled_id, &error)),
+            ) => return Err(internal(&cx, id, &error)),
             Err(error @ SledError::Unreachable(_)) => silence = chain(&error),
         }
     }
     Err(NodeError::start(
         StartFailure::host_unreachable(),
-        format!("sled {}: {silence}", vmm.sled_id),
+        format!("sled {}: {silence}", id),
     ))
 }
 
@@ -345,14 +357,16 @@ fn network(interfaces: &serde_json::Value) -> VmmNetwork {
 }
 
 async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
-    cx.datastore
+    let id = cx
+        .datastore
         .vmm_allow_to_run(cx.fence, p.instance_id, p.attempt_id, p.vmm_id)
         .await?;
-    let vmm = cx.datastore.vmm_view(p.vmm_id).await?;
     for round in 0..cx.tuning.sled_tries {
         pause_between(&cx, round).await;
-        cx.datastore.start_attempt_check(cx.fence, p.attempt_id).await?;
-        let sled = in_service(&cx, vmm.sled_id).await?;
+        if round > 0 {
+            cx.datastore.start_attempt_check(cx.fence, p.attempt_id).await?;
+        }
+        let sled = in_service(id, reach_as_logged(&cx, id).await?)?;
         let order = RequestedState::Running;
         let answer = match sled.vmm_put_state(p.vmm_id.0, order).await {
             // It has run and ended already, or was told to stop: its state
@@ -363,14 +377,14 @@ async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         match answer {
             Ok(report) => {
                 let seen = reported(&report);
-                return observe(&cx, vmm.sled_id, p.vmm_id, seen).await;
+                return observe(&cx, p.instance_id, id, p.vmm_id, seen).await;
             }
             Err(SledError::NoSuchVmm) => {
                 return Err(NodeError::start(
                     StartFailure::boot_failed(
                         "its host lost it before it had started.",
                     ),
-                    format!("sled {} lost VMM {}", vmm.sled_id, p.vmm_id),
+                    format!("sled {} lost VMM {}", id, p.vmm_id),
                 ));
             }
             Err(
@@ -379,7 +393,7 @@ async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
                 | SledError::NoSuchConsole
                 | SledError::Bug { .. }),
             ) => {
-                return Err(internal(&cx, vmm.sled_id, &error));
+                return Err(internal(&cx, id, &error));
             }
             Err(error @ SledError::Unreachable(_)) => {
                 info!(cx.log, "the sled did not take the order to run yet";
@@ -393,15 +407,16 @@ async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
 /// Takes in what a sled said.
 async fn observe(
     cx: &SagaContext,
+    of: InstanceId,
     sled: SledId,
     vmm: VmmId,
     observation: Observation,
 ) -> Result<(), NodeError> {
     cx.datastore
-        .vmm_observe(
-            Some(cx.fence),
-            sled,
-            vmm,
+        .vmm_answered(
+            cx.fence,
+            of,
+            (sled, vmm),
             observation,
             cx.tuning.boot_allowance(),
         )
@@ -411,15 +426,12 @@ async fn observe(
 }
 
 /// The way to the sled; a sled that is gone for good fails the start.
-async fn in_service(
-    cx: &SagaContext,
-    sled: SledId,
-) -> Result<Client, NodeError> {
-    match reach_as_logged(cx, sled).await? {
+fn in_service(id: SledId, reach: Reach) -> Result<Client, NodeError> {
+    match reach {
         Reach::Client(client) => Ok(client),
         Reach::Expunged => Err(NodeError::start(
             StartFailure::host_unreachable(),
-            format!("sled {sled} was expunged"),
+            format!("sled {id} was expunged"),
         )),
     }
 }

@@ -140,8 +140,8 @@ async fn the_search_for_sleds_finds_what_the_decision_would_choose() {
     for seed in 0..FLEETS {
         let (sql, instance) = fill(&mut Rng::with_seed(seed));
         database.try_sql(&sql).unwrap();
-        let ask = datastore.placement_ask(instance).await.unwrap();
-        let found = datastore.placement_candidates(&ask).await.unwrap();
+        let look = datastore.placement_look(instance, None).await.unwrap();
+        let (ask, found) = (look.ask, look.sleds);
         let case = datastore.placement_case(instance).await.unwrap();
         assert_eq!(case.ask, ask, "fleet {seed}");
         assert_eq!(
