@@ -7,10 +7,10 @@
 //! share (a sled's sums) are changed by guarded statements under constraints.
 //! Both hold at READ COMMITTED, so no transaction here needs more.
 //!
-//! Locks are taken in one order: saga, instance, affinity groups, disks, VMM,
-//! attempt, sled, quota; a request's key after the instance, or before one that
-//! is made. Other instances than the locked one are only touched
-//! with SKIP LOCKED.
+//! Locks are taken in one order: instance, saga, affinity groups, VMM, attempt,
+//! disks, sled, quota; a request's key after the instance, or before one that
+//! is made. A saga's transaction that changes no instance begins with the saga.
+//! Other instances than the locked one are only touched with SKIP LOCKED.
 
 mod affinity_group;
 mod affinity_group_member;
@@ -90,7 +90,7 @@ pub use session::SessionLife;
 pub use silo::Authenticated;
 pub use sled::{HeardFrom, SledFacts};
 pub use sled_join::Join;
-pub use vmm::SledVmm;
+pub use vmm::{Observed, SledVmm};
 pub use vmm_register::ToRegister;
 
 /// The database, as the rest of the product sees it. Cheap to clone.

@@ -2,9 +2,11 @@
 //! the facts, decide (purely), write. The server is asked once for each, and once
 //! to commit.
 
+use crate::reservation::Taking;
 use crate::saga::{self, NewSaga, Record, UnfinishedSaga};
 use crate::sql::{Keep, sql};
 use crate::together::Together;
+use crate::transaction::commit_with;
 use crate::{
     AttemptEnded, DataStore, Error, Work, affinity_group, disk, fence,
     reservation, ssh_key,
@@ -16,6 +18,7 @@ use db_model::{
     Fence, Instance, InstanceId, InstanceState, SledId, StartAttempt,
     StartAttemptId, StartReason, Vmm, VmmId,
 };
+use diesel::connection::SimpleConnection;
 use diesel::result::Error as DieselError;
 use diesel::sql_types::Timestamptz;
 use diesel::{
@@ -36,7 +39,7 @@ impl DataStore {
         &self,
         fence: Option<Fence>,
         id: InstanceId,
-        mut decide: F,
+        decide: F,
     ) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -44,11 +47,7 @@ impl DataStore {
             + Send
             + 'static,
     {
-        self.change(fence, id, move |conn, facts| {
-            let (changes, answer) = decide(conn, facts)?;
-            Ok((changes, Work::Written(answer)))
-        })
-        .await
+        self.change(fence, id, true, decide).await
     }
 
     /// The same of what writes nothing but what is decided by the facts, and
@@ -67,29 +66,20 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&Facts) -> Result<(Changes, T), Error> + Send + 'static,
     {
-        self.change(fence, id, move |_, facts| {
-            let (changes, answer) = decide(facts)?;
-            let work = match changes.is_empty() {
-                true => Work::Nothing(answer),
-                false => Work::Written(answer),
-            };
-            Ok((changes, work))
-        })
-        .await
+        self.change(fence, id, false, move |_, facts| decide(facts)).await
     }
 
+    /// `writes`: `decide` may write of its own accord.
     async fn change<T, F>(
         &self,
         fence: Option<Fence>,
         id: InstanceId,
+        writes: bool,
         mut decide: F,
     ) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: FnMut(
-                &mut PgConnection,
-                &Facts,
-            ) -> Result<(Changes, Work<T>), Error>
+        F: FnMut(&mut PgConnection, &Facts) -> Result<(Changes, T), Error>
             + Send
             + 'static,
     {
@@ -98,33 +88,34 @@ impl DataStore {
         let change = move |conn: &mut PgConnection| {
             let (facts, _) = read(conn, id)?;
             let decided = decide(conn, &facts);
-            let owed =
-                owed.as_ref().map(|(fence, owed)| (fence, owed.as_slice()));
-            let (changes, work) = match decided {
-                Ok((changes, work)) => (changes, work),
-                Err(error) => {
-                    // What a saga that is not ours any more is refused, it
-                    // is not to hear.
-                    if let Some((fence, _)) = owed {
-                        fence::check(conn, fence)?;
-                    }
+            let with = match &owed {
+                Some((fence, owed)) => With::Owed(fence, owed),
+                None => With::Nothing,
+            };
+            let (changes, answer) = match (decided, &with) {
+                (Ok(decided), _) => decided,
+                (Err(error), With::Owed(fence, _)) => {
+                    // What a saga is refused that is not ours any more, it is
+                    // not to hear.
+                    fence::check(conn, fence)?;
                     return Err(error);
                 }
+                (Err(error), _) => return Err(error),
             };
             let ended = changes.attempt.as_ref().and_then(AttemptEnded::of);
-            match (work, owed) {
-                (Work::Nothing(answer), None) => {
-                    Ok(Work::Nothing((answer, ended)))
-                }
-                (Work::Nothing(answer), Some((fence, []))) => {
-                    fence::check(conn, fence)?;
-                    Ok(Work::Nothing((answer, ended)))
-                }
-                (Work::Nothing(answer) | Work::Written(answer), _) => {
-                    write(conn, owed, &facts, &changes)?;
-                    Ok(Work::Written((answer, ended)))
-                }
+            let answer = (answer, ended);
+            if writes || !changes.is_empty() {
+                return write(conn, &with, &facts, &changes, answer);
             }
+            match with {
+                With::Owed(fence, []) => fence::check(conn, fence)?,
+                With::Owed(fence, owed) => {
+                    saga::record(conn, fence, owed)?;
+                    return Ok(Work::Written(answer));
+                }
+                With::Nothing | With::Saga(_) => (),
+            }
+            Ok(Work::Nothing(answer))
         };
         let (answer, ended) = self.locked_of(id, change).await?;
         if let Some((fence, count)) = count {
@@ -159,10 +150,7 @@ impl DataStore {
                 None => (),
             }
             let changes = steps::claim(&facts, attempt, new.id)?;
-            let mut together = Together::default();
-            together.add(new.insert());
-            write_with(conn, together, &facts, &changes)?;
-            Ok(Work::Written(()))
+            write(conn, &With::Saga(&new), &facts, &changes, ())
         })
         .await
     }
@@ -229,7 +217,7 @@ pub(crate) fn lock(
     Ok(read(conn, locked)?.0)
 }
 
-/// The facts of the instance whose VMM this is, on that sled.
+/// The same as [`read`] of the instance whose VMM this is, on that sled.
 ///
 /// # Errors
 ///
@@ -238,14 +226,14 @@ pub(crate) fn read_by_vmm(
     conn: &mut PgConnection,
     id: VmmId,
     sled: SledId,
-) -> Result<Facts, Error> {
+) -> Result<(Facts, Option<UnfinishedSaga>), Error> {
     let asked = diesel::alias!(db_model::schema::vmm as asked);
     let of = asked
         .filter(asked.field(vmm::id).eq(id))
         .filter(asked.field(vmm::sled_id).eq(sled))
         .select(asked.field(vmm::instance_id));
     let rows = rows!().filter(instance::id.eq_any(of)).load(conn)?;
-    Ok(gathered(conn, rows)?.0)
+    gathered(conn, rows)
 }
 
 fn gathered(
@@ -276,38 +264,52 @@ fn linked<T>(row: Option<T>) -> Result<T, Error> {
     row.ok_or(Error::Internal(DieselError::NotFound))
 }
 
-/// Writes a transition's changes, and with a fence what the saga's log owes.
-fn write(
-    conn: &mut PgConnection,
-    owed: Option<(&Fence, &[Record])>,
-    facts: &Facts,
-    changes: &Changes,
-) -> Result<(), Error> {
-    let mut together = Together::default();
-    match owed {
-        Some((fence, [])) => together.lock(fence::lock(fence)),
-        Some((fence, owed)) => together.add(saga::insert(fence, owed)),
-        None => (),
-    }
-    let written = write_with(conn, together, facts, changes)?;
-    if let Some((fence, owed)) = owed
-        && written.and_then(|n| usize::try_from(n).ok())
-            != Some(owed.len().max(1))
-    {
-        // Some were recorded before, or all is fenced off.
-        fence::check(conn, fence)?;
-    }
-    Ok(())
+/// With what a transition's changes are written.
+enum With<'a> {
+    /// Nothing else.
+    Nothing,
+    /// What a saga's log owes, if it is still this process's.
+    Owed(&'a Fence, &'a [Record]),
+    /// A new saga.
+    Saga(&'a NewSaga),
 }
 
-/// Writes a transition's changes after what `together` has. Says how many rows
-/// the first of all was about.
-fn write_with<'a>(
+impl<'a> With<'a> {
+    fn add_to(&self, together: &mut Together<'a>) {
+        match self {
+            With::Nothing => (),
+            With::Owed(fence, []) => together.lock(fence::lock(fence)),
+            With::Owed(fence, owed) => together.add(saga::insert(fence, owed)),
+            With::Saga(new) => together.add(new.insert()),
+        }
+    }
+
+    /// Checks the fence, unless as many rows were written as the log owes.
+    fn check(
+        &self,
+        conn: &mut PgConnection,
+        rows: Option<i64>,
+    ) -> Result<(), Error> {
+        let With::Owed(fence, owed) = self else { return Ok(()) };
+        let rows = rows.and_then(|rows| usize::try_from(rows).ok());
+        // Some were recorded before, or all is fenced off.
+        if rows == Some(owed.len().max(1)) {
+            return Ok(());
+        }
+        fence::check(conn, fence)
+    }
+}
+
+/// Writes a transition's changes.
+fn write<T>(
     conn: &mut PgConnection,
-    mut together: Together<'a>,
+    with: &With<'_>,
     facts: &Facts,
-    changes: &'a Changes,
-) -> Result<Option<i64>, Error> {
+    changes: &Changes,
+    answer: T,
+) -> Result<Work<T>, Error> {
+    let mut together = Together::default();
+    with.add_to(&mut together);
     if let Some(row) = &changes.attempt {
         let ended = diesel::update(start_attempt::table.find(row.id)).set(row);
         match changes.new_attempt {
@@ -327,24 +329,19 @@ fn write_with<'a>(
     if let Some(row) = &changes.instance {
         together.add(diesel::update(instance::table.find(row.id)).set(row));
     }
-    // What many share is taken last, and so is held for the shortest time.
-    let first = match &changes.new_vmm {
-        Some((_, held)) => {
-            reservation::reserve(conn, together, &facts.instance, held)?
-        }
-        None => together.make(conn)?.first().copied(),
-    };
+    if let Some((_, held)) = &changes.new_vmm {
+        let (rows, taking) =
+            reservation::reserve(conn, together, &facts.instance, held)?;
+        with.check(conn, rows)?;
+        return take(conn, &taking, changes, answer);
+    }
+    let rows = together.make(conn)?;
+    with.check(conn, rows.first().copied())?;
     if let Some(row) = &changes.instance
         && facts.instance.time_deleted.is_none()
         && row.time_deleted.is_some()
     {
         deleted(conn, &facts.instance)?;
-    }
-    if let Some((_, held)) = &changes.new_vmm {
-        let attempt = changes.attempt.as_ref();
-        if attempt.is_some_and(|a| a.reason == StartReason::AutoRestart) {
-            reservation::wake_who_is_next(conn, held)?;
-        }
     }
     match changes.reservation {
         Some((vmm, ReservationFate::Release)) => {
@@ -355,7 +352,27 @@ fn write_with<'a>(
         }
         None => (),
     }
-    Ok(first)
+    Ok(Work::Written(answer))
+}
+
+/// Takes what many want some of, last, so that it is held for the shortest time.
+fn take<T>(
+    conn: &mut PgConnection,
+    taking: &Taking<'_>,
+    changes: &Changes,
+    answer: T,
+) -> Result<Work<T>, Error> {
+    let attempt = changes.attempt.as_ref();
+    let system = attempt.is_some_and(|a| a.reason == StartReason::AutoRestart);
+    let statement = taking.statement();
+    if let (true, Some((_, held))) = (system, &changes.new_vmm) {
+        let taken = conn.batch_execute(&statement);
+        taken.map_err(|error| Taking::refused(error.into()))?;
+        reservation::wake_who_is_next(conn, held)?;
+        return Ok(Work::Written(answer));
+    }
+    commit_with(conn, &statement).map_err(Taking::refused)?;
+    Ok(Work::Committed(answer))
 }
 
 /// A deleted instance is in no group and has no disk and no key. What was made with it, if

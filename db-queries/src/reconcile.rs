@@ -1,7 +1,7 @@
 //! The reconciler's rows: claimed by pushing their time ahead, given back by
 //! compare-and-set, so that a stamp which came in between is never lost.
 
-use crate::saga::UnfinishedSaga;
+use crate::saga::{AFTER_SAGA, UnfinishedSaga};
 use crate::sql::{Keep, sql, statement};
 use crate::{DataStore, Error, lifecycle};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -224,7 +224,8 @@ impl DataStore {
                  SET reconcile_errors = reconcile_errors + 1, \
                      reconcile_last_error = $2, \
                      reconcile_at = CASE WHEN reconcile_at = ( \
-                         SELECT time_ended FROM saga WHERE id = $3) \
+                         SELECT time_ended + $4 * INTERVAL '1 millisecond' \
+                         FROM saga WHERE id = $3) \
                      THEN {ERROR_BACKOFF} \
                      ELSE reconcile_at END \
                  WHERE id = $1 AND state <> 'destroyed'",
@@ -232,6 +233,7 @@ impl DataStore {
             .bind::<SqlUuid, _>(id)
             .bind::<Text, _>(&error)
             .bind::<SqlUuid, _>(saga)
+            .bind::<BigInt, _>(AFTER_SAGA.num_milliseconds())
             .execute(conn)?;
             Ok(())
         })

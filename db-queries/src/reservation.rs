@@ -17,10 +17,11 @@ use db_model::schema::{
 };
 use db_model::{
     AffinityGroupId, BlocksId, ByteCount, DiskBackend, Instance,
-    InstanceCpuPlatform, ReservationRole, SiloId, SledCpu, SledId, SledPolicy,
-    SledProvisionPolicy, SledReservation, VmmEndReason, VmmId,
+    InstanceCpuPlatform, ReservationRole, SiloId, SledCpu, SledId,
+    SledReservation, VmmEndReason, VmmId,
 };
 use diesel::dsl::{exists, select};
+use diesel::result::Error as DieselError;
 use diesel::sql_types::{BigInt, Nullable, Uuid as SqlUuid};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
@@ -44,9 +45,18 @@ struct Disks {
     unavailable: i64,
 }
 
-/// Takes what `held` says for `instance`, whose row is locked, and makes what is
-/// in `together` before that, among which is the VMM's row. Says how many rows
-/// the first of it was about.
+/// What a VMM is about to take, once what it needs of its groups and disks is its.
+pub(crate) struct Taking<'a> {
+    held: &'a SledReservation,
+    cpu: Option<InstanceCpuPlatform>,
+    silo: SiloId,
+    storage: i64,
+}
+
+/// Makes what is in `together`, among which is the VMM's row, and with it what
+/// `held` says for `instance`, whose row is locked: but for the room on the sled
+/// and the quota, of which many want some. Says how many rows the first of it was
+/// about, and what is left to be taken.
 ///
 /// # Errors
 ///
@@ -56,7 +66,7 @@ pub(crate) fn reserve<'a>(
     mut together: Together<'a>,
     instance: &Instance,
     held: &'a SledReservation,
-) -> Result<Option<i64>, Error> {
+) -> Result<(Option<i64>, Taking<'a>), Error> {
     // Whoever adds to its groups or to its disks locks the instance, too.
     let (silo, has_groups, has_disks): (SiloId, bool, bool) = project::table
         .find(instance.project_id)
@@ -69,29 +79,88 @@ pub(crate) fn reserve<'a>(
             exists(disk::table.filter(disk::instance_id.eq(instance.id))),
         ))
         .first(conn)?;
-    let mut first = None;
-    if has_groups || has_disks {
-        first = Some(std::mem::take(&mut together).make(conn)?);
-    }
     if has_groups {
         lock_groups(conn, instance)?;
         groups_allow(conn, held)?;
     }
-    let storage = match has_disks {
-        true => allocate_disks(conn, held)?,
-        false => 0,
-    };
-    take_room(&mut together, instance.cpu_platform, held, storage);
-    // Last of what others wait for: many starts of one silo meet here.
-    take_quota(&mut together, silo, held, storage);
     let charged = SledReservation { silo_id: Some(silo), ..held.clone() };
     together.add(diesel::insert_into(sled_reservation::table).values(charged));
     let made = together.make(conn)?;
     if has_groups {
         claim(conn, held)?;
     }
-    Ok(first.unwrap_or(made).first().copied())
+    let storage = match has_disks {
+        true => allocate_disks(conn, held)?,
+        false => 0,
+    };
+    let cpu = instance.cpu_platform;
+    Ok((made.first().copied(), Taking { held, cpu, silo, storage }))
 }
+
+impl Taking<'_> {
+    /// The statement that takes room on the sled and of the quota, if it is there
+    /// and the sled takes such instances: else [`Taking::refused`] knows its error.
+    /// The sled is locked before the quota, where many starts of one silo meet. A
+    /// limit may have been lowered below the use: then what is not asked for more
+    /// of does not matter.
+    pub(crate) fn statement(&self) -> String {
+        let Taking { held, cpu, silo, storage } = self;
+        let (vcpus, memory) = (held.vcpus, held.memory_bytes.to_i64());
+        let sled = held.sled_id;
+        let cpus: Vec<_> = cpu
+            .map_or(SledCpu::ALL, InstanceCpuPlatform::runs_on)
+            .iter()
+            .map(|cpu| format!("'{}'", cpu.as_str()))
+            .collect();
+        let cpus = cpus.join(", ");
+        let enough_storage = match storage {
+            0 => String::new(),
+            _ => format!("AND used_storage_bytes + {storage} <= storage_bytes"),
+        };
+        format!(
+            "WITH room AS ( \
+                 UPDATE sled \
+                 SET reserved_vcpus = reserved_vcpus + {vcpus}, \
+                     reserved_memory_bytes = reserved_memory_bytes + {memory}, \
+                     reserved_storage_bytes = \
+                         reserved_storage_bytes + {storage} \
+                 WHERE id = '{sled}' AND policy = 'in_service' \
+                   AND provision_policy = 'provisionable' \
+                   AND cpu IN ({cpus}) \
+                   AND reserved_vcpus + {vcpus} <= vcpus \
+                   AND reserved_memory_bytes + {memory} <= memory_bytes \
+                   AND reserved_storage_bytes + {storage} <= storage_bytes \
+                 RETURNING id), \
+             quota AS ( \
+                 UPDATE silo_quota \
+                 SET used_vcpus = used_vcpus + {vcpus}, \
+                     used_memory_bytes = used_memory_bytes + {memory}, \
+                     used_storage_bytes = used_storage_bytes + {storage} \
+                 WHERE silo_id = '{silo}' \
+                   AND (SELECT count(*) FROM room) = 1 \
+                   AND used_vcpus + {vcpus} <= vcpus \
+                   AND used_memory_bytes + {memory} <= memory_bytes \
+                   {enough_storage} \
+                 RETURNING silo_id) \
+             SELECT 1 / (SELECT count(*) FROM quota)"
+        )
+    }
+
+    /// What an error of that statement means.
+    pub(crate) fn refused(error: Error) -> Error {
+        match &error {
+            Error::Internal(DieselError::DatabaseError(_, info))
+                if info.message().contains(NONE_TAKEN) =>
+            {
+                Error::NoRoom
+            }
+            _ => error,
+        }
+    }
+}
+
+/// What both engines say of the division by how many quotas were charged.
+const NONE_TAKEN: &str = "division by zero";
 
 /// Keeps others from placing members of the instance's groups meanwhile.
 fn lock_groups(
@@ -170,77 +239,6 @@ fn allocate_disks(
         .execute(conn)?;
     }
     Ok(disks.unallocated_bytes)
-}
-
-/// Takes room on the sled, if it is there and the sled takes such instances.
-fn take_room(
-    together: &mut Together<'_>,
-    cpu: Option<InstanceCpuPlatform>,
-    held: &SledReservation,
-    storage: i64,
-) {
-    let cpus = cpu.map_or(SledCpu::ALL, InstanceCpuPlatform::runs_on);
-    let memory = held.memory_bytes.to_i64();
-    let taken = diesel::update(sled::table.find(held.sled_id))
-        .filter(sled::policy.eq(SledPolicy::InService))
-        .filter(sled::provision_policy.eq(SledProvisionPolicy::Provisionable))
-        .filter(sled::cpu.eq_any(cpus.to_vec()))
-        .filter(
-            (sled::reserved_vcpus + held.vcpus)
-                .le(sled::vcpus)
-                .and(
-                    (sled::reserved_memory_bytes + memory)
-                        .le(sled::memory_bytes),
-                )
-                .and(
-                    (sled::reserved_storage_bytes + storage)
-                        .le(sled::storage_bytes),
-                ),
-        )
-        .set((
-            sled::reserved_vcpus.eq(sled::reserved_vcpus + held.vcpus),
-            sled::reserved_memory_bytes
-                .eq(sled::reserved_memory_bytes + memory),
-            sled::reserved_storage_bytes
-                .eq(sled::reserved_storage_bytes + storage),
-        ));
-    together.guarded(taken, Error::NoRoom);
-}
-
-/// Charges the silo's quota, if it is there.
-fn take_quota(
-    together: &mut Together<'_>,
-    silo: SiloId,
-    held: &SledReservation,
-    storage: i64,
-) {
-    let memory = held.memory_bytes.to_i64();
-    // A limit may have been lowered below the use: then what is not asked for
-    // more of does not matter.
-    let taken = diesel::update(silo_quota::table.find(silo))
-        .filter(
-            (silo_quota::used_vcpus + held.vcpus).le(silo_quota::vcpus).and(
-                (silo_quota::used_memory_bytes + memory)
-                    .le(silo_quota::memory_bytes),
-            ),
-        )
-        .filter(
-            (silo_quota::used_storage_bytes + storage)
-                .le(silo_quota::storage_bytes)
-                .or(sql::<diesel::sql_types::Bool>(if storage == 0 {
-                    "TRUE"
-                } else {
-                    "FALSE"
-                })),
-        )
-        .set((
-            silo_quota::used_vcpus.eq(silo_quota::used_vcpus + held.vcpus),
-            silo_quota::used_memory_bytes
-                .eq(silo_quota::used_memory_bytes + memory),
-            silo_quota::used_storage_bytes
-                .eq(silo_quota::used_storage_bytes + storage),
-        ));
-    together.guarded(taken, Error::NoRoom);
 }
 
 /// The VMM takes its place in the eyes of its groups.

@@ -3,7 +3,7 @@
 use crate::sql::{Keep, Statement, Values, statement};
 use crate::together::Together;
 use crate::{DataStore, Error, fence};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use db_model::schema::{instance, nexus_lease, saga, saga_node_event};
 use db_model::sql_types::SagaStateSql;
 use db_model::{
@@ -41,6 +41,10 @@ pub(crate) fn may_work_on(
         .filter(saga::time_ended.is_null());
     Ok(diesel::select(exists(unfinished)).get_result(conn)?)
 }
+
+/// How long the process that ran a saga has its instance to itself when it is
+/// done.
+pub(crate) const AFTER_SAGA: TimeDelta = TimeDelta::seconds(1);
 
 /// A record of a saga's log.
 #[derive(Clone, Debug)]
@@ -103,10 +107,12 @@ pub(crate) fn insert(
     .bind::<Array<Nullable<Text>>, _>(data)
 }
 
-/// Has a saga's instance looked at.
+/// Has a saga's instance looked at: by this process, at once, and if it dies, by
+/// anybody, a moment later.
 fn stamp(fence: &Fence) -> Statement<impl Values + use<>> {
     statement(
-        "UPDATE instance SET reconcile_at = now() \
+        "UPDATE instance \
+         SET reconcile_at = now() + $4 * INTERVAL '1 millisecond' \
          WHERE state <> 'destroyed' \
            AND id = (SELECT instance_id FROM saga \
                      WHERE id = $1 AND current_sec = $2 \
@@ -115,6 +121,7 @@ fn stamp(fence: &Fence) -> Statement<impl Values + use<>> {
     .bind::<SqlUuid, _>(fence.saga_id)
     .bind::<SqlUuid, _>(fence.sec_id)
     .bind::<BigInt, _>(fence.adopt_generation)
+    .bind::<BigInt, _>(AFTER_SAGA.num_milliseconds())
 }
 
 /// Sets how far a saga is.
@@ -188,7 +195,7 @@ impl DataStore {
     }
 
     /// How far a saga is. One that is done stamps its instance, since somebody
-    /// may have waited for it.
+    /// may have waited for it: this process is to look at it at once.
     ///
     /// # Errors
     ///

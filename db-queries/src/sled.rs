@@ -1,7 +1,7 @@
 //! Sleds: registered by their agents, set by operators.
 
 use crate::placement::allowance_micros;
-use crate::sql::{Keep, Sql, sql};
+use crate::sql::{Keep, Sql, sql, statement};
 use crate::waiting::wake_room;
 use crate::{ById, DataStore, Error, Page};
 use chrono::{DateTime, Utc};
@@ -10,11 +10,14 @@ use db_model::{
     Instance, Name, ReservationRole, Sled, SledCpu, SledId, SledInstance,
     SledPolicy, SledProvisionPolicy, Vmm, run_state,
 };
-use diesel::sql_types::{BigInt, Timestamptz};
-use diesel::{
-    ExpressionMethods, IntoSql, JoinOnDsl, OptionalExtension,
-    PgExpressionMethods, QueryDsl, RunQueryDsl, SelectableHelper,
+use diesel::sql_types::{
+    Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
+use diesel::{
+    ExpressionMethods, IntoSql, JoinOnDsl, OptionalExtension, QueryDsl,
+    QueryableByName, RunQueryDsl, SelectableHelper,
+};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// What an agent says of its sled.
@@ -67,10 +70,6 @@ impl DataStore {
         facts: SledFacts,
         new_too: bool,
     ) -> Result<HeardFrom, Error> {
-        let said = facts.clone();
-        if self.run(move |conn| heard_nothing_new(conn, &said)).await? {
-            return Ok(HeardFrom { expunged: false, news: false });
-        }
         self.transaction(move |conn| {
             let before: Option<(Sled, DateTime<Utc>)> =
                 with_time(facts.id).for_update().first(conn).optional()?;
@@ -118,6 +117,16 @@ impl DataStore {
             Ok(HeardFrom { expunged, news })
         })
         .await
+    }
+
+    /// Writes down that sleds were heard which say what they have said before, as
+    /// nearly all do: in one statement, which does nothing about those of which
+    /// there is more to say. Says which it was written down of.
+    pub async fn sleds_heard_again(
+        &self,
+        said: Vec<SledFacts>,
+    ) -> Result<HashSet<SledId>, Error> {
+        self.run(move |conn| heard_again(conn, &said)).await
     }
 
     /// Sleds, by id.
@@ -272,37 +281,60 @@ impl DataStore {
     }
 }
 
-/// Writes down that a sled was heard which says what it has said before, as nearly
-/// all do: in one statement, which changes nothing if there is more to it.
-fn heard_nothing_new(
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = SqlUuid)]
+    id: SledId,
+}
+
+/// See [`DataStore::sleds_heard_again`].
+fn heard_again(
     conn: &mut diesel::PgConnection,
-    said: &SledFacts,
-) -> Result<bool, Error> {
-    let silent =
-        sql::<Timestamptz>("clock_timestamp() - $1 * INTERVAL '1 microsecond'")
-            .bind::<BigInt, _>(allowance_micros());
-    let heard = diesel::update(sled::table.find(said.id))
-        .filter(sled::policy.eq(SledPolicy::InService))
-        .filter(sled::time_last_heartbeat.gt(silent))
-        .filter(sled::incarnation.eq(said.incarnation))
-        .filter(
-            sled::fences_after_ms.is_not_distinct_from(said.fences_after_ms),
-        )
-        .filter(sled::address.eq(&said.address))
-        .filter(sled::serial.eq(&said.serial))
-        .filter(sled::part.eq(&said.part))
-        .filter(sled::revision.eq(said.revision))
-        .filter(sled::cpu.eq(said.cpu))
-        .filter(sled::vcpus.eq(said.vcpus))
-        .filter(sled::memory_bytes.eq(said.memory_bytes.into_sql::<BigInt>()))
-        .filter(sled::storage_bytes.eq(said.storage_bytes.into_sql::<BigInt>()))
-        .set(
-            sled::time_last_heartbeat
-                .eq(sql::<Timestamptz>("clock_timestamp()")),
-        )
-        .kept()
-        .execute(conn)?;
-    Ok(heard == 1)
+    said: &[SledFacts],
+) -> Result<HashSet<SledId>, Error> {
+    fn all<'a, T>(
+        said: &'a [SledFacts],
+        of: impl Fn(&'a SledFacts) -> T,
+    ) -> Vec<T> {
+        said.iter().map(of).collect()
+    }
+    let heard: Vec<Id> = statement(
+        "UPDATE sled SET time_last_heartbeat = clock_timestamp() \
+         FROM unnest($2::UUID[], $3::UUID[], $4::INT8[], $5::TEXT[], \
+             $6::TEXT[], $7::TEXT[], $8::INT8[], $9::TEXT[], $10::INT8[], \
+             $11::INT8[], $12::INT8[]) \
+             AS said (id, incarnation, fences_after_ms, address, serial, \
+                 part, revision, cpu, vcpus, memory_bytes, storage_bytes) \
+         WHERE sled.id = said.id \
+           AND sled.policy = 'in_service' \
+           AND sled.time_last_heartbeat > \
+               clock_timestamp() - $1 * INTERVAL '1 microsecond' \
+           AND sled.incarnation = said.incarnation \
+           AND sled.fences_after_ms IS NOT DISTINCT FROM said.fences_after_ms \
+           AND sled.address = said.address \
+           AND sled.serial = said.serial \
+           AND sled.part = said.part \
+           AND sled.revision = said.revision \
+           AND sled.cpu::TEXT = said.cpu \
+           AND sled.vcpus = said.vcpus \
+           AND sled.memory_bytes = said.memory_bytes \
+           AND sled.storage_bytes = said.storage_bytes \
+         RETURNING sled.id",
+    )
+    .bind::<BigInt, _>(allowance_micros())
+    .bind::<Array<SqlUuid>, _>(all(said, |s| s.id))
+    .bind::<Array<SqlUuid>, _>(all(said, |s| s.incarnation))
+    .bind::<Array<Nullable<BigInt>>, _>(all(said, |s| s.fences_after_ms))
+    .bind::<Array<Text>, _>(all(said, |s| s.address.as_str()))
+    .bind::<Array<Text>, _>(all(said, |s| s.serial.as_str()))
+    .bind::<Array<Text>, _>(all(said, |s| s.part.as_str()))
+    .bind::<Array<BigInt>, _>(all(said, |s| s.revision))
+    .bind::<Array<Text>, _>(all(said, |s| s.cpu.as_str()))
+    .bind::<Array<BigInt>, _>(all(said, |s| s.vcpus))
+    .bind::<Array<BigInt>, _>(all(said, |s| s.memory_bytes))
+    .bind::<Array<BigInt>, _>(all(said, |s| s.storage_bytes))
+    .load(conn)?;
+    Ok(heard.into_iter().map(|sled| sled.id).collect())
 }
 
 /// A sled, and what time it is.

@@ -11,7 +11,7 @@ use diesel::expression::{
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{HasSqlType, SingleValue, Untyped};
+use diesel::sql_types::{BigInt, HasSqlType, SingleValue, Untyped};
 use diesel::{PgConnection, QueryResult, RunQueryDsl};
 use std::marker::PhantomData;
 
@@ -207,11 +207,41 @@ impl<Q: Query> Query for Kept<Q> {
 
 impl<Q> RunQueryDsl<PgConnection> for Kept<Q> {}
 
+impl<Q: QueryFragment<Pg>> Kept<Q> {
+    /// Runs what returns nothing; how many rows it changed. Diesel's own does not
+    /// ask [`Kept`] whether it is to be prepared, as it does of what returns rows.
+    pub(crate) fn execute(self, conn: &mut PgConnection) -> QueryResult<usize> {
+        let rows: i64 = Kept(Counted(self.0)).get_result(conn)?;
+        Ok(usize::try_from(rows).unwrap_or(0))
+    }
+}
+
+/// A change, as a statement that returns how many rows it has changed.
+struct Counted<Q>(Q);
+
+impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Counted<Q> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("WITH change AS (");
+        self.0.walk_ast(out.reborrow())?;
+        out.push_sql(" RETURNING 1) SELECT count(*) FROM change");
+        Ok(())
+    }
+}
+
+impl<Q> QueryId for Counted<Q> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<Q> Query for Counted<Q> {
+    type SqlType = BigInt;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use diesel::debug_query;
-    use diesel::sql_types::{BigInt, Text};
+    use diesel::sql_types::Text;
 
     #[test]
     fn a_parameter_may_come_twice_and_in_any_order() {

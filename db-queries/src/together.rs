@@ -3,7 +3,6 @@
 //! They are made in the order in which they were added, and none sees what another
 //! has changed. No two may change the same table: not both engines would do it.
 
-use crate::Error;
 use crate::sql::Keep;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -20,80 +19,30 @@ struct Part<'a> {
     sql: Box<dyn QueryFragment<Pg> + 'a>,
     /// It changes rows, and does not only lock them.
     changes: bool,
-    /// It is to be about one row; else this is the error.
-    guard: Option<Error>,
 }
 
 impl<'a> Together<'a> {
     /// An INSERT, UPDATE or DELETE that returns nothing.
     pub(crate) fn add(&mut self, sql: impl QueryFragment<Pg> + 'a) {
-        self.push(sql, true, None);
-    }
-
-    /// The same of one that must change one row; else nothing is to be done, and
-    /// `error` is why.
-    pub(crate) fn guarded(
-        &mut self,
-        sql: impl QueryFragment<Pg> + 'a,
-        error: Error,
-    ) {
-        self.push(sql, true, Some(error));
+        self.parts.push(Part { sql: Box::new(sql), changes: true });
     }
 
     /// A SELECT that locks.
     pub(crate) fn lock(&mut self, sql: impl QueryFragment<Pg> + 'a) {
-        self.push(sql, false, None);
+        self.parts.push(Part { sql: Box::new(sql), changes: false });
     }
 
-    fn push(
-        &mut self,
-        sql: impl QueryFragment<Pg> + 'a,
-        changes: bool,
-        guard: Option<Error>,
-    ) {
-        self.parts.push(Part { sql: Box::new(sql), changes, guard });
-    }
-
-    /// Makes them; says how many rows each was about. In a transaction, which an
-    /// error must end, if any is guarded.
-    ///
-    /// # Errors
-    ///
-    /// Of the first guarded one that changed no row.
-    pub(crate) fn make(
-        mut self,
-        conn: &mut PgConnection,
-    ) -> Result<Vec<i64>, Error> {
-        let counts: Vec<i64> = match self.parts.len() {
-            0 => Vec::new(),
-            1 => {
-                let rows = Alone(&self.parts).kept().execute(conn)?;
-                vec![i64::try_from(rows).unwrap_or(i64::MAX)]
-            }
-            _ => All(&self.parts).kept().get_result(conn)?,
-        };
-        for (part, rows) in self.parts.iter_mut().zip(&counts) {
-            if *rows != 1
-                && let Some(error) = part.guard.take()
-            {
-                return Err(error);
-            }
+    /// Makes them; says how many rows each was about.
+    pub(crate) fn make(self, conn: &mut PgConnection) -> QueryResult<Vec<i64>> {
+        match self.parts.as_slice() {
+            [] => Ok(Vec::new()),
+            parts => All(parts).kept().get_result(conn),
         }
-        Ok(counts)
     }
 }
 
-/// One change, as it is.
-struct Alone<'a>(&'a [Part<'a>]);
-
-/// Several, of each of which the rows are counted.
+/// All of them, of each of which the rows are counted.
 struct All<'a>(&'a [Part<'a>]);
-
-impl QueryFragment<Pg> for Alone<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        self.0.iter().try_for_each(|part| part.sql.walk_ast(out.reborrow()))
-    }
-}
 
 impl QueryFragment<Pg> for All<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
@@ -117,11 +66,6 @@ impl QueryFragment<Pg> for All<'_> {
 
 fn name(n: usize) -> String {
     format!("part{n}")
-}
-
-impl QueryId for Alone<'_> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
 }
 
 impl QueryId for All<'_> {

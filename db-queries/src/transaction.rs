@@ -19,9 +19,10 @@ const MAX_TRIES: u32 = 10;
 /// before that: longer means that it is not there, though the connection is.
 const MAX_WAIT: Duration = Duration::from_secs(25);
 
-/// How a transaction begins, and is called off, where diesel is not told of it.
+/// How a transaction begins and ends, where diesel is not told of it.
 const BEGIN: &str = "BEGIN";
 const ROLLBACK: &str = "ROLLBACK";
+const COMMIT: &str = "COMMIT";
 
 impl DataStore {
     /// Runs one statement. In a blocking closure on a thread of its own: it is
@@ -86,17 +87,27 @@ impl DataStore {
                 return Err(error.into());
             }
             let done = f(conn);
-            if let Ok(Work::Written(_)) = done {
-                AnsiTransactionManager::commit_transaction(conn)?;
-            } else {
-                match AnsiTransactionManager::rollback_transaction(conn) {
-                    // The first error says more.
-                    Ok(()) | Err(DieselError::BrokenTransactionManager) => (),
-                    Err(error) => return Err(error.into()),
+            match &done {
+                Ok(Work::Committed(_)) => (),
+                Ok(Work::Written(_)) => {
+                    AnsiTransactionManager::commit_transaction(conn)?;
+                }
+                Ok(Work::Nothing(_)) | Err(_) => {
+                    match AnsiTransactionManager::rollback_transaction(conn) {
+                        // The first error says more.
+                        Ok(())
+                        | Err(
+                            DieselError::BrokenTransactionManager
+                            | DieselError::NotInTransaction,
+                        ) => (),
+                        Err(error) => return Err(error.into()),
+                    }
                 }
             }
             done.map(|work| match work {
-                Work::Written(answer) | Work::Nothing(answer) => answer,
+                Work::Written(answer)
+                | Work::Committed(answer)
+                | Work::Nothing(answer) => answer,
             })
         })
         .await
@@ -159,10 +170,28 @@ impl DataStore {
     }
 }
 
+/// Runs the last statement of a transaction of [`DataStore::locked_of`], and
+/// commits with it: what the statement locks is held for the commit alone, and not
+/// while this side is told and says what is next. It has no values in it but what
+/// its text says.
+///
+/// # Errors
+///
+/// Of the statement; then nothing is committed.
+pub(crate) fn commit_with(
+    conn: &mut PgConnection,
+    statement: &str,
+) -> Result<(), Error> {
+    // Diesel sees for itself that no transaction is left.
+    Ok(conn.batch_execute(&format!("{statement}; {COMMIT}"))?)
+}
+
 /// What came of a transaction's work.
 pub(crate) enum Work<T> {
     /// It has written, or may have.
     Written(T),
+    /// It has written, and [`commit_with`] its last words.
+    Committed(T),
     /// It has only looked, though with locks.
     Nothing(T),
 }

@@ -54,6 +54,15 @@ fn why_fenced(
     Ok(said)
 }
 
+/// What came of an observation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// What was made of it.
+    pub answer: Answer,
+    /// A saga was at work on the instance, whose end has it looked at.
+    pub saga_at_work: bool,
+}
+
 /// A VMM that has not ended, as the watcher of its sled sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -186,19 +195,23 @@ impl DataStore {
         vmm: VmmId,
         observation: Observation,
         boot_allowance: TimeDelta,
-    ) -> Result<Answer, Error> {
-        let (instance, said, answer) = self
+    ) -> Result<Observed, Error> {
+        let (instance, said, looked) = self
             .run(move |conn| {
-                let facts = lifecycle::read_by_vmm(conn, vmm, sled)?;
+                let (facts, saga) = lifecycle::read_by_vmm(conn, vmm, sled)?;
                 let said = why_fenced(conn, observation.clone(), sled)?;
                 let answer = observe(&facts, vmm, &said, boot_allowance);
-                Ok((facts.instance.id, said, answer))
+                let saga_at_work = saga.is_some();
+                let looked = Observed { answer, saga_at_work };
+                Ok((facts.instance.id, said, looked))
             })
             .await?;
-        match answer {
-            Answer::Stale | Answer::Ended => Ok(answer),
+        match looked.answer {
+            Answer::Stale | Answer::Ended => Ok(looked),
             Answer::Taken(_) => {
-                self.take(None, instance, vmm, said, boot_allowance).await
+                let answer =
+                    self.take(None, instance, vmm, said, boot_allowance);
+                Ok(Observed { answer: answer.await?, ..looked })
             }
         }
     }

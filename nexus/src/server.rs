@@ -200,6 +200,7 @@ impl Server {
             rack_id,
             log.clone(),
         ));
+        tokio::spawn(reconciler.clone().look_after_sagas());
         let background = vec![
             background::spawn(
                 Recovery {

@@ -366,10 +366,13 @@ impl App {
         }
         let claimed =
             started.map_err(|error| refused(which, "started", error))?;
-        if let (Some(claimed), Some(turn)) = (claimed, turn) {
-            self.reconciler.look_now(claimed, turn);
+        match (claimed, turn) {
+            (Some(claimed), Some(turn)) => {
+                self.reconciler.look_now(claimed, turn);
+                self.activators.seen();
+            }
+            (_, _) => self.activators.changed(),
         }
-        self.activators.changed();
         Ok(Once::Done(self.view(id).await?))
     }
 

@@ -9,6 +9,7 @@ mod device;
 mod disk;
 mod disk_import;
 mod guesses;
+mod heard;
 mod idempotency;
 mod image;
 mod instance;
@@ -81,6 +82,7 @@ pub struct App {
     looks: Semaphore,
     changes: changes::Changes,
     views: views::Views,
+    heard: heard::Heard,
     known: known::Known,
     consoles: Consoles,
     log: Logger,
@@ -111,6 +113,7 @@ impl App {
         );
         App {
             views: views::Views::new(views),
+            heard: heard::Heard::new(datastore.clone()),
             datastore,
             sleds,
             sagas,

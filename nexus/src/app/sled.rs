@@ -137,11 +137,12 @@ impl App {
         new_too: bool,
     ) -> Result<SledStatus, Error> {
         check(&said)?;
-        let heard = self
-            .datastore
-            .sled_heard_from(facts(id, said), new_too)
-            .await
-            .map_err(about_sled(id))?;
+        let facts = facts(id, said);
+        let heard = match new_too {
+            true => self.datastore.sled_heard_from(facts, true).await,
+            false => self.heard.again(facts).await,
+        };
+        let heard = heard.map_err(about_sled(id))?;
         if heard.news {
             info!(self.log, "a sled is there"; "sled" => %id,
                 "expunged" => heard.expunged);
@@ -165,7 +166,7 @@ impl App {
         report: VmmReport,
     ) -> Result<(), Error> {
         let vmm = db_model::VmmId(report.vmm_id);
-        let answer = self
+        let observed = self
             .datastore
             .vmm_observe(
                 sled,
@@ -175,7 +176,8 @@ impl App {
             )
             .await
             .map_err(about("VMM", &NameOrId::Id(vmm.0)))?;
-        match answer {
+        match observed.answer {
+            Answer::Taken(_) if observed.saga_at_work => self.activators.seen(),
             Answer::Taken(_) => self.activators.changed(),
             Answer::Stale => (),
             // What is over here and lives there is unregistered there.

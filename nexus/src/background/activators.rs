@@ -1,7 +1,8 @@
-//! Wake-ups, without data.
+//! Wake-ups, without data but for what a saga leaves.
 
-use std::sync::Arc;
+use db_model::InstanceId;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
 /// Wakes background tasks, and those who wait for a change of a view. Cheap to
@@ -9,6 +10,9 @@ use tokio::sync::{Notify, watch};
 #[derive(Clone, Debug)]
 pub struct Activators {
     reconcile: Arc<Notify>,
+    saga_ended: Arc<Notify>,
+    /// Their instances.
+    sagas_ended: Arc<Mutex<Vec<InstanceId>>>,
     watch: Arc<Notify>,
     watch_all: Arc<AtomicBool>,
     blocks_gone: Arc<Notify>,
@@ -19,6 +23,8 @@ impl Default for Activators {
     fn default() -> Activators {
         Activators {
             reconcile: Arc::default(),
+            saga_ended: Arc::default(),
+            sagas_ended: Arc::default(),
             watch: Arc::default(),
             watch_all: Arc::default(),
             blocks_gone: Arc::default(),
@@ -31,6 +37,32 @@ impl Activators {
     /// An instance may be unsettled.
     pub fn reconcile(&self) {
         self.reconcile.notify_one();
+    }
+
+    /// A saga of this process has ended: its instance is to be looked at.
+    pub fn saga_ended(&self, instance: InstanceId) {
+        self.ended().push(instance);
+        self.saga_ended.notify_one();
+    }
+
+    /// Those of whom that was said, once there are any.
+    pub async fn sagas_ended(&self) -> Vec<InstanceId> {
+        loop {
+            let some = std::mem::take(&mut *self.ended());
+            if !some.is_empty() {
+                return some;
+            }
+            self.saga_ended.notified().await;
+        }
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Vec<InstanceId>> {
+        self.sagas_ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something that users see may have changed.
+    pub fn seen(&self) {
+        self.views.send_replace(());
     }
 
     /// A sled may have something to say.
@@ -52,8 +84,8 @@ impl Activators {
     /// Something that users see may have changed, and an instance may be
     /// unsettled with it.
     pub fn changed(&self) {
-        self.views.send_replace(());
-        self.reconcile.notify_one();
+        self.seen();
+        self.reconcile();
     }
 
     /// To wait for [`Activators::changed`]. Take it before reading what may

@@ -22,7 +22,7 @@ use db_model::placement::starts;
 use db_model::{
     InstanceId, SledId, StartAttemptId, StartFailure, VmmId, VmmState,
 };
-use db_queries::{Claimed, DataStore, Error};
+use db_queries::{Claimed, DataStore, Error, UnfinishedSaga};
 use sled_agent_client::{
     Client, Error as SledError, RequestedState, VmmReport,
 };
@@ -156,14 +156,15 @@ impl Task for Reconciler {
                     return status;
                 }
             };
-            if claimed.is_empty() {
-                return status;
-            }
+            let is_all = claimed.len() < usize::try_from(limit).unwrap_or(1);
             status.looked += claimed.len();
             for claimed in claimed {
                 if let Some(turn) = self.looks.begin().await {
                     self.look_now(claimed, turn);
                 }
+            }
+            if is_all {
+                return status;
             }
         }
     }
@@ -208,22 +209,74 @@ impl Reconciler {
         });
     }
 
+    /// Looks at the instances of sagas that have ended here, each at once: they
+    /// need not be claimed, since their sagas' ends have done that. Never returns.
+    pub async fn look_after_sagas(self) {
+        loop {
+            for id in self.activators.sagas_ended().await {
+                self.lease.live().await;
+                let Some(turn) = self.looks.begin().await else { continue };
+                let me = self.clone();
+                tokio::spawn(async move {
+                    me.look_unclaimed(id).await;
+                    drop(turn);
+                });
+            }
+        }
+    }
+
     /// One look at one instance.
     async fn look(&self, claimed: Claimed) {
-        let given_back = match self.look_at(claimed.id).await {
-            Ok(Next::Saga) => Ok(()),
-            Ok(Next::Look(when)) => {
-                self.datastore.reconcile_give_back(claimed, when).await
+        let looked = match self.facts(claimed.id).await {
+            Ok((facts, saga)) => self.look_at(&facts, saga).await,
+            Err(error) => Err(error),
+        };
+        self.give_back(claimed, looked).await;
+    }
+
+    /// The same of one that nobody has claimed for this. Whatever stamps it while
+    /// it is looked at has it looked at again.
+    async fn look_unclaimed(&self, id: InstanceId) {
+        let (facts, saga) = match self.facts(id).await {
+            Ok(found) => found,
+            // No saga of an instance, or one that left none.
+            Err(LookError::Database(Error::NotFound)) => return,
+            Err(error) => {
+                warn!(self.log, "an instance is looked at later";
+                    "instance" => %id, "error" => chain(&error));
+                return self.activators.reconcile();
             }
+        };
+        // None: it is settled.
+        let Some(until) = facts.instance.reconcile_at else { return };
+        let looked = self.look_at(&facts, saga).await;
+        self.give_back(Claimed { id, until }, looked).await;
+    }
+
+    async fn give_back(
+        &self,
+        claimed: Claimed,
+        looked: Result<Next, LookError>,
+    ) {
+        let (given_back, is_due) = match looked {
+            Ok(Next::Saga) => return,
+            Ok(Next::Look(when)) => (
+                self.datastore.reconcile_give_back(claimed, when).await,
+                when.is_some(),
+            ),
             Err(error) => {
                 let text = chain(&error);
                 warn!(self.log, "a look at an instance failed";
                     "instance" => %claimed.id, "error" => &text);
-                self.datastore.reconcile_give_back_error(claimed, text).await
+                let given =
+                    self.datastore.reconcile_give_back_error(claimed, text);
+                (given.await, true)
             }
         };
-        // The pause until the next is due is to be reckoned anew.
-        self.activators.reconcile();
+        if is_due || given_back.is_err() {
+            // The pause until the next is due is to be reckoned anew.
+            self.activators.reconcile();
+        }
         if let Err(error) = given_back {
             // Then the claim runs out, and somebody looks again.
             warn!(self.log, "cannot give an instance back";
@@ -231,13 +284,23 @@ impl Reconciler {
         }
     }
 
-    async fn look_at(&self, id: InstanceId) -> Result<Next, LookError> {
-        let (facts, saga) = self.datastore.reconcile_facts(id).await?;
-        let plan = plan(&facts, saga.as_ref(), &self.tuning);
+    async fn facts(
+        &self,
+        id: InstanceId,
+    ) -> Result<(Facts, Option<UnfinishedSaga>), LookError> {
+        Ok(self.datastore.reconcile_facts(id).await?)
+    }
+
+    async fn look_at(
+        &self,
+        facts: &Facts,
+        saga: Option<UnfinishedSaga>,
+    ) -> Result<Next, LookError> {
+        let plan = plan(facts, saga.as_ref(), &self.tuning);
         // They are about different VMMs, so none waits for another's success.
         let mut next = Ok(Next::Look(plan.look_again));
         for step in &plan.steps {
-            let done = self.execute(&facts, step).await;
+            let done = self.execute(facts, step).await;
             next = next.and_then(|next| match done? {
                 Done::SagaBegun if plan.steps.len() == 1 => Ok(Next::Saga),
                 Done::SagaBegun | Done::Tried => Ok(next),
@@ -583,12 +646,12 @@ impl Reconciler {
         sled: SledId,
         observation: Observation,
     ) -> Result<Answer, LookError> {
-        let answer = self
+        let observed = self
             .datastore
             .vmm_observe(sled, vmm, observation, self.tuning.boot_allowance())
             .await?;
         self.activators.changed();
-        Ok(answer)
+        Ok(observed.answer)
     }
 
     async fn out_of_patience(&self, vmm: VmmId) -> Result<bool, LookError> {

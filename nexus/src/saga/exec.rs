@@ -346,8 +346,14 @@ impl SagaExecutor {
             me.ended.get_or_create(&ended).inc();
             me.note(id, instance, &outcome).await;
             me.running.send_modify(|n| *n -= 1);
-            me.activators.reconcile();
-            me.activators.changed();
+            match &outcome {
+                // Its instance is to be looked at later, or else at once.
+                Err(SagaFailure::Internal { .. }) => me.activators.changed(),
+                Ok(()) | Err(_) => {
+                    me.activators.seen();
+                    me.activators.saga_ended(instance);
+                }
+            }
             outcome
         });
         Ok(SagaHandle { id, outcome })

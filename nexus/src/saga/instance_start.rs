@@ -421,7 +421,8 @@ async fn observe(
             cx.tuning.boot_allowance(),
         )
         .await?;
-    cx.activators.changed();
+    // The saga's end has the instance looked at.
+    cx.activators.seen();
     Ok(())
 }
 
