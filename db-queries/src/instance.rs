@@ -2,13 +2,11 @@
 
 use crate::idempotency;
 use crate::pagination::begun_at;
-use crate::reconcile::claim_with;
 use crate::sql::{Keep, sql};
 use crate::{
-    ById, ByNameOrId, Claimed, DataStore, Error, Page, affinity_group, disk,
-    ssh_key,
+    ById, ByNameOrId, DataStore, Error, Page, affinity_group, disk, ssh_key,
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Refusal, requests, steps};
 use db_model::schema::{instance, project, sled, start_attempt, vmm};
 use db_model::{
@@ -286,39 +284,6 @@ impl DataStore {
     ) -> Result<(), Error> {
         self.transition(None, id, move |facts| {
             Ok((steps::create_given_up(facts, saga), ()))
-        })
-        .await
-    }
-
-    /// A user asks for it to run. With `visibility`, the instance is claimed
-    /// with that, if anything is to be done, as by
-    /// [`DataStore::reconcile_claim`].
-    ///
-    /// # Errors
-    ///
-    /// `KeyUsed`; `NotFound`; `Refused`: see [`requests::start`].
-    pub async fn instance_start(
-        &self,
-        id: InstanceId,
-        attempt: StartAttemptId,
-        user: SiloUserId,
-        request: Option<KeyedRequest>,
-        visibility: Option<TimeDelta>,
-    ) -> Result<Option<Claimed>, Error> {
-        self.lifecycle(None, id, move |conn, facts| {
-            if let Some(request) = &request {
-                idempotency::claim(conn, request, id)?;
-            }
-            match requests::start(facts, attempt, user) {
-                Ok(mut changes) => {
-                    let claimed = visibility.and_then(|time| {
-                        claim_with(&mut changes, facts.now + time)
-                    });
-                    Ok((changes, claimed))
-                }
-                Err(Refusal::Deleted) => Err(Error::NotFound),
-                Err(refusal) => Err(Error::Refused(refusal)),
-            }
         })
         .await
     }

@@ -24,6 +24,7 @@ mod fence;
 mod idempotency;
 mod image;
 mod instance;
+mod instance_start;
 mod lease;
 mod lifecycle;
 mod migrate;
@@ -68,6 +69,7 @@ pub use device_request::{
 };
 pub use error::{Error, Limit};
 pub use fence::FenceError;
+pub use instance_start::{StartSaga, Started};
 pub use migrate::{
     MigrateError, Migrated, migrate, migrations, schema_version,
 };
@@ -84,7 +86,7 @@ pub use pool::{Connections, PoolSettings};
 pub use reconcile::{Claimed, Unfinished};
 pub use retention::Pruned;
 pub use role::{Assignments, Role};
-pub use saga::UnfinishedSaga;
+pub use saga::{NewSaga, UnfinishedSaga};
 pub use saga_store::{SagaStore, Zombie, to_steno};
 pub use session::SessionLife;
 pub use silo::Authenticated;

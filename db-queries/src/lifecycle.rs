@@ -265,7 +265,7 @@ fn linked<T>(row: Option<T>) -> Result<T, Error> {
 }
 
 /// With what a transition's changes are written.
-enum With<'a> {
+pub(crate) enum With<'a> {
     /// Nothing else.
     Nothing,
     /// What a saga's log owes, if it is still this process's.
@@ -301,7 +301,7 @@ impl<'a> With<'a> {
 }
 
 /// Writes a transition's changes.
-fn write<T>(
+pub(crate) fn write<T>(
     conn: &mut PgConnection,
     with: &With<'_>,
     facts: &Facts,

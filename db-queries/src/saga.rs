@@ -144,13 +144,14 @@ fn set_state(
 
 /// A saga that is yet to be.
 #[derive(Clone, Debug)]
-pub(crate) struct NewSaga {
-    pub(crate) id: SagaId,
-    pub(crate) name: String,
-    pub(crate) instance_id: InstanceId,
+#[expect(missing_docs, reason = "the names say it")]
+pub struct NewSaga {
+    pub id: SagaId,
+    pub name: String,
+    pub instance_id: InstanceId,
     /// The process that runs it.
-    pub(crate) sec: SecId,
-    pub(crate) dag: serde_json::Value,
+    pub sec: SecId,
+    pub dag: serde_json::Value,
 }
 
 impl NewSaga {

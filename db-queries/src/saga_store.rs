@@ -57,6 +57,8 @@ struct Known {
     instance: InstanceId,
     /// The attempt that it takes as it is written down.
     attempt: Option<StartAttemptId>,
+    /// It is written down before steno hears of it.
+    is_written: bool,
     fence: Fence,
 }
 
@@ -85,15 +87,32 @@ impl SagaStore {
         instance: InstanceId,
         attempt: Option<StartAttemptId>,
     ) -> Fence {
-        let fence =
-            Fence { saga_id: id, sec_id: self.sec_id, adopt_generation: 1 };
-        self.add(Known { instance, attempt, fence });
+        let fence = self.first_fence(id);
+        self.add(Known { instance, attempt, is_written: false, fence });
         fence
+    }
+
+    /// The same of one that will have been written down by then.
+    pub fn announce_written(&self, id: SagaId, instance: InstanceId) -> Fence {
+        let fence = self.first_fence(id);
+        let attempt = None;
+        self.add(Known { instance, attempt, is_written: true, fence });
+        fence
+    }
+
+    fn first_fence(&self, saga_id: SagaId) -> Fence {
+        Fence { saga_id, sec_id: self.sec_id, adopt_generation: 1 }
+    }
+
+    /// The process whose sagas they are.
+    pub fn sec_id(&self) -> SecId {
+        self.sec_id
     }
 
     /// Announces a saga that steno is about to resume.
     pub fn announce_adopted(&self, instance: InstanceId, fence: Fence) {
-        self.add(Known { instance, attempt: None, fence });
+        let (attempt, is_written) = (None, true);
+        self.add(Known { instance, attempt, is_written, fence });
     }
 
     fn add(&self, known: Known) {
@@ -169,6 +188,9 @@ impl SecStore for SagaStore {
         let Some(known) = self.lock().get(&id).copied() else {
             anyhow::bail!("saga {id} was not announced");
         };
+        if known.is_written {
+            return Ok(());
+        }
         let new = NewSaga {
             id,
             name: params.name.to_string(),

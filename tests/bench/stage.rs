@@ -5,7 +5,9 @@ use harness::{
     eventually,
 };
 use serde_json::{Value, json};
-use sled_agent_client::{RequestedState, Timeouts, VmmNetwork, VmmRegister};
+use sled_agent_client::{
+    RequestedState, Timeouts, VmmNetwork, VmmRegister, VmmState,
+};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -207,8 +209,8 @@ impl Stage {
         }
     }
 
-    /// What a sled itself takes to take a VMM in and to begin to run it, at the
-    /// median of some tries.
+    /// What a sled itself takes to take a VMM in and to run it, at the median of
+    /// some tries.
     pub(crate) async fn sled_ms(&self) -> f64 {
         let mut times = Vec::new();
         for _ in 0..20 {
@@ -224,7 +226,7 @@ fn float(count: i64) -> f64 {
     u32::try_from(count).unwrap().into()
 }
 
-/// How long a sled takes to take a VMM in, and to begin to run it.
+/// How long a sled takes to take a VMM in, and to run it.
 async fn runs_one(sled: &Agent) -> Duration {
     let client = sled.client(Timeouts::default());
     let vmm = VmmRegister {
@@ -242,6 +244,7 @@ async fn runs_one(sled: &Agent) -> Duration {
     let began = Instant::now();
     client.vmm_register(id, &vmm).await.unwrap();
     client.vmm_put_state(id, RequestedState::Running).await.unwrap();
+    while client.vmm_view(id).await.unwrap().state != VmmState::Running {}
     let took = began.elapsed();
     client.vmm_unregister(id).await.unwrap();
     took

@@ -167,7 +167,7 @@ async fn what_the_reconciler_would_do_is_told_when_no_nexus_lives_too() {
     let id = stopped.parse().unwrap();
     let datastore = nexus.database.datastore();
     datastore
-        .instance_start(id, attempt, SiloUserId::new_v4(), None, None)
+        .instance_start(id, attempt, SiloUserId::new_v4(), None, None, None)
         .await
         .unwrap();
     datastore.instance_stop(running.parse().unwrap()).await.unwrap();

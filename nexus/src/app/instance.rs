@@ -8,7 +8,8 @@ use crate::authz::{Action, Resource};
 use crate::background::reconciler::VISIBILITY;
 use crate::context::OpContext;
 use crate::error::{Error, chain};
-use crate::saga::{ExecError, SagaFailure, instance_create};
+use crate::saga::instance_start::InstanceStart;
+use crate::saga::{ExecError, SagaFailure, instance_create, instance_start};
 use crate::sleds::{Reach, ReachError, reported};
 use db_model::lifecycle::Refusal;
 use db_model::lifecycle::reports::Observation;
@@ -17,7 +18,7 @@ use db_model::{
     KeyedRequest, Name, NameOrId, NewDisk, NewInstance, ProjectId, SagaId,
     StartAttemptId, Vmm,
 };
-use db_queries::{ByNameOrId, DataStore, Limit, Page};
+use db_queries::{ByNameOrId, DataStore, Limit, Page, StartSaga, Started};
 use sled_agent_client::{Error as SledError, RequestedState};
 use slog::info;
 use std::time::Duration;
@@ -350,28 +351,52 @@ impl App {
         request: Option<KeyedRequest>,
     ) -> Result<Once<InstanceView>, Error> {
         let what = "start the project's instances";
-        let id = self.live_to(opctx, which, what).await?.instance.id;
+        let seen = self.live_to(opctx, which, what).await?.instance;
         if let Some(done) = self.done_before(request.as_ref()).await? {
             return Ok(done);
         }
-        let (attempt, user) = (StartAttemptId::new_v4(), opctx.user_id);
+        let (id, attempt) = (seen.id, StartAttemptId::new_v4());
         let turn = self.reconciler.turn();
         let claim_for = turn.is_some().then_some(VISIBILITY);
+        let saga = match turn {
+            Some(_) => {
+                let params = instance_start::Params::new(&seen, attempt);
+                self.sagas.prepare::<InstanceStart>(&params).ok()
+            }
+            None => None,
+        };
+        let new = saga
+            .as_ref()
+            .map(|saga| StartSaga { saga: saga.new_saga().clone(), seen });
         let started = self
             .datastore
-            .instance_start(id, attempt, user, request.clone(), claim_for)
+            .instance_start(
+                id,
+                attempt,
+                opctx.user_id,
+                request.clone(),
+                claim_for,
+                new,
+            )
             .await;
         if let Err(db_queries::Error::KeyUsed) = started {
             return self.done_meanwhile(request.as_ref()).await;
         }
-        let claimed =
+        let started =
             started.map_err(|error| refused(which, "started", error))?;
-        match (claimed, turn) {
-            (Some(claimed), Some(turn)) => {
+        match (started, saga, turn) {
+            (Started::Saga, Some(saga), _) => {
+                if let Err(error) = saga.run().await {
+                    info!(self.log, "a start goes on after a while";
+                        "instance" => %id, "error" => chain(&error));
+                }
+                self.activators.seen();
+            }
+            (Started::Claimed(claimed), _, Some(turn)) => {
                 self.reconciler.look_now(claimed, turn);
                 self.activators.seen();
             }
-            (_, _) => self.activators.changed(),
+            (_, _, _) => self.activators.changed(),
         }
         Ok(Once::Done(self.view(id).await?))
     }

@@ -382,14 +382,7 @@ impl Reconciler {
         if tried {
             self.datastore.start_attempt_held_back(attempt).await?;
         }
-        let params = instance_start::Params {
-            instance_id: facts.instance.id,
-            attempt_id: attempt,
-            vmm_id: VmmId::new_v4(),
-            hostname: facts.instance.hostname.clone(),
-            ncpus: facts.instance.ncpus,
-            memory: facts.instance.memory_bytes,
-        };
+        let params = instance_start::Params::new(&facts.instance, attempt);
         self.saga::<instance_start::InstanceStart>(&params).await
     }
 

@@ -9,7 +9,7 @@ use crate::lease::Lease;
 use crate::sleds::Sleds;
 use db_model::lifecycle::Refusal;
 use db_model::{Fence, InstanceId, SagaId, StartAttemptId};
-use db_queries::{DataStore, SagaStore, Zombie, to_steno};
+use db_queries::{DataStore, NewSaga, SagaStore, Zombie, to_steno};
 use newtype_uuid::GenericUuid;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -129,6 +129,51 @@ impl SagaHandle {
     }
 }
 
+/// A saga that is yet to be written down. Dropped, it is the recovery's: to be run
+/// if it was written down, and else nobody's.
+#[derive(Debug)]
+pub struct Prepared {
+    new: NewSaga,
+    dag: Arc<SagaDag>,
+    fence: Fence,
+    executor: Arc<SagaExecutor>,
+    is_run: bool,
+}
+
+impl Prepared {
+    /// What is to be written down.
+    pub fn new_saga(&self) -> &NewSaga {
+        &self.new
+    }
+
+    /// Runs it, now that it is written down.
+    ///
+    /// *Cancellation*: as of [`SagaExecutor::start`].
+    ///
+    /// # Errors
+    ///
+    /// `Create`: then the recovery runs it.
+    pub async fn run(mut self) -> Result<SagaHandle, ExecError> {
+        self.is_run = true;
+        let run = async move {
+            let Prepared { new, dag, fence, executor, .. } = &self;
+            let (name, of) = (&new.name, new.instance_id);
+            executor.create(name, of, Arc::clone(dag), *fence).await
+        };
+        tokio::spawn(run)
+            .await
+            .unwrap_or_else(|e| Err(ExecError::Create(e.into())))
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if !self.is_run {
+            self.executor.store.forget(self.new.id);
+        }
+    }
+}
+
 /// What a recovery found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -203,6 +248,35 @@ impl SagaExecutor {
         .unwrap_or_else(|e| Err(ExecError::Create(e.into())))
     }
 
+    /// A saga that somebody else writes down, in a transaction of theirs, and
+    /// that then is to be [run](Prepared::run).
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; `Create`.
+    pub fn prepare<S: Saga>(
+        self: &Arc<Self>,
+        params: &S::Params,
+    ) -> Result<Prepared, ExecError> {
+        if self.closed.load(Ordering::Relaxed) || !self.lease.is_live() {
+            return Err(ExecError::Closed);
+        }
+        let dag = registry::dag::<S>(params)
+            .map_err(|e| ExecError::Create(e.into()))?;
+        let new = NewSaga {
+            id: SagaId::new_v4(),
+            name: S::NAME.to_string(),
+            instance_id: S::instance_id(params),
+            sec: self.store.sec_id(),
+            dag: serde_json::to_value(&dag)
+                .map_err(|e| ExecError::Create(e.into()))?,
+        };
+        // From here on the recovery leaves it alone.
+        let fence = self.store.announce_written(new.id, new.instance_id);
+        let (dag, executor) = (Arc::new(dag), Arc::clone(self));
+        Ok(Prepared { new, dag, fence, executor, is_run: false })
+    }
+
     async fn begin(
         self: &Arc<Self>,
         name: &str,
@@ -212,13 +286,24 @@ impl SagaExecutor {
     ) -> Result<SagaHandle, ExecError> {
         let id = SagaId::new_v4();
         let fence = self.store.announce(id, instance, attempt);
+        self.create(name, instance, Arc::new(dag), fence).await
+    }
+
+    async fn create(
+        self: &Arc<Self>,
+        name: &str,
+        instance: InstanceId,
+        dag: Arc<SagaDag>,
+        fence: Fence,
+    ) -> Result<SagaHandle, ExecError> {
+        let id = fence.saga_id;
         let client = self.client();
         let created = client
             .client
             .saga_create(
                 steno::SagaId::from_untyped_uuid(id.0),
                 self.context(name, fence),
-                Arc::new(dag),
+                dag,
                 Arc::clone(&self.registry),
             )
             .await;

@@ -30,8 +30,8 @@ use crate::sleds::{Reach, reported, sentence, unregistered};
 use db_model::lifecycle::reports::Observation;
 use db_model::placement::{Nowhere, choose};
 use db_model::{
-    BlocksPlace, ByteCount, Disk, Hostname, InstanceId, SledId, StagedFailure,
-    StartAttemptId, StartFailure, VcpuCount, VmmId,
+    BlocksPlace, ByteCount, Disk, Hostname, Instance, InstanceId, SledId,
+    StagedFailure, StartAttemptId, StartFailure, VcpuCount, VmmId,
 };
 use db_queries::{Error, ToRegister};
 use futures::FutureExt;
@@ -67,6 +67,20 @@ pub struct Params {
     pub hostname: Hostname,
     pub ncpus: VcpuCount,
     pub memory: ByteCount,
+}
+
+impl Params {
+    /// To carry out an attempt to start the instance as it is.
+    pub fn new(instance: &Instance, attempt_id: StartAttemptId) -> Params {
+        Params {
+            instance_id: instance.id,
+            attempt_id,
+            vmm_id: VmmId::new_v4(),
+            hostname: instance.hostname.clone(),
+            ncpus: instance.ncpus,
+            memory: instance.memory_bytes,
+        }
+    }
 }
 
 impl Saga for InstanceStart {

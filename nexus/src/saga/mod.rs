@@ -24,8 +24,8 @@ mod registry;
 mod store;
 
 pub use exec::{
-    ExecError, OUTCOMES, Recovered, SagaEnded, SagaExecutor, SagaHandle,
-    SagasEnded,
+    ExecError, OUTCOMES, Prepared, Recovered, SagaEnded, SagaExecutor,
+    SagaHandle, SagasEnded,
 };
 pub use kept::{Kept, kept, kept_failure};
 pub use node::{Node, NodeError, SagaFailure};

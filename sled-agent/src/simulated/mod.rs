@@ -153,7 +153,7 @@ impl Simulated {
         };
         if seat.as_ref() != Some(&guest) {
             self.print_turn(seat.as_ref(), &guest).await?;
-            files::write(self.file(vmm_id), &guest)
+            files::write_over(self.file(vmm_id), &guest)
                 .await
                 .map_err(|error| broken("a guest cannot be written", error))?;
             self.arm(&guest);

@@ -130,7 +130,7 @@ impl Hypervisor for Simulated {
     async fn recover(
         &self,
     ) -> Result<HashMap<Uuid, Option<GuestEvent>>, HypervisorError> {
-        let guests: Vec<Guest> = files::read_all(self.0.dir.clone())
+        let guests: Vec<Guest> = files::read_all_whole(self.0.dir.clone())
             .await
             .map_err(|error| broken("the guests cannot be read", error))?;
         let mut found = HashMap::new();

@@ -82,8 +82,9 @@ impl Proved for InstanceStart {
     async fn again(bench: &SagaBench, failed: &Params) -> Params {
         let id = failed.instance_id;
         let attempt = StartAttemptId::new_v4();
-        let asked =
-            bench.datastore.instance_start(id, attempt, bench.user, None, None);
+        let asked = bench
+            .datastore
+            .instance_start(id, attempt, bench.user, None, None, None);
         asked.await.unwrap();
         to_start(bench, id).await
     }

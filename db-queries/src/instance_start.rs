@@ -1,0 +1,99 @@
+//! A user asks for an instance to run: the intent, the attempt, and nearly always
+//! the saga that carries it out, all in one transaction.
+
+use crate::lifecycle::{With, read, write};
+use crate::reconcile::claim_with;
+use crate::saga::{NewSaga, UnfinishedSaga};
+use crate::{Claimed, DataStore, Error, Work, idempotency};
+use chrono::TimeDelta;
+use db_model::lifecycle::{Facts, Refusal, requests};
+use db_model::{
+    Instance, InstanceId, KeyedRequest, SiloUserId, StartAttemptId,
+};
+
+/// The saga that would carry the attempt out, and what it was made from.
+#[derive(Clone, Debug)]
+pub struct StartSaga {
+    /// It.
+    pub saga: NewSaga,
+    /// The instance as it was then.
+    pub seen: Instance,
+}
+
+/// What came of asking for an instance to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// Nothing is to be done that is not under way, or is not this process's.
+    Nothing,
+    /// It is to be looked at, by whom it was claimed for.
+    Claimed(Claimed),
+    /// The saga is written down, and the process that made it is to run it.
+    Saga,
+}
+
+impl DataStore {
+    /// A user asks for it to run. The attempt is taken by `saga`, if one may
+    /// begin at once. If not, with `visibility`, the instance is claimed with
+    /// that, as by [`DataStore::reconcile_claim`].
+    ///
+    /// # Errors
+    ///
+    /// `KeyUsed`; `NotFound`; `Refused`: see [`requests::start`].
+    pub async fn instance_start(
+        &self,
+        id: InstanceId,
+        attempt: StartAttemptId,
+        user: SiloUserId,
+        request: Option<KeyedRequest>,
+        visibility: Option<TimeDelta>,
+        saga: Option<StartSaga>,
+    ) -> Result<Started, Error> {
+        self.locked_of(id, move |conn| {
+            let (facts, unfinished) = read(conn, id)?;
+            if let Some(request) = &request {
+                idempotency::claim(conn, request, id)?;
+            }
+            let mut changes = match requests::start(&facts, attempt, user) {
+                Ok(changes) => changes,
+                Err(Refusal::Deleted) => return Err(Error::NotFound),
+                Err(refusal) => return Err(Error::Refused(refusal)),
+            };
+            if changes.is_empty() && request.is_none() {
+                return Ok(Work::Nothing(Started::Nothing));
+            }
+            let saga = saga
+                .as_ref()
+                .filter(|new| new.may_begin(&facts, unfinished.as_ref()));
+            let claimed = visibility
+                .and_then(|time| claim_with(&mut changes, facts.now + time));
+            let (with, started) = match (saga, &mut changes.new_attempt) {
+                (Some(new), Some(attempt)) => {
+                    attempt.saga_id = Some(new.saga.id);
+                    (With::Saga(&new.saga), Started::Saga)
+                }
+                (_, _) => {
+                    let started =
+                        claimed.map_or(Started::Nothing, Started::Claimed);
+                    (With::Nothing, started)
+                }
+            };
+            write(conn, &with, &facts, &changes, started)
+        })
+        .await
+    }
+}
+
+impl StartSaga {
+    /// Would a look at the instance begin just this saga, and do nothing else?
+    fn may_begin(
+        &self,
+        facts: &Facts,
+        unfinished: Option<&UnfinishedSaga>,
+    ) -> bool {
+        let of = |i: &Instance| (i.hostname.clone(), i.ncpus, i.memory_bytes);
+        unfinished.is_none()
+            && facts.vmms.is_empty()
+            && facts.instance.reconcile_errors == 0
+            && of(&facts.instance) == of(&self.seen)
+    }
+}
