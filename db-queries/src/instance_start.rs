@@ -8,7 +8,8 @@ use crate::{Claimed, DataStore, Error, Work, idempotency};
 use chrono::TimeDelta;
 use db_model::lifecycle::{Facts, Refusal, requests};
 use db_model::{
-    Instance, InstanceId, KeyedRequest, SiloUserId, StartAttemptId,
+    Instance, InstanceId, InstanceState, KeyedRequest, SiloUserId,
+    StartAttemptId,
 };
 
 /// The saga that would carry the attempt out, and what it was made from.
@@ -40,6 +41,27 @@ impl DataStore {
     ///
     /// `KeyUsed`; `NotFound`; `Refused`: see [`requests::start`].
     pub async fn instance_start(
+        &self,
+        id: InstanceId,
+        attempt: StartAttemptId,
+        user: SiloUserId,
+        request: Option<KeyedRequest>,
+        visibility: Option<TimeDelta>,
+        saga: Option<StartSaga>,
+    ) -> Result<Started, Error> {
+        let ask = |saga: Option<StartSaga>| {
+            let request = request.clone();
+            self.ask_to_start(id, attempt, user, request, visibility, saga)
+        };
+        match ask(saga).await {
+            // Another has begun since the facts were read: not all that begin
+            // lock the instance.
+            Err(Error::SagaUnfinished) => ask(None).await,
+            started => started,
+        }
+    }
+
+    async fn ask_to_start(
         &self,
         id: InstanceId,
         attempt: StartAttemptId,
@@ -92,6 +114,7 @@ impl StartSaga {
     ) -> bool {
         let of = |i: &Instance| (i.hostname.clone(), i.ncpus, i.memory_bytes);
         unfinished.is_none()
+            && facts.instance.state != InstanceState::Creating
             && facts.vmms.is_empty()
             && facts.instance.reconcile_errors == 0
             && of(&facts.instance) == of(&self.seen)

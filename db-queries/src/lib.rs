@@ -7,10 +7,11 @@
 //! share (a sled's sums) are changed by guarded statements under constraints.
 //! Both hold at READ COMMITTED, so no transaction here needs more.
 //!
-//! Locks are taken in one order: instance, saga, affinity groups, VMM, attempt,
+//! Locks are taken in one order: instance, affinity groups, saga, attempt, VMM,
 //! disks, sled, quota; a request's key after the instance, or before one that
 //! is made. A saga's transaction that changes no instance begins with the saga.
-//! Other instances than the locked one are only touched with SKIP LOCKED.
+//! Other instances than the locked one, and sleds of which many are written to,
+//! are only touched with SKIP LOCKED.
 
 mod affinity_group;
 mod affinity_group_member;
@@ -58,7 +59,7 @@ mod vmm;
 mod vmm_register;
 mod waiting;
 
-pub(crate) use transaction::Work;
+pub(crate) use transaction::{Work, commit_with};
 
 use prometheus_client::metrics::counter::Counter;
 

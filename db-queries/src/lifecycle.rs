@@ -6,10 +6,9 @@ use crate::reservation::Taking;
 use crate::saga::{self, NewSaga, Record, UnfinishedSaga};
 use crate::sql::{Keep, sql};
 use crate::together::Together;
-use crate::transaction::commit_with;
 use crate::{
-    AttemptEnded, DataStore, Error, Work, affinity_group, disk, fence,
-    reservation, ssh_key,
+    AttemptEnded, DataStore, Error, Work, affinity_group, commit_with, disk,
+    fence, reservation, ssh_key,
 };
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, Facts, ReservationFate, steps};
@@ -29,7 +28,8 @@ use diesel::{
 
 impl DataStore {
     /// One transaction: the instance is locked, `decide` is given its facts
-    /// and says what is written. A saga's transaction checks its fence first.
+    /// and says what is written. A saga's transaction writes, or is refused, only
+    /// if the saga is still this process's.
     ///
     /// # Errors
     ///
@@ -39,7 +39,7 @@ impl DataStore {
         &self,
         fence: Option<Fence>,
         id: InstanceId,
-        decide: F,
+        mut decide: F,
     ) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -47,6 +47,9 @@ impl DataStore {
             + Send
             + 'static,
     {
+        let decide = move |conn: &mut PgConnection, facts: &Facts, _: bool| {
+            decide(conn, facts)
+        };
         self.change(fence, id, true, decide).await
     }
 
@@ -66,7 +69,30 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&Facts) -> Result<(Changes, T), Error> + Send + 'static,
     {
-        self.change(fence, id, false, move |_, facts| decide(facts)).await
+        self.transition_beside(fence, id, move |facts, _| decide(facts)).await
+    }
+
+    /// The same, where `decide` is told, too, whether a saga is at work on the
+    /// instance.
+    ///
+    /// # Errors
+    ///
+    /// As those of `lifecycle`.
+    pub(crate) async fn transition_beside<T, F>(
+        &self,
+        fence: Option<Fence>,
+        id: InstanceId,
+        mut decide: F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&Facts, bool) -> Result<(Changes, T), Error> + Send + 'static,
+    {
+        let decide =
+            move |_: &mut PgConnection, facts: &Facts, saga_at_work: bool| {
+                decide(facts, saga_at_work)
+            };
+        self.change(fence, id, false, decide).await
     }
 
     /// `writes`: `decide` may write of its own accord.
@@ -79,28 +105,28 @@ impl DataStore {
     ) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: FnMut(&mut PgConnection, &Facts) -> Result<(Changes, T), Error>
+        F: FnMut(
+                &mut PgConnection,
+                &Facts,
+                bool,
+            ) -> Result<(Changes, T), Error>
             + Send
             + 'static,
     {
         let owed = fence.map(|fence| (fence, self.owed.of(fence)));
         let count = owed.as_ref().map(|(fence, owed)| (*fence, owed.len()));
         let change = move |conn: &mut PgConnection| {
-            let (facts, _) = read(conn, id)?;
-            let decided = decide(conn, &facts);
             let with = match &owed {
                 Some((fence, owed)) => With::Owed(fence, owed),
                 None => With::Nothing,
             };
-            let (changes, answer) = match (decided, &with) {
-                (Ok(decided), _) => decided,
-                (Err(error), With::Owed(fence, _)) => {
-                    // What a saga is refused that is not ours any more, it is
-                    // not to hear.
-                    fence::check(conn, fence)?;
-                    return Err(error);
-                }
-                (Err(error), _) => return Err(error),
+            let decided = read(conn, id).and_then(|(facts, saga)| {
+                let decided = decide(conn, &facts, saga.is_some())?;
+                Ok((facts, decided))
+            });
+            let (facts, (changes, answer)) = match decided {
+                Ok(decided) => decided,
+                Err(error) => return Err(with.refused(conn, error)),
             };
             let ended = changes.attempt.as_ref().and_then(AttemptEnded::of);
             let answer = (answer, ended);
@@ -217,7 +243,7 @@ pub(crate) fn lock(
     Ok(read(conn, locked)?.0)
 }
 
-/// The same as [`read`] of the instance whose VMM this is, on that sled.
+/// The facts of the instance whose VMM this is, on that sled.
 ///
 /// # Errors
 ///
@@ -226,14 +252,14 @@ pub(crate) fn read_by_vmm(
     conn: &mut PgConnection,
     id: VmmId,
     sled: SledId,
-) -> Result<(Facts, Option<UnfinishedSaga>), Error> {
+) -> Result<Facts, Error> {
     let asked = diesel::alias!(db_model::schema::vmm as asked);
     let of = asked
         .filter(asked.field(vmm::id).eq(id))
         .filter(asked.field(vmm::sled_id).eq(sled))
         .select(asked.field(vmm::instance_id));
     let rows = rows!().filter(instance::id.eq_any(of)).load(conn)?;
-    gathered(conn, rows)
+    Ok(gathered(conn, rows)?.0)
 }
 
 fn gathered(
@@ -281,6 +307,18 @@ impl<'a> With<'a> {
             With::Owed(fence, []) => together.lock(fence::lock(fence)),
             With::Owed(fence, owed) => together.add(saga::insert(fence, owed)),
             With::Saga(new) => together.add(new.insert()),
+        }
+    }
+
+    /// What a saga is refused that is not ours any more, it is not to hear. (After
+    /// an error of the server nothing can be asked, and nothing was refused.)
+    fn refused(&self, conn: &mut PgConnection, error: Error) -> Error {
+        match (self, error) {
+            (_, error @ (Error::Internal(_) | Error::Unavailable(_))) => error,
+            (With::Owed(fence, _), error) => {
+                fence::check(conn, fence).err().unwrap_or(error)
+            }
+            (With::Nothing | With::Saga(_), error) => error,
         }
     }
 

@@ -9,7 +9,10 @@ use db_model::lifecycle::{Changes, Facts};
 use db_model::schema::{instance, saga};
 use db_model::{InstanceId, SagaId, SagaState};
 use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
-use diesel::{ExpressionMethods, QueryDsl, QueryableByName, RunQueryDsl};
+use diesel::{
+    ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName,
+    RunQueryDsl,
+};
 
 /// An instance that this process looks after until `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName)]
@@ -148,6 +151,31 @@ impl DataStore {
         id: InstanceId,
     ) -> Result<(Facts, Option<UnfinishedSaga>), Error> {
         self.run(move |conn| lifecycle::read(conn, id)).await
+    }
+
+    /// Claims, for `visibility`, an instance that was to be looked at `then`, if it
+    /// has not been stamped since.
+    pub async fn reconcile_claim_one(
+        &self,
+        id: InstanceId,
+        then: DateTime<Utc>,
+        visibility: TimeDelta,
+    ) -> Result<Option<Claimed>, Error> {
+        self.run(move |conn| {
+            Ok(statement(
+                "UPDATE instance \
+                 SET reconcile_at = \
+                     clock_timestamp() + $3 * INTERVAL '1 millisecond' \
+                 WHERE id = $1 AND reconcile_at = $2 \
+                 RETURNING id, reconcile_at AS until",
+            )
+            .bind::<SqlUuid, _>(id)
+            .bind::<Timestamptz, _>(then)
+            .bind::<BigInt, _>(visibility.num_milliseconds())
+            .get_result(conn)
+            .optional()?)
+        })
+        .await
     }
 
     /// Gives a claimed instance back: settled, or to be looked at `next`. Does

@@ -53,17 +53,17 @@ pub(crate) struct Taking<'a> {
     storage: i64,
 }
 
-/// Makes what is in `together`, among which is the VMM's row, and with it what
-/// `held` says for `instance`, whose row is locked: but for the room on the sled
-/// and the quota, of which many want some. Says how many rows the first of it was
-/// about, and what is left to be taken.
+/// Makes what is in `together`, among which is the VMM's row, and with it takes
+/// what `held` needs of the groups and disks of `instance`, whose row is locked.
+/// Says how many rows the first of it was about, and what is left to be taken: the
+/// room on the sled and the quota, of which many want some.
 ///
 /// # Errors
 ///
 /// `NoRoom`: something of what the placement relied on is not so any more.
 pub(crate) fn reserve<'a>(
     conn: &mut PgConnection,
-    mut together: Together<'a>,
+    together: Together<'a>,
     instance: &Instance,
     held: &'a SledReservation,
 ) -> Result<(Option<i64>, Taking<'a>), Error> {
@@ -83,8 +83,6 @@ pub(crate) fn reserve<'a>(
         lock_groups(conn, instance)?;
         groups_allow(conn, held)?;
     }
-    let charged = SledReservation { silo_id: Some(silo), ..held.clone() };
-    together.add(diesel::insert_into(sled_reservation::table).values(charged));
     let made = together.make(conn)?;
     if has_groups {
         claim(conn, held)?;
@@ -117,6 +115,8 @@ impl Taking<'_> {
             0 => String::new(),
             _ => format!("AND used_storage_bytes + {storage} <= storage_bytes"),
         };
+        let (vmm, of) = (held.vmm_id, held.instance_id);
+        let (role, at) = (held.role.as_str(), held.time_created.to_rfc3339());
         format!(
             "WITH room AS ( \
                  UPDATE sled \
@@ -142,7 +142,11 @@ impl Taking<'_> {
                    AND used_memory_bytes + {memory} <= memory_bytes \
                    {enough_storage} \
                  RETURNING silo_id) \
-             SELECT 1 / (SELECT count(*) FROM quota)"
+             INSERT INTO sled_reservation (vmm_id, instance_id, sled_id, role, \
+                 vcpus, memory_bytes, time_created, silo_id) \
+             VALUES ('{vmm}', '{of}', '{sled}', '{role}', \
+                 {vcpus} * (SELECT count(*) FROM quota), {memory}, '{at}', \
+                 '{silo}')"
         )
     }
 
@@ -150,7 +154,7 @@ impl Taking<'_> {
     pub(crate) fn refused(error: Error) -> Error {
         match &error {
             Error::Internal(DieselError::DatabaseError(_, info))
-                if info.message().contains(NONE_TAKEN) =>
+                if info.constraint_name() == Some(HAS_A_SIZE) =>
             {
                 Error::NoRoom
             }
@@ -159,8 +163,9 @@ impl Taking<'_> {
     }
 }
 
-/// What both engines say of the division by how many quotas were charged.
-const NONE_TAKEN: &str = "division by zero";
+/// No reservation is without vCPUs, as one would be of a sled or a quota that had
+/// no room.
+const HAS_A_SIZE: &str = "sled_reservation_has_a_size";
 
 /// Keeps others from placing members of the instance's groups meanwhile.
 fn lock_groups(

@@ -42,8 +42,8 @@ pub(crate) fn may_work_on(
     Ok(diesel::select(exists(unfinished)).get_result(conn)?)
 }
 
-/// How long the process that ran a saga has its instance to itself when it is
-/// done.
+/// How long after a saga's end its instance is due for others than the process
+/// that ran it.
 pub(crate) const AFTER_SAGA: TimeDelta = TimeDelta::seconds(1);
 
 /// A record of a saga's log.
@@ -108,7 +108,8 @@ pub(crate) fn insert(
 }
 
 /// Has a saga's instance looked at: by this process, at once, and if it dies, by
-/// anybody, a moment later.
+/// anybody, a moment later. (One that has lost the saga just now may have somebody
+/// look once too often.)
 fn stamp(fence: &Fence) -> Statement<impl Values + use<>> {
     statement(
         "UPDATE instance \

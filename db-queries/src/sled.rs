@@ -82,6 +82,12 @@ impl DataStore {
                 return Ok(HeardFrom { expunged: false, news: true });
             };
             let expunged = old.policy == SledPolicy::Expunged;
+            // An earlier process, heard late, is not where the sled is now.
+            let process = old.process_after(facts.incarnation);
+            let address = match process == facts.incarnation {
+                true => &facts.address,
+                false => &old.address,
+            };
             let news = old.silent(now) || old.incarnation != facts.incarnation;
             let vcpus = facts.vcpus.max(old.reserved_vcpus);
             let memory =
@@ -96,11 +102,11 @@ impl DataStore {
                         facts.incarnation,
                         now,
                     )),
-                    sled::address.eq(&facts.address),
+                    sled::address.eq(address),
                     sled::serial.eq(&facts.serial),
                     sled::part.eq(&facts.part),
                     sled::revision.eq(facts.revision),
-                    sled::incarnation.eq(old.process_after(facts.incarnation)),
+                    sled::incarnation.eq(process),
                     sled::vcpus.eq(vcpus),
                     sled::memory_bytes.eq(memory.into_sql::<BigInt>()),
                     sled::storage_bytes.eq(storage.into_sql::<BigInt>()),
@@ -287,7 +293,8 @@ struct Id {
     id: SledId,
 }
 
-/// See [`DataStore::sleds_heard_again`].
+/// See [`DataStore::sleds_heard_again`]. Waits for no sled that somebody else
+/// writes to: all others would wait with it.
 fn heard_again(
     conn: &mut diesel::PgConnection,
     said: &[SledFacts],
@@ -306,6 +313,8 @@ fn heard_again(
              AS said (id, incarnation, fences_after_ms, address, serial, \
                  part, revision, cpu, vcpus, memory_bytes, storage_bytes) \
          WHERE sled.id = said.id \
+           AND sled.id IN (SELECT id FROM sled WHERE id = ANY($2) \
+                           FOR NO KEY UPDATE SKIP LOCKED) \
            AND sled.policy = 'in_service' \
            AND sled.time_last_heartbeat > \
                clock_timestamp() - $1 * INTERVAL '1 microsecond' \

@@ -6,11 +6,11 @@ use crate::start_attempt::check_in;
 use crate::{DataStore, Error, lifecycle};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::reports::{Answer, CUT_OFF, Observation, observe};
-use db_model::lifecycle::{Changes, Facts, steps};
+use db_model::lifecycle::{Changes, steps};
 use db_model::schema::{start_attempt, vmm};
 use db_model::{
-    Fence, InstanceId, SledId, SledPolicy, StartAttemptId, Vmm, VmmEndReason,
-    VmmId, VmmState,
+    Fence, InstanceId, SledId, SledPolicy, StartAttemptId, StartReason, Vmm,
+    VmmEndReason, VmmId, VmmState,
 };
 use diesel::{
     ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
@@ -59,8 +59,21 @@ fn why_fenced(
 pub struct Observed {
     /// What was made of it.
     pub answer: Answer,
-    /// A saga was at work on the instance, whose end has it looked at.
+    /// A saga is at work on the instance, whose end has it looked at.
     pub saga_at_work: bool,
+}
+
+impl Observed {
+    /// Is somebody to look, at this instance or at one that waits for what it had
+    /// of its sled?
+    pub fn wakes(&self) -> bool {
+        match &self.answer {
+            Answer::Taken(changes) => {
+                !self.saga_at_work || changes.reservation.is_some()
+            }
+            Answer::Stale | Answer::Ended => false,
+        }
+    }
 }
 
 /// A VMM that has not ended, as the watcher of its sled sees it.
@@ -76,7 +89,8 @@ pub struct SledVmm {
 
 impl DataStore {
     /// A VMM for the attempt: its row, its link, and its room on `sled`, all
-    /// or nothing. Idempotent by the VMM's id.
+    /// or nothing. Idempotent by the VMM's id. Says whether that may have woken
+    /// others.
     ///
     /// # Errors
     ///
@@ -88,10 +102,15 @@ impl DataStore {
         attempt: StartAttemptId,
         vmm: VmmId,
         sled: SledId,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         self.lifecycle(Some(fence), instance, move |conn, facts| {
             check_in(conn, facts, attempt, &fence)?;
-            Ok((steps::link(facts, attempt, vmm, sled)?, ()))
+            let changes = steps::link(facts, attempt, vmm, sled)?;
+            let system = changes
+                .attempt
+                .as_ref()
+                .is_some_and(|a| a.reason == StartReason::AutoRestart);
+            Ok((changes, system))
         })
         .await
     }
@@ -196,22 +215,20 @@ impl DataStore {
         observation: Observation,
         boot_allowance: TimeDelta,
     ) -> Result<Observed, Error> {
-        let (instance, said, looked) = self
+        let (instance, said, answer) = self
             .run(move |conn| {
-                let (facts, saga) = lifecycle::read_by_vmm(conn, vmm, sled)?;
+                let facts = lifecycle::read_by_vmm(conn, vmm, sled)?;
                 let said = why_fenced(conn, observation.clone(), sled)?;
                 let answer = observe(&facts, vmm, &said, boot_allowance);
-                let saga_at_work = saga.is_some();
-                let looked = Observed { answer, saga_at_work };
-                Ok((facts.instance.id, said, looked))
+                Ok((facts.instance.id, said, answer))
             })
             .await?;
-        match looked.answer {
-            Answer::Stale | Answer::Ended => Ok(looked),
+        match answer {
+            Answer::Stale | Answer::Ended => {
+                Ok(Observed { answer, saga_at_work: false })
+            }
             Answer::Taken(_) => {
-                let answer =
-                    self.take(None, instance, vmm, said, boot_allowance);
-                Ok(Observed { answer: answer.await?, ..looked })
+                self.take(None, instance, vmm, said, boot_allowance).await
             }
         }
     }
@@ -228,7 +245,7 @@ impl DataStore {
         (sled, vmm): (SledId, VmmId),
         observation: Observation,
         boot_allowance: TimeDelta,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Observed, Error> {
         let said = match is_fenced(&observation) {
             false => observation,
             true => {
@@ -248,9 +265,11 @@ impl DataStore {
         vmm: VmmId,
         said: Observation,
         boot_allowance: TimeDelta,
-    ) -> Result<Answer, Error> {
-        self.transition(fence, instance, move |facts: &Facts| {
-            Ok(taken(observe(facts, vmm, &said, boot_allowance)))
+    ) -> Result<Observed, Error> {
+        self.transition_beside(fence, instance, move |facts, saga_at_work| {
+            let answer = observe(facts, vmm, &said, boot_allowance);
+            let (changes, answer) = taken(answer);
+            Ok((changes, Observed { answer, saga_at_work }))
         })
         .await
     }

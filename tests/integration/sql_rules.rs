@@ -6,6 +6,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Where transactions begin, and end.
+const HOME: &str = "db-queries/src/transaction.rs";
+
+/// What may stand there alone.
+const BY_HAND: &str = "a transaction by hand";
+
 /// What is forbidden, its patterns, and an example of it. A pattern is tokens
 /// that follow one another; `^` is the beginning of a statement, `*` at the end
 /// of a token any end.
@@ -119,7 +125,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("OFFSET", &["offset"], "SELECT id FROM saga LIMIT 2 OFFSET 10"),
     // DataStore::transaction retries; this does not.
     (
-        "a transaction by hand",
+        BY_HAND,
         &[
             "^ begin",
             "^ start transaction",
@@ -187,7 +193,9 @@ fn every_sql_text_means_the_same_to_both_engines() {
     let mut faults = Vec::new();
     for (place, sql) in &texts {
         for what in forbidden_in(sql) {
-            faults.push(format!("{place}: {what}"));
+            if what != BY_HAND || !place.starts_with(HOME) {
+                faults.push(format!("{place}: {what}"));
+            }
         }
     }
     // What diesel would write as OFFSET.
@@ -234,7 +242,7 @@ fn no_transaction_is_begun_but_where_it_is_retried() {
         "sled-agent/src",
         "sled-agent-client/src",
     ];
-    let home = Path::new("db-queries/src/transaction.rs");
+    let home = Path::new(HOME);
     let mut raw = Vec::new();
     for (path, source) in rust_sources(&crates) {
         if raw_transaction(&parts(&source).code) {

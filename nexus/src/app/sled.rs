@@ -176,9 +176,9 @@ impl App {
             )
             .await
             .map_err(about("VMM", &NameOrId::Id(vmm.0)))?;
-        match observed.answer {
-            Answer::Taken(_) if observed.saga_at_work => self.activators.seen(),
-            Answer::Taken(_) => self.activators.changed(),
+        match &observed.answer {
+            Answer::Taken(_) if observed.wakes() => self.activators.changed(),
+            Answer::Taken(_) => self.activators.seen(),
             Answer::Stale => (),
             // What is over here and lives there is unregistered there.
             Answer::Ended if report.state.is_ended() => (),

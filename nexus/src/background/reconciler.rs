@@ -5,7 +5,7 @@
 //! and holds up no other. Two looks at one instance at a time do no harm, as
 //! with two Nexuses: each step re-checks what it relies on.
 
-use super::plan::{Step, plan};
+use super::plan::{Plan, Step, plan};
 use super::{Activators, Task};
 use crate::config::Tuning;
 use crate::error::chain;
@@ -228,7 +228,10 @@ impl Reconciler {
     /// One look at one instance.
     async fn look(&self, claimed: Claimed) {
         let looked = match self.facts(claimed.id).await {
-            Ok((facts, saga)) => self.look_at(&facts, saga).await,
+            Ok((facts, saga)) => {
+                let plan = plan(&facts, saga.as_ref(), &self.tuning);
+                self.carry_out(&facts, plan).await
+            }
             Err(error) => Err(error),
         };
         self.give_back(claimed, looked).await;
@@ -249,8 +252,22 @@ impl Reconciler {
         };
         // None: it is settled.
         let Some(until) = facts.instance.reconcile_at else { return };
-        let looked = self.look_at(&facts, saga).await;
-        self.give_back(Claimed { id, until }, looked).await;
+        let plan = plan(&facts, saga.as_ref(), &self.tuning);
+        if plan.steps.is_empty() {
+            let looked = Ok(Next::Look(plan.look_again));
+            return self.give_back(Claimed { id, until }, looked).await;
+        }
+        // What is to be done may take longer than it was stamped for.
+        let claimed =
+            self.datastore.reconcile_claim_one(id, until, VISIBILITY).await;
+        match claimed {
+            Ok(Some(claimed)) => {
+                let looked = self.carry_out(&facts, plan).await;
+                self.give_back(claimed, looked).await;
+            }
+            // It was stamped since, or is due in a moment.
+            Ok(None) | Err(_) => self.activators.reconcile(),
+        }
     }
 
     async fn give_back(
@@ -291,12 +308,11 @@ impl Reconciler {
         Ok(self.datastore.reconcile_facts(id).await?)
     }
 
-    async fn look_at(
+    async fn carry_out(
         &self,
         facts: &Facts,
-        saga: Option<UnfinishedSaga>,
+        plan: Plan,
     ) -> Result<Next, LookError> {
-        let plan = plan(facts, saga.as_ref(), &self.tuning);
         // They are about different VMMs, so none waits for another's success.
         let mut next = Ok(Next::Look(plan.look_again));
         for step in &plan.steps {

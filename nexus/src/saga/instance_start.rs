@@ -220,9 +220,13 @@ async fn refused(cx: &SagaContext, p: &Params) -> Result<(), NodeError> {
 }
 
 async fn link(cx: &SagaContext, p: &Params, sled: SledId) -> Result<(), Error> {
-    cx.datastore
-        .vmm_link(cx.fence, p.instance_id, p.attempt_id, p.vmm_id, sled)
-        .await
+    let (of, attempt) = (p.instance_id, p.attempt_id);
+    let wakes =
+        cx.datastore.vmm_link(cx.fence, of, attempt, p.vmm_id, sled).await?;
+    if wakes {
+        cx.activators.reconcile();
+    }
+    Ok(())
 }
 
 async fn will_register_undo(
@@ -426,7 +430,8 @@ async fn observe(
     vmm: VmmId,
     observation: Observation,
 ) -> Result<(), NodeError> {
-    cx.datastore
+    let observed = cx
+        .datastore
         .vmm_answered(
             cx.fence,
             of,
@@ -435,8 +440,10 @@ async fn observe(
             cx.tuning.boot_allowance(),
         )
         .await?;
-    // The saga's end has the instance looked at.
-    cx.activators.seen();
+    match observed.wakes() {
+        true => cx.activators.changed(),
+        false => cx.activators.seen(),
+    }
     Ok(())
 }
 

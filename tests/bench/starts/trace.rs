@@ -74,8 +74,54 @@ pub(super) async fn run(stage: &Stage) {
     set(stage, AS_BEFORE).await;
     let log = std::fs::read(&file).unwrap();
     let log = &log[usize::try_from(from).unwrap()..];
-    let transactions = transactions(&String::from_utf8_lossy(log));
-    show(&commits, &transactions, took);
+    let log = String::from_utf8_lossy(log);
+    show(&commits, &transactions(&log), took);
+    let sled_ms = stage.sled_ms().await;
+    share(&entries(&log), time_of_day(asked), took, sled_ms);
+}
+
+/// What a start spends its time with. What goes on beside the way to the running
+/// guest is in it, too: the audit log's end, those who wait.
+fn share(entries: &[Entry<'_>], asked: Duration, took: Duration, sled_ms: f64) {
+    let ours = entries.iter().filter(|entry| {
+        let at = entry.at.saturating_sub(asked);
+        let known = |known: &&str| entry.text.contains(*known);
+        entry.at >= asked && at <= took && !BACKGROUND.iter().any(|k| known(&k))
+    });
+    let (mut asked_ms, mut commit_ms) = (0.0, 0.0);
+    let mut questions = 0;
+    for entry in ours {
+        // A statement is asked for as it is bound; the first time, it is parsed.
+        questions += u32::from(matches!(entry.kind, "bind" | "statement"));
+        let commits = entry.text.starts_with("COMMIT")
+            || entry.text.ends_with("; COMMIT");
+        match commits {
+            true => commit_ms += entry.ms,
+            false => asked_ms += entry.ms,
+        }
+    }
+    let all = ms(took);
+    println!(
+        "{}",
+        json!({
+            "figure": "share_of_one_start",
+            "ms": rounded(all),
+            "questions": questions,
+            "server_ms": rounded(asked_ms),
+            "server_commits_ms": rounded(commit_ms),
+            "sled_ms": rounded(sled_ms),
+            "rest_ms": rounded(all - asked_ms - commit_ms - sled_ms),
+            "rest_ms_a_question": rounded(
+                (all - asked_ms - commit_ms - sled_ms) / f64::from(questions)
+            ),
+        })
+    );
+}
+
+fn time_of_day(time: SystemTime) -> Duration {
+    const DAY: u64 = 24 * 60 * 60;
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    Duration::new(since.as_secs() % DAY, since.subsec_nanos())
 }
 
 async fn set(stage: &Stage, statements: [&str; 2]) {
@@ -148,6 +194,8 @@ impl Transaction {
 
 /// An entry of the log.
 struct Entry<'a> {
+    /// Of the day, when it was over.
+    at: Duration,
     pid: &'a str,
     virtual_id: &'a str,
     xid: u32,
@@ -179,10 +227,13 @@ fn entries(log: &str) -> Vec<Entry<'_>> {
 
 fn entry(line: &str) -> Option<Entry<'_>> {
     let (prefix, said) = line.split_once("LOG:  duration: ")?;
-    let mut prefix = prefix.split_whitespace().skip(3);
+    let mut prefix = prefix.split_whitespace().skip(1);
+    let at = time(prefix.next()?)?;
+    let mut prefix = prefix.skip(1);
     let (took, said) = said.split_once(" ms  ")?;
     let (what, text) = said.split_once(": ")?;
     Some(Entry {
+        at,
         pid: prefix.next()?,
         virtual_id: prefix.next()?,
         xid: prefix.next()?.parse().ok()?,
@@ -190,6 +241,16 @@ fn entry(line: &str) -> Option<Entry<'_>> {
         kind: what.split(' ').next()?,
         text: text.trim().to_string(),
     })
+}
+
+/// `12:34:56.789`.
+fn time(text: &str) -> Option<Duration> {
+    let mut parts = text.split(':');
+    let (hours, minutes) = (parts.next()?, parts.next()?);
+    let minutes =
+        60 * hours.parse::<u64>().ok()? + minutes.parse::<u64>().ok()?;
+    let secs: f64 = parts.next()?.parse().ok()?;
+    Some(Duration::from_secs(60 * minutes) + Duration::from_secs_f64(secs))
 }
 
 fn show(
