@@ -306,28 +306,31 @@ fn heard_again(
         said.iter().map(of).collect()
     }
     let heard: Vec<Id> = statement(
-        "UPDATE sled SET time_last_heartbeat = clock_timestamp() \
-         FROM unnest($2::UUID[], $3::UUID[], $4::INT8[], $5::TEXT[], \
-             $6::TEXT[], $7::TEXT[], $8::INT8[], $9::TEXT[], $10::INT8[], \
-             $11::INT8[], $12::INT8[]) \
-             AS said (id, incarnation, fences_after_ms, address, serial, \
-                 part, revision, cpu, vcpus, memory_bytes, storage_bytes) \
-         WHERE sled.id = said.id \
-           AND sled.id IN (SELECT id FROM sled WHERE id = ANY($2) \
-                           FOR NO KEY UPDATE SKIP LOCKED) \
-           AND sled.policy = 'in_service' \
-           AND sled.time_last_heartbeat > \
-               clock_timestamp() - $1 * INTERVAL '1 microsecond' \
-           AND sled.incarnation = said.incarnation \
-           AND sled.fences_after_ms IS NOT DISTINCT FROM said.fences_after_ms \
-           AND sled.address = said.address \
-           AND sled.serial = said.serial \
-           AND sled.part = said.part \
-           AND sled.revision = said.revision \
-           AND sled.cpu::TEXT = said.cpu \
-           AND sled.vcpus = said.vcpus \
-           AND sled.memory_bytes = said.memory_bytes \
-           AND sled.storage_bytes = said.storage_bytes \
+        "WITH same AS ( \
+             SELECT sled.id FROM sled \
+             JOIN unnest($2::UUID[], $3::UUID[], $4::INT8[], $5::TEXT[], \
+                 $6::TEXT[], $7::TEXT[], $8::INT8[], $9::TEXT[], \
+                 $10::INT8[], $11::INT8[], $12::INT8[]) \
+                 AS said (id, incarnation, fences_after_ms, address, serial, \
+                     part, revision, cpu, vcpus, memory_bytes, storage_bytes) \
+               ON sled.id = said.id \
+             WHERE sled.policy = 'in_service' \
+               AND sled.time_last_heartbeat > \
+                   clock_timestamp() - $1 * INTERVAL '1 microsecond' \
+               AND sled.incarnation = said.incarnation \
+               AND sled.fences_after_ms \
+                   IS NOT DISTINCT FROM said.fences_after_ms \
+               AND sled.address = said.address \
+               AND sled.serial = said.serial \
+               AND sled.part = said.part \
+               AND sled.revision = said.revision \
+               AND sled.cpu::TEXT = said.cpu \
+               AND sled.vcpus = said.vcpus \
+               AND sled.memory_bytes = said.memory_bytes \
+               AND sled.storage_bytes = said.storage_bytes \
+             FOR NO KEY UPDATE OF sled SKIP LOCKED) \
+         UPDATE sled SET time_last_heartbeat = clock_timestamp() \
+         FROM same WHERE sled.id = same.id \
          RETURNING sled.id",
     )
     .bind::<BigInt, _>(allowance_micros())

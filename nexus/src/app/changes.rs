@@ -19,8 +19,11 @@ pub(super) const TICK: Duration = Duration::from_millis(500);
 
 /// How many times as long as a look takes there is none, however much changes
 /// here: what comes in between is seen by the next. So no more than a fifth of a
-/// connection's time goes into it.
+/// connection's time goes into it, where more than a few wait.
 const GAP: u32 = 4;
+
+/// So few wait that each change is looked for at once.
+const FEW: usize = 8;
 
 /// How many instances a statement asks for at most.
 const AT_ONCE: usize = 1_000;
@@ -96,7 +99,9 @@ impl Changes {
             for ids in ids.chunks(AT_ONCE) {
                 self.look_at(ids).await;
             }
-            tokio::time::sleep(TICK.min(GAP * began.elapsed())).await;
+            if ids.len() > FEW {
+                tokio::time::sleep(TICK.min(GAP * began.elapsed())).await;
+            }
             // Whichever comes first, the answer is to look.
             let _ =
                 tokio::time::timeout_at(began + TICK, changed.changed()).await;
