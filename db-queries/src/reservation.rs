@@ -53,17 +53,18 @@ pub(crate) struct Taking<'a> {
     storage: i64,
 }
 
-/// Makes what is in `together`, among which is the VMM's row, and with it takes
-/// what `held` needs of the groups and disks of `instance`, whose row is locked.
-/// Says how many rows the first of it was about, and what is left to be taken: the
-/// room on the sled and the quota, of which many want some.
+/// Makes what is in `together`, among which is the VMM's row, and with it the
+/// reservation `held`, and takes what that needs of the groups and disks of
+/// `instance`, whose row is locked. Says how many rows the first of it was about, and
+/// what is left to be taken: the room on the sled and the quota, of which many want
+/// some.
 ///
 /// # Errors
 ///
 /// `NoRoom`: something of what the placement relied on is not so any more.
 pub(crate) fn reserve<'a>(
     conn: &mut PgConnection,
-    together: Together<'a>,
+    mut together: Together<'a>,
     instance: &Instance,
     held: &'a SledReservation,
 ) -> Result<(Option<i64>, Taking<'a>), Error> {
@@ -83,6 +84,8 @@ pub(crate) fn reserve<'a>(
         lock_groups(conn, instance)?;
         groups_allow(conn, held)?;
     }
+    let charged = SledReservation { silo_id: Some(silo), ..held.clone() };
+    together.add(diesel::insert_into(sled_reservation::table).values(charged));
     let made = together.make(conn)?;
     if has_groups {
         claim(conn, held)?;
@@ -115,8 +118,7 @@ impl Taking<'_> {
             0 => String::new(),
             _ => format!("AND used_storage_bytes + {storage} <= storage_bytes"),
         };
-        let (vmm, of) = (held.vmm_id, held.instance_id);
-        let (role, at) = (held.role.as_str(), held.time_created.to_rfc3339());
+        let vmm = held.vmm_id;
         format!(
             "WITH room AS ( \
                  UPDATE sled \
@@ -143,10 +145,11 @@ impl Taking<'_> {
                    {enough_storage} \
                  RETURNING silo_id) \
              INSERT INTO sled_reservation (vmm_id, instance_id, sled_id, role, \
-                 vcpus, memory_bytes, time_created, silo_id) \
-             VALUES ('{vmm}', '{of}', '{sled}', '{role}', \
-                 {vcpus} * (SELECT count(*) FROM quota), {memory}, '{at}', \
-                 '{silo}')"
+                 vcpus, memory_bytes, time_created) \
+             SELECT vmm_id, instance_id, sled_id, role, \
+                 0, memory_bytes, time_created \
+             FROM sled_reservation \
+             WHERE vmm_id = '{vmm}' AND (SELECT count(*) FROM quota) = 0"
         )
     }
 
@@ -163,8 +166,7 @@ impl Taking<'_> {
     }
 }
 
-/// No reservation is without vCPUs, as one would be of a sled or a quota that had
-/// no room.
+/// No reservation is without vCPUs: one is tried where there is no room.
 const HAS_A_SIZE: &str = "sled_reservation_has_a_size";
 
 /// Keeps others from placing members of the instance's groups meanwhile.
