@@ -155,14 +155,12 @@ impl Taking<'_> {
 
     /// What an error of that statement means.
     pub(crate) fn refused(error: Error) -> Error {
-        match &error {
-            Error::Internal(DieselError::DatabaseError(_, info))
-                if info.constraint_name() == Some(HAS_A_SIZE) =>
-            {
-                Error::NoRoom
-            }
-            _ => error,
+        if let Error::Internal(DieselError::DatabaseError(_, info)) = &error
+            && info.constraint_name() == Some(HAS_A_SIZE)
+        {
+            return Error::NoRoom;
         }
+        error
     }
 }
 

@@ -85,8 +85,8 @@ pub(super) async fn run(stage: &Stage) {
 fn share(entries: &[Entry<'_>], asked: Duration, took: Duration, sled_ms: f64) {
     let ours = entries.iter().filter(|entry| {
         let at = entry.at.saturating_sub(asked);
-        let known = |known: &&str| entry.text.contains(*known);
-        entry.at >= asked && at <= took && !BACKGROUND.iter().any(|k| known(&k))
+        let known = |known: &str| entry.text.contains(known);
+        entry.at >= asked && at <= took && !BACKGROUND.iter().any(|k| known(k))
     });
     let (mut asked_ms, mut commit_ms) = (0.0, 0.0);
     let mut questions = 0;
