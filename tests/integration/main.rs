@@ -20,6 +20,7 @@ mod expunge;
 mod external_tls;
 mod fencing;
 mod guest;
+mod heartbeat;
 mod idempotency;
 mod image;
 mod instance_api;
