@@ -1,7 +1,9 @@
-//! Halting the product at a chosen point: a test holds a lock in its database,
-//! sees who waits for it, and lets go. Needs PostgreSQL.
+//! Halting the product at a chosen point: a test holds a lock in its database, or
+//! has records of sagas refused, sees who is held up by that, and lets go. Needs
+//! PostgreSQL.
 
 use crate::{Database, eventually};
+use diesel::connection::SimpleConnection;
 use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
 use nexus::saga::Saga;
 
@@ -25,15 +27,17 @@ impl Database {
 
     /// From here on sagas of the kind `S` halt as they are about to record
     /// `event` (`started`, `succeeded`, `undo_started`, …) of `node`: they have
-    /// done all that comes before that, and nothing that comes after. The gates
-    /// of a database are those that were asked for last.
-    pub fn gate<S: Saga>(&self, node: &str, event: &str) -> Barrier {
-        self.set_gates(&gate_sql::<S>(node, event))
+    /// done all that comes before the transaction that takes that record along,
+    /// and nothing that comes after. They hold nothing meanwhile: what they try
+    /// is refused, as by a database that cannot write, and they try it again.
+    /// The gates of a database are those that were asked for last.
+    pub fn gate<S: Saga>(&self, node: &str, event: &str) -> Gate {
+        self.set_gates(&[gate_sql::<S>(node, event)])
     }
 
     /// As [`Database::gate`], for many at once: the next saga of the kind `S`
     /// halts at the first of these records, the one after it at the second.
-    pub fn gates<S: Saga>(&self, points: &[(&str, &str)]) -> Barrier {
+    pub fn gates<S: Saga>(&self, points: &[(&str, &str)]) -> Gate {
         let name = S::NAME;
         let before = self
             .count(&format!("SELECT count(*) FROM saga WHERE name = '{name}'"));
@@ -46,24 +50,76 @@ impl Database {
                 before + n,
             )
         });
-        self.set_gates(&sql.collect::<Vec<_>>().join(" OR "))
+        self.set_gates(&sql.collect::<Vec<_>>())
     }
 
-    fn set_gates(&self, halts: &str) -> Barrier {
-        self.try_sql(&format!(
-            "CREATE OR REPLACE FUNCTION test_gate() RETURNS trigger \
-             LANGUAGE plpgsql AS $$ BEGIN \
-                 IF EXISTS (SELECT 1 FROM saga s \
-                     WHERE s.id = NEW.saga_id AND ({halts})) \
-                 THEN PERFORM pg_advisory_xact_lock_shared(1); END IF; \
-                 RETURN NEW; \
-             END $$; \
+    /// That one was reached is told by a sequence of its own, since a sequence
+    /// keeps what a transaction did to it that came to nothing.
+    fn set_gates(&self, halts: &[String]) -> Gate {
+        let sequences = (0..halts.len()).fold(String::new(), |sql, n| {
+            sql + &format!(
+                "DROP SEQUENCE IF EXISTS test_gate_{n}; \
+                 CREATE SEQUENCE test_gate_{n}; "
+            )
+        });
+        let ifs =
+            halts.iter().enumerate().fold(String::new(), |sql, (n, halt)| {
+                sql + &format!(
+                    "IF EXISTS (SELECT 1 FROM saga s \
+                     WHERE s.id = NEW.saga_id AND {halt}) \
+                 THEN PERFORM nextval('test_gate_{n}'); \
+                      RAISE read_only_sql_transaction \
+                          USING MESSAGE = 'a test holds this record up'; \
+                 END IF; "
+                )
+            });
+        let mut look = self.connect();
+        look.batch_execute(&format!(
+            "{sequences} \
+             CREATE OR REPLACE FUNCTION test_gate() RETURNS trigger \
+             LANGUAGE plpgsql AS $$ BEGIN {ifs} RETURN NEW; END $$; \
              CREATE OR REPLACE TRIGGER test_gate \
                  BEFORE INSERT ON saga_node_event \
                  FOR EACH ROW EXECUTE FUNCTION test_gate()"
         ))
         .unwrap();
-        self.hold("SELECT pg_advisory_xact_lock(1)")
+        Gate { count: halts.len(), look }
+    }
+}
+
+/// Gates at which sagas halt until they are lifted or dropped.
+pub struct Gate {
+    count: usize,
+    look: PgConnection,
+}
+
+impl Gate {
+    /// Waits until `n` of the gates have somebody at them.
+    ///
+    /// # Panics
+    ///
+    /// They never do.
+    pub async fn reached_by(&mut self, n: i64) {
+        let reached = (0..self.count)
+            .map(|n| format!("(SELECT is_called::INT FROM test_gate_{n})"))
+            .collect::<Vec<_>>()
+            .join(" + ");
+        let reached = format!("SELECT ({reached})::INT8 AS n");
+        eventually("somebody is at the gate", async || {
+            (number(&mut self.look, &reached) >= n).then_some(())
+        })
+        .await;
+    }
+
+    /// Lets everybody go on, the next time that they try.
+    pub fn lift(self) {}
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let open = "DROP TRIGGER IF EXISTS test_gate ON saga_node_event";
+        // The database may have gone before it.
+        _ = sql_query(open).execute(&mut self.look);
     }
 }
 

@@ -38,7 +38,7 @@ mod wait;
 
 pub use admin::{Said, nexus_admin};
 pub use agent::{Agent, AgentSettings};
-pub use barrier::Barrier;
+pub use barrier::{Barrier, Gate};
 pub use client::{Answer, Client};
 pub use console::Console;
 pub use database::Database;

@@ -1,6 +1,6 @@
 //! A stop or a delete that overtakes a start, wherever the start has got to.
 
-use harness::{Barrier, Setup, TestNexus, eventually, is};
+use harness::{Gate, Setup, TestNexus, eventually, is};
 use nexus::saga::instance_start::InstanceStart;
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ const LINKED: [(&str, &str); 5] = [
 async fn parked(
     nexus: &TestNexus,
     (node, event): (&str, &str),
-) -> (String, Barrier) {
+) -> (String, Gate) {
     let mut gate = nexus.database.gate::<InstanceStart>(node, event);
     let name = format!("{node}-{event}").replace('_', "-");
     let id = nexus.create(&name, true).await;
@@ -210,7 +210,7 @@ async fn the_end_of_an_overtaken_start_does_not_end_the_next() {
 
 /// Stops an instance whose start saga is parked, starts it again at once, and
 /// lets the saga go on.
-async fn stopped_and_started(nexus: &TestNexus, id: &str, gate: Barrier) {
+async fn stopped_and_started(nexus: &TestNexus, id: &str, gate: Gate) {
     nexus.ask(id, "stop").await.expect(202);
     let view = nexus.ask(id, "start").await.expect(202);
     assert_eq!(view["run_state"], "starting");
