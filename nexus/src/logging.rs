@@ -5,7 +5,7 @@ use slog::{
     Record, Serializer, o,
 };
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, LineWriter, stderr};
 use std::str::FromStr;
 
 /// What dropshot logs under this is a client's mistake, as an error.
@@ -14,13 +14,14 @@ const OF_CLIENTS: &str = "dropshot::versioning";
 /// A logger that passes on `level` and above. An unknown level is `info`.
 pub fn logger(level: &str) -> Logger {
     let level = Level::from_str(level).unwrap_or(Level::Info);
-    if std::io::stderr().is_terminal() {
+    if stderr().is_terminal() {
         let decorator = slog_term::TermDecorator::new().stderr().build();
         let drain = slog_term::FullFormat::new(decorator).build().fuse();
         root(LevelFilter::new(drain, level))
     } else {
-        let drain =
-            slog_bunyan::with_name("nexus", std::io::stderr()).build().fuse();
+        // It writes word by word.
+        let json = slog_bunyan::with_name("nexus", LineWriter::new(stderr()));
+        let drain = json.build().fuse();
         root(LevelFilter::new(drain, level))
     }
 }

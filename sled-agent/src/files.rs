@@ -63,24 +63,30 @@ async fn write_with_mode<T: Serialize>(
     mode: u32,
 ) -> Result<(), FileError> {
     let text = serde_json::to_vec_pretty(value).map_err(io::Error::from);
-    blocking("write", path, move |path| {
-        let half = path.with_extension(HALF_WRITTEN);
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&half)?;
-        if mode == FOR_OWNER {
-            // The mode above counts only for a file that was not there yet.
-            file.set_permissions(Permissions::from_mode(mode))?;
-        }
-        file.write_all(&text?)?;
-        file.sync_all()?;
-        std::fs::rename(&half, path)?;
-        sync_parent(path)
-    })
-    .await
+    blocking("write", path, move |path| write_whole(path, &text?, mode)).await
+}
+
+/// Makes a file be this, as [`write`] does.
+pub(crate) fn replace_durably(path: &Utf8Path, text: &[u8]) -> io::Result<()> {
+    write_whole(path, text, FOR_ALL)
+}
+
+fn write_whole(path: &Utf8Path, text: &[u8], mode: u32) -> io::Result<()> {
+    let half = path.with_extension(HALF_WRITTEN);
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&half)?;
+    if mode == FOR_OWNER {
+        // The mode above counts only for a file that was not there yet.
+        file.set_permissions(Permissions::from_mode(mode))?;
+    }
+    file.write_all(text)?;
+    file.sync_all()?;
+    std::fs::rename(&half, path)?;
+    sync_parent(path)
 }
 
 /// As [`write`], for what means nothing once the host has crashed: then the
@@ -183,7 +189,9 @@ where
 }
 
 /// The files of a directory.
-async fn all(dir: Utf8PathBuf) -> Result<Vec<Utf8PathBuf>, FileError> {
+pub(crate) async fn all(
+    dir: Utf8PathBuf,
+) -> Result<Vec<Utf8PathBuf>, FileError> {
     blocking("list", dir, |dir| {
         let mut all = Vec::new();
         for entry in dir.read_dir_utf8()? {

@@ -46,6 +46,7 @@ mod simulated;
 mod slot;
 mod store;
 mod test_control;
+mod twofold;
 mod vmm;
 
 pub use counters::Counts;

@@ -2,7 +2,7 @@
 
 use crate::config::LogLevel;
 use slog::{Drain, Level, LevelFilter, Logger, o};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, LineWriter, stderr};
 
 /// Makes the root logger. Its lines are all out once it and its children are
 /// dropped.
@@ -14,12 +14,14 @@ pub fn root(level: LogLevel) -> Logger {
         LogLevel::Warn => Level::Warning,
         LogLevel::Error => Level::Error,
     };
-    if std::io::stderr().is_terminal() {
+    if stderr().is_terminal() {
         let decorator = slog_term::TermDecorator::new().stderr().build();
         let text = slog_term::FullFormat::new(decorator).build();
         over(LevelFilter::new(text.fuse(), level))
     } else {
-        let json = slog_bunyan::with_name("sled-agent", std::io::stderr());
+        // It writes word by word.
+        let json =
+            slog_bunyan::with_name("sled-agent", LineWriter::new(stderr()));
         over(LevelFilter::new(json.build().fuse(), level))
     }
 }

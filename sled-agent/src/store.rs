@@ -5,7 +5,7 @@
 //! | `sled.json` | who this sled is, and whether it is still of the fleet |
 //! | `membership.json` | by what it is known: its key, certificate and secret |
 //! | `joining.json` | the key that it joins with, until it has |
-//! | `vmms/<id>.json` | a VMM that is registered here |
+//! | `vmms/<id>.json` | a VMM that is registered here ([`twofold`]) |
 //! | `tombstones/<id>.json` | an id that is never to be registered here |
 //! | `outbox/<id>.json` | the last report on an unregistered VMM, until Nexus takes it |
 //! | `incarnation.json` | the id of the last process of the agent |
@@ -17,6 +17,7 @@
 
 use crate::files::{self, FileError};
 use crate::membership::{MEMBERSHIP_FILE, Membership};
+use crate::twofold;
 use crate::vmm::Vmm;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
@@ -111,11 +112,11 @@ impl Store {
     }
 
     pub(crate) async fn vmms(&self) -> Result<Vec<Vmm>, FileError> {
-        files::read_all(self.dir.join("vmms")).await
+        twofold::read_all(self.dir.join("vmms")).await
     }
 
     pub(crate) async fn put_vmm(&self, vmm: &Vmm) -> Result<(), FileError> {
-        files::write(self.file("vmms", vmm.vmm_id), vmm).await
+        twofold::write(self.file("vmms", vmm.vmm_id), vmm).await
     }
 
     pub(crate) async fn remove_vmm(&self, id: Uuid) -> Result<(), FileError> {

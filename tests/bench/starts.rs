@@ -140,6 +140,7 @@ impl Report<'_> {
                 "at_once",
                 "starts_per_s",
                 "commits_64_per_start",
+                "median_ms",
                 "p99_ms",
                 "p99_by_throughput",
             ],
@@ -212,6 +213,7 @@ async fn burst(setting: &Setting<'_>, count: usize) -> Value {
         "at_once": count,
         "starts_per_s": rounded(per_s),
         "commits_64_per_start": rounded(setting.limit.commits_64 / per_s),
+        "median_ms": rounded(ms(at(&times, 0.5))),
         "p99_ms": rounded(ms(p99)),
         "p99_by_throughput": rounded(p99.as_secs_f64() / all.as_secs_f64()),
     })

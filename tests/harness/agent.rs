@@ -328,8 +328,7 @@ impl Agent {
     /// A VMM that is registered there, as the agent keeps it on disk.
     pub fn kept(&self, vmm: &str) -> Value {
         let file = self.dir.join(format!("vmms/{vmm}.json"));
-        let text = std::fs::read_to_string(&file).unwrap();
-        serde_json::from_str(&text).unwrap()
+        crate::guests::kept(file.as_ref()).unwrap()
     }
 
     /// While held, guests neither boot nor stop by themselves.

@@ -108,7 +108,7 @@ fn alive(
             }
             let instance = known.get(&vmm).cloned().or_else(|| {
                 let path = sled.join("vmms").join(format!("{vmm}.json"));
-                let vmm = read(&path)?;
+                let vmm = kept(&path)?;
                 Some(vmm["spec"]["instance_id"].as_str()?.to_string())
             });
             // Its agent has removed it since.
@@ -139,6 +139,15 @@ fn files(dir: &Path) -> Vec<(String, Value)> {
 
 fn read(path: &Path) -> Option<Value> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// What a file of two lines says, which are written in turn: the later one.
+pub(crate) fn kept(path: &Path) -> Option<Value> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let lines = text.lines().filter_map(|l| serde_json::from_str(l).ok());
+    let mut newest =
+        lines.max_by_key(|line: &Value| line["turn"].to_string())?;
+    Some(newest["is"].take())
 }
 
 /// Has a guest in this phase ended by now? Some of what it does it does by
