@@ -5,6 +5,7 @@
 use crate::saga::{self, Record};
 use crate::sql::{Statement, Values, statement};
 use crate::{DataStore, Error};
+use db_model::lifecycle::Rest;
 use db_model::schema::saga as saga_table;
 use db_model::{Fence, SagaState, SecId};
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
@@ -28,16 +29,33 @@ pub enum FenceError {
 /// next one has begun is none of that one's. Lost with the process, which is no
 /// more than to die a moment earlier.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Owed(Arc<Mutex<HashMap<Fence, Vec<Record>>>>);
+pub(crate) struct Owed(Arc<Mutex<HashMap<Fence, OfSaga>>>);
+
+#[derive(Debug, Default)]
+struct OfSaga {
+    records: Vec<Record>,
+    /// In which its last step has left its instance.
+    rest: Option<Rest>,
+}
 
 impl Owed {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Fence, Vec<Record>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Fence, OfSaga>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// To be written with the next write of its saga.
     pub(crate) fn add(&self, fence: Fence, record: Record) {
-        self.lock().entry(fence).or_default().push(record);
+        self.lock().entry(fence).or_default().records.push(record);
+    }
+
+    /// A step of the saga has left its instance at rest, or not.
+    pub(crate) fn leaves(&self, fence: Fence, rest: Option<Rest>) {
+        self.lock().entry(fence).or_default().rest = rest;
+    }
+
+    /// In which rest the last step that said so has left the instance.
+    pub(crate) fn left(&self, fence: Fence) -> Option<Rest> {
+        self.lock().get(&fence).and_then(|saga| saga.rest)
     }
 
     /// The saga is over, or not this process's any more.
@@ -46,12 +64,13 @@ impl Owed {
     }
 
     pub(crate) fn of(&self, fence: Fence) -> Vec<Record> {
-        self.lock().get(&fence).cloned().unwrap_or_default()
+        let sagas = self.lock();
+        sagas.get(&fence).map(|saga| saga.records.clone()).unwrap_or_default()
     }
 
     /// The first `count` are written.
     pub(crate) fn paid(&self, fence: Fence, count: usize) {
-        if let Some(records) = self.lock().get_mut(&fence) {
+        if let Some(OfSaga { records, .. }) = self.lock().get_mut(&fence) {
             records.drain(..count.min(records.len()));
         }
     }

@@ -4,6 +4,7 @@ use crate::sql::{Keep, Statement, Values, statement};
 use crate::together::Together;
 use crate::{DataStore, Error, fence};
 use chrono::{DateTime, TimeDelta, Utc};
+use db_model::lifecycle::Rest;
 use db_model::schema::{instance, nexus_lease, saga, saga_node_event};
 use db_model::sql_types::SagaStateSql;
 use db_model::{
@@ -12,7 +13,7 @@ use db_model::{
 };
 use diesel::dsl::{exists, not};
 use diesel::sql_types::{
-    Array, BigInt, Bool, Jsonb, Nullable, Text, Uuid as SqlUuid,
+    Array, BigInt, Bool, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, Queryable, RunQueryDsl,
@@ -108,13 +109,16 @@ pub(crate) fn insert(
 }
 
 /// Has a saga's instance looked at: by this process, at once, and if it dies, by
-/// anybody, a moment later. (One that has lost the saga just now may have somebody
-/// look once too often.)
-fn stamp(fence: &Fence) -> Statement<impl Values + use<>> {
+/// anybody, a moment later. Not if it is still as the saga left it, at rest, or has
+/// come to rest since. (One that has lost the saga just now may have somebody look
+/// once too often.)
+fn stamp(fence: &Fence, left: Option<Rest>) -> Statement<impl Values + use<>> {
     statement(
         "UPDATE instance \
          SET reconcile_at = now() + $4 * INTERVAL '1 millisecond' \
          WHERE state <> 'destroyed' \
+           AND ($5 OR (reconcile_at IS NOT NULL \
+                       AND reconcile_at IS DISTINCT FROM $6)) \
            AND id = (SELECT instance_id FROM saga \
                      WHERE id = $1 AND current_sec = $2 \
                        AND adopt_generation = $3 AND state <> 'abandoned')",
@@ -123,6 +127,8 @@ fn stamp(fence: &Fence) -> Statement<impl Values + use<>> {
     .bind::<SqlUuid, _>(fence.sec_id)
     .bind::<BigInt, _>(fence.adopt_generation)
     .bind::<BigInt, _>(AFTER_SAGA.num_milliseconds())
+    .bind::<Bool, _>(left.is_none())
+    .bind::<Nullable<Timestamptz>, _>(left.and_then(Rest::reconcile_at))
 }
 
 /// Sets how far a saga is.
@@ -197,7 +203,8 @@ impl DataStore {
     }
 
     /// How far a saga is. One that is done stamps its instance, since somebody
-    /// may have waited for it: this process is to look at it at once.
+    /// may have waited for it: this process is to look at it at once. Says whether
+    /// it did; not if it has left it at rest, and nobody wants anything of it since.
     ///
     /// # Errors
     ///
@@ -206,27 +213,32 @@ impl DataStore {
         &self,
         fence: Fence,
         state: SagaState,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let owed = self.owed.of(fence);
         let count = owed.len();
+        if state == SagaState::Unwinding {
+            self.owed.leaves(fence, None);
+        }
+        let left = self.owed.left(fence);
         // One statement, and so whole. It locks in the order of all others.
-        self.run(move |conn| {
+        let stamped = self.run(move |conn| {
             let mut together = Together::default();
             if state == SagaState::Done {
-                together.add(stamp(&fence));
+                together.add(stamp(&fence, left));
             }
             if !owed.is_empty() {
                 together.add(insert(&fence, &owed));
             }
             together.add(set_state(&fence, state));
-            match together.make(conn)?.last() {
-                Some(1) => Ok(()),
-                Some(_) | None => fence::check(conn, &fence),
+            let rows = together.make(conn)?;
+            if rows.last() != Some(&1) {
+                fence::check(conn, &fence)?;
             }
-        })
-        .await?;
+            Ok(state == SagaState::Done && rows.first() != Some(&0))
+        });
+        let stamped = stamped.await?;
         self.owed.paid(fence, count);
-        Ok(())
+        Ok(stamped)
     }
 
     /// Adopts unfinished sagas whose process has no lease any more (it was

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use db_model::{Fence, InstanceId, SagaId, SagaState, SecId, StartAttemptId};
 use newtype_uuid::GenericUuid;
 use slog::{Logger, error, warn};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use steno::{SagaCachedState, SagaCreateParams, SagaNodeEventType, SecStore};
 use tokio::sync::watch;
@@ -49,6 +49,8 @@ pub struct SagaStore {
     zombie: Zombie,
     log: Logger,
     known: Mutex<HashMap<SagaId, Known>>,
+    /// Those that are done and have left their instance at rest.
+    at_rest: Mutex<HashSet<SagaId>>,
 }
 
 /// What steno does not know of a saga.
@@ -75,7 +77,8 @@ impl SagaStore {
             sec_id,
             zombie,
             log,
-            known: Mutex::new(HashMap::new()),
+            known: Mutex::default(),
+            at_rest: Mutex::default(),
         }
     }
 
@@ -128,12 +131,22 @@ impl SagaStore {
         }
     }
 
+    /// Has this saga, which is done, left its instance at rest? Then nobody need
+    /// look at that. To be asked once.
+    pub fn take_at_rest(&self, id: SagaId) -> bool {
+        self.lock_at_rest().remove(&id)
+    }
+
+    fn lock_at_rest(&self) -> MutexGuard<'_, HashSet<SagaId>> {
+        self.at_rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Does this process run it?
     pub fn knows(&self, id: SagaId) -> bool {
         self.lock().contains_key(&id)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SagaId, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SagaId, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -149,16 +162,18 @@ impl SagaStore {
 
     /// Writes until it is written. A saga that is not this process's any more
     /// goes no further: that never returns.
-    async fn persist<F>(&self, id: SagaId, write: impl Fn(Fence) -> F)
-    where
-        F: Future<Output = Result<(), Error>>,
-    {
+    async fn persist(&self, id: SagaId, state: SagaState) {
         let Some(fence) = self.fence(id) else {
             return self.never_announced(id).await;
         };
         loop {
-            match write(fence).await {
-                Ok(()) => return,
+            match self.datastore.saga_set_state(fence, state).await {
+                Ok(stamped) => {
+                    if state == SagaState::Done && !stamped {
+                        self.lock_at_rest().insert(id);
+                    }
+                    return;
+                }
                 Err(Error::Fenced(FenceError::Parked)) => {
                     warn!(self.log, "an operator gave the saga up: parked";
                         "saga" => %id);
@@ -169,7 +184,7 @@ impl SagaStore {
                     return std::future::pending().await;
                 }
                 Err(error) => {
-                    warn!(self.log, "cannot write a saga's record yet";
+                    warn!(self.log, "cannot write how far a saga is yet";
                         "saga" => %id, "error" => ?error);
                     tokio::time::sleep(RETRY_PERIOD).await;
                 }
@@ -224,8 +239,7 @@ impl SecStore for SagaStore {
             SagaCachedState::Unwinding => SagaState::Unwinding,
             SagaCachedState::Done => SagaState::Done,
         };
-        self.persist(id, |fence| self.datastore.saga_set_state(fence, state))
-            .await;
+        self.persist(id, state).await;
         if state == SagaState::Done {
             self.forget(id);
         }

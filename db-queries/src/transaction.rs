@@ -73,19 +73,8 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<Work<T>, Error> + Send + 'static,
     {
-        // The id stands in it, since there are no values in a text of several
-        // statements.
-        let begin = format!(
-            "{BEGIN}; SELECT 1 FROM instance WHERE id = '{id}' FOR UPDATE"
-        );
         self.with_retries(MAX_WAIT, move |conn| {
-            if let Err(error) =
-                AnsiTransactionManager::begin_transaction_sql(conn, &begin)
-            {
-                // It may have begun, and not got the lock.
-                conn.batch_execute(ROLLBACK)?;
-                return Err(error.into());
-            }
+            begin_with_lock(conn, id)?;
             let done = f(conn);
             match &done {
                 Ok(Work::Committed(_)) => (),
@@ -167,6 +156,37 @@ impl DataStore {
             pooled.mark_used();
         }
         result
+    }
+}
+
+/// Begins a transaction with the lock on an instance's row, by a statement that
+/// the server knows. There are no values in a text of several statements, so diesel
+/// cannot have it prepared.
+fn begin_with_lock(
+    conn: &mut PgConnection,
+    id: InstanceId,
+) -> Result<(), Error> {
+    const PREPARE: &str = "PREPARE lock_instance (UUID) AS \
+         SELECT 1 FROM instance WHERE id = $1 FOR UPDATE";
+    const NOT_PREPARED: &str = "\"lock_instance\" does not exist";
+    let sql = format!("{BEGIN}; EXECUTE lock_instance ('{id}')");
+    let begin = |conn: &mut PgConnection| {
+        let begun = AnsiTransactionManager::begin_transaction_sql(conn, &sql);
+        if begun.is_err() {
+            // It may have begun, and not got the lock.
+            conn.batch_execute(ROLLBACK)?;
+        }
+        begun
+    };
+    match begin(conn) {
+        Err(DieselError::DatabaseError(_, why))
+            if why.message().contains(NOT_PREPARED) =>
+        {
+            // The first time on this connection.
+            conn.batch_execute(PREPARE)?;
+            Ok(begin(conn)?)
+        }
+        begun => Ok(begun?),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::start_attempt::check_in;
 use crate::{DataStore, Error, lifecycle};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::reports::{Answer, CUT_OFF, Observation, observe};
-use db_model::lifecycle::{Changes, steps};
+use db_model::lifecycle::{Changes, Rest, steps};
 use db_model::schema::{start_attempt, vmm};
 use db_model::{
     Fence, InstanceId, SledId, SledPolicy, StartAttemptId, StartReason, Vmm,
@@ -61,6 +61,8 @@ pub struct Observed {
     pub answer: Answer,
     /// A saga is at work on the instance, whose end has it looked at.
     pub saga_at_work: bool,
+    /// Until when nobody need look at the instance.
+    pub rest: Option<Rest>,
 }
 
 impl Observed {
@@ -69,7 +71,8 @@ impl Observed {
     pub fn wakes(&self) -> bool {
         match &self.answer {
             Answer::Taken(changes) => {
-                !self.saga_at_work || changes.reservation.is_some()
+                !(self.saga_at_work || self.rest.is_some())
+                    || changes.reservation.is_some()
             }
             Answer::Stale | Answer::Ended => false,
         }
@@ -225,7 +228,7 @@ impl DataStore {
             .await?;
         match answer {
             Answer::Stale | Answer::Ended => {
-                Ok(Observed { answer, saga_at_work: false })
+                Ok(Observed { answer, saga_at_work: false, rest: None })
             }
             Answer::Taken(_) => {
                 self.take(None, instance, vmm, said, boot_allowance).await
@@ -255,7 +258,10 @@ impl DataStore {
                 self.run(said).await?
             }
         };
-        self.take(Some(fence), instance, vmm, said, boot_allowance).await
+        let observed =
+            self.take(Some(fence), instance, vmm, said, boot_allowance).await?;
+        self.owed.leaves(fence, observed.rest);
+        Ok(observed)
     }
 
     async fn take(
@@ -269,7 +275,8 @@ impl DataStore {
         self.transition_beside(fence, instance, move |facts, saga_at_work| {
             let answer = observe(facts, vmm, &said, boot_allowance);
             let (changes, answer) = taken(answer);
-            Ok((changes, Observed { answer, saga_at_work }))
+            let rest = Rest::left_by(facts, &changes);
+            Ok((changes, Observed { answer, saga_at_work, rest }))
         })
         .await
     }

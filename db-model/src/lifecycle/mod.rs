@@ -122,6 +122,65 @@ pub enum Refusal {
     VmmEnded,
 }
 
+/// Until when nobody need look at an instance that is wanted and has a VMM, if
+/// that goes on as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Its guest has until then to boot.
+    Until(DateTime<Utc>),
+    /// It runs: until something about it changes.
+    Settled,
+}
+
+impl Rest {
+    /// What stands in `reconcile_at` of an instance that is left so.
+    pub fn reconcile_at(self) -> Option<DateTime<Utc>> {
+        match self {
+            Rest::Until(at) => Some(at),
+            Rest::Settled => None,
+        }
+    }
+
+    /// That of `instance`, whose VMMs are these. `None`: somebody must look.
+    fn of<'a>(
+        instance: &Instance,
+        attempt: Option<&StartAttempt>,
+        vmms: impl Iterator<Item = &'a Vmm>,
+    ) -> Option<Rest> {
+        let mut alive = vmms.filter(|vmm| !vmm.ended());
+        // With another one that may run, there is something to do about that.
+        let (Some(vmm), None) = (alive.next(), alive.next()) else {
+            return None;
+        };
+        let is_wanted = instance.active_vmm_id == Some(vmm.id)
+            && instance.intended_state == crate::IntendedState::Running
+            && vmm.state != crate::VmmState::Abandoned;
+        match attempt
+            .filter(|a| instance.pending_start_attempt_id == Some(a.id))
+        {
+            _ if !is_wanted => None,
+            None if instance.pending_start_attempt_id.is_some() => None,
+            None => vmm.ever_ran.then_some(Rest::Settled),
+            Some(its) if its.vmm_id == Some(vmm.id) && vmm.may_run => {
+                vmm.boot_deadline.map(Rest::Until)
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// That in which `changes` leave the instance of these facts, as its row says,
+    /// too. `None`: somebody must look, or is to.
+    pub fn left_by(facts: &Facts, changes: &Changes) -> Option<Rest> {
+        let instance = changes.instance.as_ref().unwrap_or(&facts.instance);
+        let attempt = changes.attempt.as_ref().or(facts.attempt.as_ref());
+        let vmms = facts.vmms.iter().map(|old| {
+            changes.vmm.as_ref().filter(|new| new.id == old.id).unwrap_or(old)
+        });
+        Rest::of(instance, attempt, vmms)
+            .filter(|rest| rest.reconcile_at() == instance.reconcile_at)
+    }
+}
+
 /// Collects a transition's changes, starting from the facts.
 struct Draft<'a> {
     facts: &'a Facts,
@@ -144,6 +203,23 @@ impl<'a> Draft<'a> {
     /// Somebody must look, now.
     fn unsettle(&mut self) {
         self.instance.reconcile_at = Some(self.facts.now);
+    }
+
+    /// Leaves it at rest, if it is by its linked VMM being as `new` says. Says
+    /// whether it did.
+    fn rest_with(&mut self, new: &Vmm) -> bool {
+        let vmms = self.facts.vmms.iter();
+        let vmms = vmms.map(|old| if old.id == new.id { new } else { old });
+        let attempt = self.facts.attempt.as_ref();
+        let Some(rest) = Rest::of(&self.instance, attempt, vmms) else {
+            return false;
+        };
+        self.instance.reconcile_at = rest.reconcile_at();
+        if rest == Rest::Settled {
+            self.instance.reconcile_errors = 0;
+            self.instance.reconcile_last_error = None;
+        }
+        true
     }
 
     /// Ends the pending attempt, if there is one, as `ended` makes of it.

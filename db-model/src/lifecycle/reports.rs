@@ -189,13 +189,22 @@ fn follow(draft: &mut Draft<'_>, old: &Vmm, new: &Vmm) {
     // since this VMM's own was given up.
     if first_ran && (its_own || !new.ended()) {
         draft.attempt_started();
-        draft.unsettle();
+        if !draft.rest_with(new) {
+            draft.unsettle();
+        }
+    } else if old.boot_deadline.is_none() && boots(new) {
+        draft.rest_with(new);
     } else if its_own && let Some(failure) = failed_boot(new) {
         draft.fail_attempt(&failure, None);
     }
     if new.ended() {
         draft.unsettle();
     }
+}
+
+/// Has its sled taken the order to run it, and does it not run yet?
+fn boots(vmm: &Vmm) -> bool {
+    vmm.boot_deadline.is_some() && !vmm.ever_ran && !vmm.ended()
 }
 
 /// Why a VMM that ended without having run failed its attempt. `None`: it did

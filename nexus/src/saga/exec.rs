@@ -431,9 +431,11 @@ impl SagaExecutor {
             me.ended.get_or_create(&ended).inc();
             me.note(id, instance, &outcome).await;
             me.running.send_modify(|n| *n -= 1);
+            let at_rest = me.store.take_at_rest(id);
             match &outcome {
-                // Its instance is to be looked at later, or else at once.
+                // Its instance is to be looked at later, or not, or else at once.
                 Err(SagaFailure::Internal { .. }) => me.activators.changed(),
+                Ok(()) | Err(_) if at_rest => me.activators.seen(),
                 Ok(()) | Err(_) => {
                     me.activators.seen();
                     me.activators.saga_ended(instance);

@@ -83,7 +83,12 @@ fn a_report_that_it_boots_begins_its_time_to_boot() {
     table(
         |w| hears(w, &report(w, VmmState::Starting, false, None)),
         ENDED,
-        &[(ALIVE, "VMM starting"), (ABANDONED, "nothing")],
+        &[
+            (&[Ordered], "look in 120 s; VMM starting"),
+            (&[Placed, Booting], "VMM starting"),
+            (NOT_STARTING, "VMM starting"),
+            (ABANDONED, "nothing"),
+        ],
     );
     let mut world = Ordered.world();
     let began = world.now;
@@ -113,8 +118,8 @@ fn a_report_that_it_runs_ends_the_attempt_as_started() {
         |w| hears(w, &report(w, VmmState::Running, true, None)),
         ENDED,
         &[
-            (&[Placed], "look now; attempt started; VMM running, may run"),
-            (&[Ordered, Booting], "look now; attempt started; VMM running"),
+            (&[Placed], "attempt started; VMM running, may run"),
+            (&[Ordered, Booting], "attempt started; VMM running"),
             (
                 &[
                     Running,
@@ -127,11 +132,8 @@ fn a_report_that_it_runs_ends_the_attempt_as_started() {
             ),
             (&[StoppedInBoot], "look now; VMM running"),
             // It came up after its attempt had been given up.
-            (
-                &[TimedOut],
-                "failed starts 0; retry never; look now; VMM running",
-            ),
-            (&[TimedOutAndAsked], "look now; attempt started; VMM running"),
+            (&[TimedOut], "failed starts 0; retry never; VMM running"),
+            (&[TimedOutAndAsked], "attempt started; VMM running"),
             (ABANDONED, "nothing"),
         ],
     );

@@ -16,8 +16,8 @@ use crate::saga::instance_delete::InstanceDelete;
 use crate::saga::instance_start::InstanceStart;
 use crate::saga::instance_update::InstanceUpdate;
 use chrono::{DateTime, TimeDelta, Utc};
-use db_model::lifecycle::reports::{Answer, Observation, observe};
-use db_model::lifecycle::{Changes, Facts, Refusal, requests, steps};
+use db_model::lifecycle::reports::{Answer, Observation, VmmReport, observe};
+use db_model::lifecycle::{Changes, Facts, Refusal, Rest, requests, steps};
 use db_model::{
     AutoRestartPolicy, ByteCount, Instance, InstanceChange, InstanceId,
     InstanceState, InstanceView, IntendedState, NewInstance, ProjectId, SecId,
@@ -98,6 +98,8 @@ pub(super) struct Saga {
     pub(super) undoing: bool,
     /// All is done or undone, and it is not yet written down as over.
     pub(super) over: bool,
+    /// In which its last step has left the instance.
+    pub(super) rest: Option<Rest>,
 }
 
 /// A look under way: what was seen, as far as the steps go by it, and what is
@@ -311,6 +313,16 @@ impl Product {
             self.write((**changes).clone());
         }
         answer
+    }
+
+    /// Takes in what the saga was answered.
+    fn answered(&mut self, vmm: VmmId, report: VmmReport) {
+        let before = self.facts();
+        let changes = match self.observe(vmm, &Observation::Reported(report)) {
+            Answer::Taken(changes) => *changes,
+            Answer::Stale | Answer::Ended => Changes::default(),
+        };
+        self.saga.as_mut().unwrap().rest = Rest::left_by(&before, &changes);
     }
 
     // Users.
@@ -580,8 +592,8 @@ impl Product {
         };
         // What the insert of an instance does is done; the rest begin.
         let node = usize::from(matches!(work, Work::Create));
-        let undoing = false;
-        self.saga = Some(Saga { row, work, node, undoing, over: false });
+        let (undoing, over, rest) = (false, false, None);
+        self.saga = Some(Saga { row, work, node, undoing, over, rest });
         self.passes(TimeDelta::milliseconds(1));
     }
 
@@ -613,13 +625,18 @@ impl Product {
         let row = self.saga.as_mut().unwrap();
         match outcome {
             // What `run` does is two transactions.
-            Ok(_) if how == Passage::Dies => row.node = saga.node.min(4),
+            Ok(_) if how == Passage::Dies => {
+                row.node = saga.node.min(4);
+                row.rest = None;
+            }
             Ok(true) => row.node += 1,
             Ok(false) => row.over = true,
             Err(Failed(staged)) => {
                 self.stage(&saga, staged);
+                let row = self.saga.as_mut().unwrap();
+                row.rest = None;
                 if how != Passage::Dies {
-                    self.saga.as_mut().unwrap().undoing = true;
+                    row.undoing = true;
                     self.saga_goes_back();
                 }
             }
@@ -635,8 +652,12 @@ impl Product {
     }
 
     fn saga_ends(&mut self) {
-        self.saga = None;
-        if self.instance.state != InstanceState::Destroyed {
+        let rest = self.saga.take().and_then(|saga| saga.rest);
+        let at_rest = rest.is_some_and(|rest| {
+            let look = self.instance.reconcile_at;
+            look.is_none() || look == rest.reconcile_at()
+        });
+        if self.instance.state != InstanceState::Destroyed && !at_rest {
             self.instance.reconcile_at = Some(self.now);
             self.passes(TimeDelta::milliseconds(1));
         }
@@ -704,7 +725,7 @@ impl Product {
                 }
                 match self.ask(sled, vmm, Call::Register) {
                     Some(Said::Report(report)) => {
-                        self.observe(vmm, &Observation::Reported(report));
+                        self.answered(vmm, report);
                     }
                     Some(_) => {
                         let failure = StartFailure::internal(id);
@@ -723,7 +744,7 @@ impl Product {
                 }
                 match self.told(vmm, sled, Call::Run) {
                     Some(Said::Report(report)) => {
-                        self.observe(vmm, &Observation::Reported(report));
+                        self.answered(vmm, report);
                     }
                     Some(Said::NoSuchVmm) => {
                         let lost = StartFailure::boot_failed("It was lost.");

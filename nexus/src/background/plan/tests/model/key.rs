@@ -7,8 +7,8 @@
 //!   ended never changes again, which is checked at each step, not here.
 //! - **Times** are past or to come, as somebody would compare them: a retry, a
 //!   boot deadline, a cooldown. Of `reconcile_at` it matters whether there is
-//!   one, and whether it is what the slow look's claim wrote; of a saga and the
-//!   pending attempt, which was first. The rest (when something was made or
+//!   one, and whether it is what the slow look's claim wrote, or the saga has
+//!   left; of a saga and the pending attempt, which was first. The rest (when something was made or
 //!   changed, for people to read) decides nothing.
 //! - **Counters** count as far as something depends on them: failed starts to
 //!   one, since the backoff's length is time; questions in vain and waits to
@@ -270,7 +270,9 @@ impl<'a> Naming<'a> {
     fn saga(&self, saga: Option<&Saga>, to: &mut Key) {
         saga.is_some().hash(to);
         let Some(saga) = saga else { return };
-        let Saga { row, work, node, undoing, over } = saga;
+        let Saga { row, work, node, undoing, over, rest } = saga;
+        let look = self.product.instance.reconcile_at;
+        rest.map(|rest| look == rest.reconcile_at()).hash(to);
         let (attempt, vmm) = subject(saga);
         let pending = self.product.instance.pending_start_attempt_id;
         let later = pending.map(|id| {
