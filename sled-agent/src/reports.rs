@@ -2,22 +2,25 @@
 //!
 //! One report on a VMM is under way at a time; a newer one replaces those that
 //! wait. A report ends by being taken or by the definite answer that no such
-//! VMM exists; everything else is repeated for ever.
+//! VMM exists; everything else is repeated for ever. One that says no more than
+//! the answer to an order waits a moment, in which there mostly is a newer one.
 
 use crate::logger::chain;
 use crate::store::Store;
-use sled_agent_client::{NexusClient, NexusError, VmmReport};
+use sled_agent_client::{NexusClient, NexusError, VmmReport, VmmState};
 use slog::{Logger, debug, warn};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 /// The first wait after a report that was not taken.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest such wait: how stale Nexus may be once it is back.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How long one waits that says no more than an answer did.
+const MOMENT: Duration = Duration::from_secs(1);
 /// How many reports are under way at once: a restart with many VMMs should
 /// not be a flood.
 const AT_ONCE: usize = 16;
@@ -29,8 +32,13 @@ pub(crate) struct Reports {
     store: Store,
     log: Logger,
     /// The newest report on each VMM that has one waiting or under way.
-    pending: Mutex<HashMap<Uuid, VmmReport>>,
+    pending: Mutex<HashMap<Uuid, Pending>>,
     turns: Semaphore,
+}
+
+struct Pending {
+    newest: VmmReport,
+    newer: Arc<Notify>,
 }
 
 impl Reports {
@@ -54,23 +62,26 @@ impl Reports {
     pub(crate) fn offer(self: &Arc<Self>, report: VmmReport) {
         let vmm_id = report.vmm_id;
         let mut pending = self.lock();
-        let earlier = pending.get(&vmm_id);
-        if earlier
-            .is_some_and(|earlier| earlier.generation >= report.generation)
-        {
+        if let Some(Pending { newest, newer }) = pending.get_mut(&vmm_id) {
+            if newest.generation < report.generation {
+                *newest = report;
+                newer.notify_one();
+            }
             return;
         }
-        let on_its_way = pending.insert(vmm_id, report).is_some();
-        drop(pending);
-        if !on_its_way {
-            let reports = Arc::clone(self);
-            tokio::spawn(async move { reports.deliver(vmm_id).await });
-        }
+        let newer = Arc::new(Notify::new());
+        let reports = Arc::clone(self);
+        let deliver = {
+            let newer = Arc::clone(&newer);
+            async move { reports.deliver(vmm_id, &newer).await }
+        };
+        pending.insert(vmm_id, Pending { newest: report, newer });
+        tokio::spawn(deliver);
     }
 
     /// The report on this VMM that Nexus has yet to take.
     pub(crate) fn waiting(&self, vmm_id: Uuid) -> Option<VmmReport> {
-        self.lock().get(&vmm_id).cloned()
+        self.lock().get(&vmm_id).map(|pending| pending.newest.clone())
     }
 
     /// Tells nothing more of this VMM.
@@ -78,9 +89,15 @@ impl Reports {
         self.lock().remove(&vmm_id);
     }
 
-    async fn deliver(&self, vmm_id: Uuid) {
+    async fn deliver(&self, vmm_id: Uuid, newer: &Notify) {
         let mut backoff = BACKOFF_MIN;
-        while let Some(report) = self.waiting(vmm_id) {
+        while let Some(mut report) = self.waiting(vmm_id) {
+            while answers_an_order(&report)
+                && tokio::time::timeout(MOMENT, newer.notified()).await.is_ok()
+                && let Some(newest) = self.waiting(vmm_id)
+            {
+                report = newest;
+            }
             if self.push(&report).await {
                 backoff = BACKOFF_MIN;
                 if self.settle(&report) {
@@ -138,7 +155,7 @@ impl Reports {
     /// Crosses a report off, unless a newer one has come in its place.
     fn settle(&self, taken: &VmmReport) -> bool {
         let mut pending = self.lock();
-        let newest = pending.get(&taken.vmm_id);
+        let newest = pending.get(&taken.vmm_id).map(|p| &p.newest);
         if newest.is_some_and(|newest| newest.generation > taken.generation) {
             return false;
         }
@@ -146,7 +163,13 @@ impl Reports {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, VmmReport>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Pending>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Does it say what the answer to an order to register or to run says, which Nexus
+/// asks for until it has it?
+fn answers_an_order(report: &VmmReport) -> bool {
+    matches!(report.state, VmmState::Creating | VmmState::Starting)
 }

@@ -19,7 +19,8 @@ async fn a_boot_ends_while_the_agent_is_dead() {
     let vmm_id = agent.register().await;
     agent.order(vmm_id, RequestedState::Running).await;
     let guest = agent.guests().join(format!("{vmm_id}.json"));
-    eventually("it boots", async || guest.exists().then_some(())).await;
+    let is_written = || guest.metadata().is_ok_and(|file| file.len() > 0);
+    eventually("it boots", async || is_written().then_some(())).await;
     agent.kill();
     agent.start_again(&SLOW).await;
     agent.recovered().await;
