@@ -98,12 +98,41 @@ pub(crate) fn reserve<'a>(
     Ok((made.first().copied(), Taking { held, cpu, silo, storage }))
 }
 
+/// What a connection must have prepared for that. The sled is locked before the
+/// quota, where many starts of one silo meet. A limit may have been lowered below the
+/// use: then what is not asked for more of does not matter.
+pub(crate) const PREPARE_TAKING: &str = "\
+    PREPARE take_room (INT8, INT8, INT8, UUID, sled_cpu[], UUID, UUID) AS \
+    WITH room AS ( \
+        UPDATE sled \
+        SET reserved_vcpus = reserved_vcpus + $1, \
+            reserved_memory_bytes = reserved_memory_bytes + $2, \
+            reserved_storage_bytes = reserved_storage_bytes + $3 \
+        WHERE id = $4 AND policy = 'in_service' \
+          AND provision_policy = 'provisionable' AND cpu = ANY ($5) \
+          AND reserved_vcpus + $1 <= vcpus \
+          AND reserved_memory_bytes + $2 <= memory_bytes \
+          AND reserved_storage_bytes + $3 <= storage_bytes \
+        RETURNING id), \
+    quota AS ( \
+        UPDATE silo_quota \
+        SET used_vcpus = used_vcpus + $1, \
+            used_memory_bytes = used_memory_bytes + $2, \
+            used_storage_bytes = used_storage_bytes + $3 \
+        WHERE silo_id = $6 AND (SELECT count(*) FROM room) = 1 \
+          AND used_vcpus + $1 <= vcpus \
+          AND used_memory_bytes + $2 <= memory_bytes \
+          AND ($3 = 0 OR used_storage_bytes + $3 <= storage_bytes) \
+        RETURNING silo_id) \
+    INSERT INTO sled_reservation (vmm_id, instance_id, sled_id, role, \
+        vcpus, memory_bytes, time_created) \
+    SELECT vmm_id, instance_id, sled_id, role, 0, memory_bytes, time_created \
+    FROM sled_reservation \
+    WHERE vmm_id = $7 AND (SELECT count(*) FROM quota) = 0";
+
 impl Taking<'_> {
     /// The statement that takes room on the sled and of the quota, if it is there
     /// and the sled takes such instances: else [`Taking::refused`] knows its error.
-    /// The sled is locked before the quota, where many starts of one silo meet. A
-    /// limit may have been lowered below the use: then what is not asked for more
-    /// of does not matter.
     pub(crate) fn statement(&self) -> String {
         let Taking { held, cpu, silo, storage } = self;
         let (vcpus, memory) = (held.vcpus, held.memory_bytes.to_i64());
@@ -113,43 +142,10 @@ impl Taking<'_> {
             .iter()
             .map(|cpu| format!("'{}'", cpu.as_str()))
             .collect();
-        let cpus = cpus.join(", ");
-        let enough_storage = match storage {
-            0 => String::new(),
-            _ => format!("AND used_storage_bytes + {storage} <= storage_bytes"),
-        };
-        let vmm = held.vmm_id;
+        let (cpus, vmm) = (cpus.join(", "), held.vmm_id);
         format!(
-            "WITH room AS ( \
-                 UPDATE sled \
-                 SET reserved_vcpus = reserved_vcpus + {vcpus}, \
-                     reserved_memory_bytes = reserved_memory_bytes + {memory}, \
-                     reserved_storage_bytes = \
-                         reserved_storage_bytes + {storage} \
-                 WHERE id = '{sled}' AND policy = 'in_service' \
-                   AND provision_policy = 'provisionable' \
-                   AND cpu IN ({cpus}) \
-                   AND reserved_vcpus + {vcpus} <= vcpus \
-                   AND reserved_memory_bytes + {memory} <= memory_bytes \
-                   AND reserved_storage_bytes + {storage} <= storage_bytes \
-                 RETURNING id), \
-             quota AS ( \
-                 UPDATE silo_quota \
-                 SET used_vcpus = used_vcpus + {vcpus}, \
-                     used_memory_bytes = used_memory_bytes + {memory}, \
-                     used_storage_bytes = used_storage_bytes + {storage} \
-                 WHERE silo_id = '{silo}' \
-                   AND (SELECT count(*) FROM room) = 1 \
-                   AND used_vcpus + {vcpus} <= vcpus \
-                   AND used_memory_bytes + {memory} <= memory_bytes \
-                   {enough_storage} \
-                 RETURNING silo_id) \
-             INSERT INTO sled_reservation (vmm_id, instance_id, sled_id, role, \
-                 vcpus, memory_bytes, time_created) \
-             SELECT vmm_id, instance_id, sled_id, role, \
-                 0, memory_bytes, time_created \
-             FROM sled_reservation \
-             WHERE vmm_id = '{vmm}' AND (SELECT count(*) FROM quota) = 0"
+            "EXECUTE take_room ({vcpus}, {memory}, {storage}, '{sled}', \
+                 ARRAY[{cpus}]::sled_cpu[], '{silo}', '{vmm}')"
         )
     }
 

@@ -1,5 +1,6 @@
 //! The one place where statements are run and transactions are retried.
 
+use crate::reservation::PREPARE_TAKING;
 use crate::{DataStore, Error};
 use async_bb8_diesel::AsyncConnection;
 use db_model::InstanceId;
@@ -183,7 +184,7 @@ fn begin_with_lock(
             if why.message().contains(NOT_PREPARED) =>
         {
             // The first time on this connection.
-            conn.batch_execute(PREPARE)?;
+            conn.batch_execute(&format!("{PREPARE_TAKING}; {PREPARE}"))?;
             Ok(begin(conn)?)
         }
         begun => Ok(begun?),

@@ -11,8 +11,8 @@ use sled_agent_client as wire;
 use sled_agent_client::{Client, Timeouts};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The clients of all sleds. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -21,8 +21,19 @@ pub struct Sleds {
     lease: Lease,
     fleet: Fleet,
     timeouts: Timeouts,
-    clients: Arc<Mutex<HashMap<SledId, (SocketAddr, Client)>>>,
+    clients: Arc<Mutex<HashMap<SledId, Known>>>,
 }
+
+#[derive(Debug)]
+struct Known {
+    address: SocketAddr,
+    client: Client,
+    /// When its row was read, by which it was where it is and of the fleet.
+    read: Instant,
+}
+
+/// For how long a sled's row that was read is taken for what it says.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 /// How a sled can be asked.
 pub enum Reach {
@@ -82,6 +93,25 @@ impl Sleds {
         self.reach_known(&sled).await
     }
 
+    /// The same, without a look at its row if that was read in the last second.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Sleds::reach`].
+    pub async fn reach_lately(&self, id: SledId) -> Result<Reach, ReachError> {
+        self.lease.live().await;
+        let lately = |known: &&Known| known.read.elapsed() < TRUSTED;
+        let known = self
+            .clients()
+            .get(&id)
+            .filter(lately)
+            .map(|known| Reach::Client(known.client.clone()));
+        match known {
+            Some(reach) => Ok(reach),
+            None => self.reach(id).await,
+        }
+    }
+
     /// The same to a sled whose row has just been read.
     ///
     /// # Errors
@@ -89,17 +119,18 @@ impl Sleds {
     /// What its row says is no address.
     pub async fn reach_known(&self, sled: &Sled) -> Result<Reach, ReachError> {
         self.lease.live().await;
-        let id = sled.id;
+        let (id, read) = (sled.id, Instant::now());
+        let mut clients = self.clients();
         if sled.policy == SledPolicy::Expunged {
+            clients.remove(&id);
             return Ok(Reach::Expunged);
         }
         let address: SocketAddr = sled.address.parse()?;
-        let mut clients =
-            self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, client)) = clients.get(&id)
-            && *known == address
+        if let Some(known) = clients.get_mut(&id)
+            && known.address == address
         {
-            return Ok(Reach::Client(client.clone()));
+            known.read = read;
+            return Ok(Reach::Client(known.client.clone()));
         }
         let client = Client::new(
             id.0,
@@ -108,8 +139,13 @@ impl Sleds {
             self.fleet.credentials(),
             self.timeouts,
         );
-        clients.insert(id, (address, client.clone()));
-        Ok(Reach::Client(client))
+        let reach = Reach::Client(client.clone());
+        clients.insert(id, Known { address, client, read });
+        Ok(reach)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<SledId, Known>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,7 +7,8 @@ use crate::error::Error;
 use crate::sleds::reported;
 use db_model::lifecycle::reports::Answer;
 use db_model::{
-    NameOrId, Sled, SledCpu, SledId, SledInstance, SledProvisionPolicy,
+    InstanceId, NameOrId, Sled, SledCpu, SledId, SledInstance,
+    SledProvisionPolicy,
 };
 use db_queries::{ById, Page, SledFacts};
 use sled_agent_client::VmmReport;
@@ -166,11 +167,12 @@ impl App {
         report: VmmReport,
     ) -> Result<(), Error> {
         let vmm = db_model::VmmId(report.vmm_id);
+        let of = InstanceId(report.instance_id);
         let observed = self
             .datastore
-            .vmm_observe(
+            .vmm_reported(
                 sled,
-                vmm,
+                (of, vmm),
                 reported(&report),
                 self.tuning.boot_allowance(),
             )

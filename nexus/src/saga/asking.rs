@@ -32,6 +32,18 @@ pub(super) async fn reach_as_logged(
     cx.sleds.reach(sled).await.map_err(not_reached)
 }
 
+/// The same, by what was read of the sled a moment ago.
+///
+/// # Errors
+///
+/// As [`reach`].
+pub(super) async fn reach_lately(
+    cx: &SagaContext,
+    sled: SledId,
+) -> Result<Reach, NodeError> {
+    cx.sleds.reach_lately(sled).await.map_err(not_reached)
+}
+
 /// The same, to a sled whose row has just been read.
 ///
 /// # Errors

@@ -22,7 +22,9 @@
 //! No undo waits for a sled without a bound: a VMM about which nothing definite
 //! is heard is abandoned, and the reconciler goes on asking.
 
-use super::asking::{pause_between, reach, reach_as_logged, reach_known};
+use super::asking::{
+    pause_between, reach, reach_as_logged, reach_known, reach_lately,
+};
 use super::{Node, NodeError, Saga, SagaContext, SagaFailure};
 use crate::error::chain;
 use crate::placement::explained;
@@ -381,10 +383,15 @@ async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         .await?;
     for round in 0..cx.tuning.sled_tries {
         pause_between(&cx, round).await;
-        if round > 0 {
-            cx.datastore.start_attempt_check(cx.fence, p.attempt_id).await?;
-        }
-        let sled = in_service(id, reach_as_logged(&cx, id).await?)?;
+        let sled = match round {
+            0 => reach_lately(&cx, id).await?,
+            _ => {
+                let datastore = &cx.datastore;
+                datastore.start_attempt_check(cx.fence, p.attempt_id).await?;
+                reach_as_logged(&cx, id).await?
+            }
+        };
+        let sled = in_service(id, sled)?;
         let order = RequestedState::Running;
         let answer = match sled.vmm_put_state(p.vmm_id.0, order).await {
             // It has run and ended already, or was told to stop: its state
