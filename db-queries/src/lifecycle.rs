@@ -258,7 +258,9 @@ pub(crate) fn read_by_vmm(
         .filter(asked.field(vmm::id).eq(id))
         .filter(asked.field(vmm::sled_id).eq(sled))
         .select(asked.field(vmm::instance_id));
-    let rows = rows!().filter(instance::id.eq_any(of)).load(conn)?;
+    // Not as an array, which the server would plan anew each time.
+    let is_of = instance::id.nullable().eq(of.single_value());
+    let rows = rows!().filter(is_of).load(conn)?;
     Ok(gathered(conn, rows)?.0)
 }
 

@@ -3,6 +3,7 @@
 //! pings every one of them before each use.
 
 use crate::DataStore;
+use crate::transaction::PREPARED;
 use async_bb8_diesel::{AsyncConnection, Connection};
 use diesel::connection::SimpleConnection;
 use diesel::{PgConnection, RunQueryDsl};
@@ -62,6 +63,8 @@ const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 pub(crate) struct Pooled {
     pub(crate) connection: Connection<PgConnection>,
     broken: AtomicBool,
+    /// So many of [`PREPARED`] are.
+    prepared: usize,
     last_used: std::sync::Mutex<Instant>,
 }
 
@@ -116,11 +119,18 @@ impl bb8::ManageConnection for Manager {
         Ok(Pooled {
             connection: Connection::new(connection),
             broken: AtomicBool::new(false),
+            prepared: 0,
             last_used: std::sync::Mutex::new(Instant::now()),
         })
     }
 
     async fn is_valid(&self, conn: &mut Pooled) -> Result<(), ConnectError> {
+        while let Some(sql) = PREPARED.get(conn.prepared) {
+            let prepare = |c: &mut PgConnection| c.batch_execute(sql);
+            // There may be no such tables yet; then this is tried the next time.
+            let Ok(()) = conn.connection.run(prepare).await else { break };
+            conn.prepared += 1;
+        }
         let idle = conn.last_used.lock().map(|t| t.elapsed());
         if idle.is_ok_and(|idle| idle < TRUSTED_IDLE) {
             return Ok(());

@@ -108,24 +108,35 @@ pub(crate) fn insert(
     .bind::<Array<Nullable<Text>>, _>(data)
 }
 
-/// Has a saga's instance looked at: by this process, at once, and if it dies, by
-/// anybody, a moment later. Not if it is still as the saga left it, at rest, or has
-/// come to rest since. (One that has lost the saga just now may have somebody look
-/// once too often.)
-fn stamp(fence: &Fence, left: Option<Rest>) -> Statement<impl Values + use<>> {
+/// Locks a saga's instance, as it is now and not as it was when the statement began:
+/// whoever wants something of it has said so by then, or sees the saga's end.
+fn lock_instance(fence: &Fence) -> Statement<impl Values + use<>> {
     statement(
-        "UPDATE instance \
-         SET reconcile_at = now() + $4 * INTERVAL '1 millisecond' \
+        "SELECT id, reconcile_at FROM instance \
          WHERE state <> 'destroyed' \
-           AND ($5 OR (reconcile_at IS NOT NULL \
-                       AND reconcile_at IS DISTINCT FROM $6)) \
            AND id = (SELECT instance_id FROM saga \
                      WHERE id = $1 AND current_sec = $2 \
-                       AND adopt_generation = $3 AND state <> 'abandoned')",
+                       AND adopt_generation = $3 AND state <> 'abandoned') \
+         FOR UPDATE",
     )
     .bind::<SqlUuid, _>(fence.saga_id)
     .bind::<SqlUuid, _>(fence.sec_id)
     .bind::<BigInt, _>(fence.adopt_generation)
+}
+
+/// Has the instance that the statement's first part has locked looked at: by this
+/// process, at once, and if it dies, by anybody, a moment later. Not if it is still as
+/// the saga left it, at rest, or has come to rest since. (One that has lost the saga
+/// just now may have somebody look once too often.)
+fn stamp(left: Option<Rest>) -> Statement<impl Values + use<>> {
+    statement(
+        "UPDATE instance \
+         SET reconcile_at = now() + $1 * INTERVAL '1 millisecond' \
+         FROM part0 AS locked \
+         WHERE instance.id = locked.id \
+           AND ($2 OR (locked.reconcile_at IS NOT NULL \
+                       AND locked.reconcile_at IS DISTINCT FROM $3))",
+    )
     .bind::<BigInt, _>(AFTER_SAGA.num_milliseconds())
     .bind::<Bool, _>(left.is_none())
     .bind::<Nullable<Timestamptz>, _>(left.and_then(Rest::reconcile_at))
@@ -204,7 +215,7 @@ impl DataStore {
 
     /// How far a saga is. One that is done stamps its instance, since somebody
     /// may have waited for it: this process is to look at it at once. Says whether
-    /// it did; not if it has left it at rest, and nobody wants anything of it since.
+    /// it is: not if it has left it at rest, and nobody wants anything of it since.
     ///
     /// # Errors
     ///
@@ -224,7 +235,8 @@ impl DataStore {
         let stamped = self.run(move |conn| {
             let mut together = Together::default();
             if state == SagaState::Done {
-                together.add(stamp(&fence, left));
+                together.lock(lock_instance(&fence));
+                together.add(stamp(left));
             }
             if !owed.is_empty() {
                 together.add(insert(&fence, &owed));
@@ -234,7 +246,7 @@ impl DataStore {
             if rows.last() != Some(&1) {
                 fence::check(conn, &fence)?;
             }
-            Ok(state == SagaState::Done && rows.first() != Some(&0))
+            Ok(left.is_none() || rows.get(1) != Some(&0))
         });
         let stamped = stamped.await?;
         self.owed.paid(fence, count);

@@ -160,35 +160,27 @@ impl DataStore {
     }
 }
 
-/// Begins a transaction with the lock on an instance's row, by a statement that
-/// the server knows. There are no values in a text of several statements, so diesel
-/// cannot have it prepared.
+/// What a connection has the server prepare, so that it may stand in a text of
+/// several statements: there are no values in one, so diesel cannot prepare what does.
+/// For [`begin_with_lock`] and [`commit_with`].
+pub(crate) const PREPARED: [&str; 2] = [
+    "PREPARE lock_instance (UUID) AS \
+     SELECT 1 FROM instance WHERE id = $1 FOR UPDATE",
+    PREPARE_TAKING,
+];
+
+/// Begins a transaction with the lock on an instance's row.
 fn begin_with_lock(
     conn: &mut PgConnection,
     id: InstanceId,
 ) -> Result<(), Error> {
-    const PREPARE: &str = "PREPARE lock_instance (UUID) AS \
-         SELECT 1 FROM instance WHERE id = $1 FOR UPDATE";
-    const NOT_PREPARED: &str = "\"lock_instance\" does not exist";
-    let sql = format!("{BEGIN}; EXECUTE lock_instance ('{id}')");
-    let begin = |conn: &mut PgConnection| {
-        let begun = AnsiTransactionManager::begin_transaction_sql(conn, &sql);
-        if begun.is_err() {
-            // It may have begun, and not got the lock.
-            conn.batch_execute(ROLLBACK)?;
-        }
-        begun
-    };
-    match begin(conn) {
-        Err(DieselError::DatabaseError(_, why))
-            if why.message().contains(NOT_PREPARED) =>
-        {
-            // The first time on this connection.
-            conn.batch_execute(&format!("{PREPARE_TAKING}; {PREPARE}"))?;
-            Ok(begin(conn)?)
-        }
-        begun => Ok(begun?),
+    let begin = format!("{BEGIN}; EXECUTE lock_instance ('{id}')");
+    let begun = AnsiTransactionManager::begin_transaction_sql(conn, &begin);
+    if begun.is_err() {
+        // It may have begun, and not got the lock.
+        conn.batch_execute(ROLLBACK)?;
     }
+    Ok(begun?)
 }
 
 /// Runs the last statement of a transaction of [`DataStore::locked_of`], and

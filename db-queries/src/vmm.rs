@@ -59,7 +59,7 @@ fn why_fenced(
 pub struct Observed {
     /// What was made of it.
     pub answer: Answer,
-    /// A saga is at work on the instance, whose end has it looked at.
+    /// A saga is at work on the instance, at whose end it is looked at if need be.
     pub saga_at_work: bool,
     /// Until when nobody need look at the instance.
     pub rest: Option<Rest>,
@@ -231,36 +231,9 @@ impl DataStore {
                 Ok(Observed { answer, saga_at_work: false, rest: None })
             }
             Answer::Taken(_) => {
-                let by = (None, vmm);
-                self.take(None, instance, by, said, boot_allowance).await
+                self.take(None, instance, vmm, said, boot_allowance).await
             }
         }
-    }
-
-    /// The same of what a sled reports of its own accord, of a VMM that it says is
-    /// this instance's. That it runs is nearly always news, and not looked at first
-    /// for whether it is.
-    ///
-    /// # Errors
-    ///
-    /// As those of [`DataStore::vmm_observe`].
-    pub async fn vmm_reported(
-        &self,
-        sled: SledId,
-        (instance, vmm): (InstanceId, VmmId),
-        observation: Observation,
-        boot_allowance: TimeDelta,
-    ) -> Result<Observed, Error> {
-        if observation.is_of(VmmState::Running) {
-            let said = observation.clone();
-            let by = (Some(sled), vmm);
-            match self.take(None, instance, by, said, boot_allowance).await {
-                // Not of that instance, or over.
-                Err(Error::NotFound) => (),
-                observed => return observed,
-            }
-        }
-        self.vmm_observe(sled, vmm, observation, boot_allowance).await
     }
 
     /// The same of what a saga was answered.
@@ -285,27 +258,21 @@ impl DataStore {
                 self.run(said).await?
             }
         };
-        let by = (None, vmm);
         let observed =
-            self.take(Some(fence), instance, by, said, boot_allowance).await?;
+            self.take(Some(fence), instance, vmm, said, boot_allowance).await?;
         self.owed.leaves(fence, observed.rest);
         Ok(observed)
     }
 
-    /// `by`: the sled that must have it, if that is yet to be seen.
     async fn take(
         &self,
         fence: Option<Fence>,
         instance: InstanceId,
-        (by, vmm): (Option<SledId>, VmmId),
+        vmm: VmmId,
         said: Observation,
         boot_allowance: TimeDelta,
     ) -> Result<Observed, Error> {
         self.transition_beside(fence, instance, move |facts, saga_at_work| {
-            let has = |sled| facts.vmm(vmm).is_some_and(|v| v.sled_id == sled);
-            if by.is_some_and(|sled| !has(sled)) {
-                return Err(Error::NotFound);
-            }
             let answer = observe(facts, vmm, &said, boot_allowance);
             let (changes, answer) = taken(answer);
             let rest = Rest::left_by(facts, &changes);

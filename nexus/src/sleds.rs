@@ -28,8 +28,8 @@ pub struct Sleds {
 struct Known {
     address: SocketAddr,
     client: Client,
-    /// When its row was read, by which it was where it is and of the fleet.
-    read: Instant,
+    /// When its row was asked for, by which it was where it is and of the fleet.
+    asked: Instant,
 }
 
 /// For how long a sled's row that was read is taken for what it says.
@@ -89,8 +89,9 @@ impl Sleds {
     /// There is no such sled, or the database is away.
     pub async fn reach(&self, id: SledId) -> Result<Reach, ReachError> {
         self.lease.live().await;
+        let asked = Instant::now();
         let sled = self.datastore.sled_view(id).await?;
-        self.reach_known(&sled).await
+        self.reach_known(&sled, asked).await
     }
 
     /// The same, without a look at its row if that was read in the last second.
@@ -100,7 +101,7 @@ impl Sleds {
     /// As those of [`Sleds::reach`].
     pub async fn reach_lately(&self, id: SledId) -> Result<Reach, ReachError> {
         self.lease.live().await;
-        let lately = |known: &&Known| known.read.elapsed() < TRUSTED;
+        let lately = |known: &&Known| known.asked.elapsed() < TRUSTED;
         let known = self
             .clients()
             .get(&id)
@@ -112,14 +113,18 @@ impl Sleds {
         }
     }
 
-    /// The same to a sled whose row has just been read.
+    /// The same to a sled whose row has just been read, which was `asked` for then.
     ///
     /// # Errors
     ///
     /// What its row says is no address.
-    pub async fn reach_known(&self, sled: &Sled) -> Result<Reach, ReachError> {
+    pub async fn reach_known(
+        &self,
+        sled: &Sled,
+        asked: Instant,
+    ) -> Result<Reach, ReachError> {
         self.lease.live().await;
-        let (id, read) = (sled.id, Instant::now());
+        let id = sled.id;
         let mut clients = self.clients();
         if sled.policy == SledPolicy::Expunged {
             clients.remove(&id);
@@ -129,7 +134,7 @@ impl Sleds {
         if let Some(known) = clients.get_mut(&id)
             && known.address == address
         {
-            known.read = read;
+            known.asked = known.asked.max(asked);
             return Ok(Reach::Client(known.client.clone()));
         }
         let client = Client::new(
@@ -140,7 +145,7 @@ impl Sleds {
             self.timeouts,
         );
         let reach = Reach::Client(client.clone());
-        clients.insert(id, Known { address, client, read });
+        clients.insert(id, Known { address, client, asked });
         Ok(reach)
     }
 

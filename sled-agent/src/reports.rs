@@ -91,13 +91,14 @@ impl Reports {
 
     async fn deliver(&self, vmm_id: Uuid, newer: &Notify) {
         let mut backoff = BACKOFF_MIN;
-        while let Some(mut report) = self.waiting(vmm_id) {
-            while answers_an_order(&report)
-                && tokio::time::timeout(MOMENT, newer.notified()).await.is_ok()
-                && let Some(newest) = self.waiting(vmm_id)
-            {
-                report = newest;
+        let mut has_waited = false;
+        while let Some(report) = self.waiting(vmm_id) {
+            if !has_waited && answers_an_order(&report) {
+                let newer = tokio::time::timeout(MOMENT, newer.notified());
+                has_waited = newer.await.is_err();
+                continue;
             }
+            has_waited = true;
             if self.push(&report).await {
                 backoff = BACKOFF_MIN;
                 if self.settle(&report) {

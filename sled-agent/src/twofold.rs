@@ -30,28 +30,33 @@ pub(crate) async fn write<T: Serialize>(
     let text = serde_json::to_string(value).map_err(io::Error::from);
     files::blocking("write", path, move |path| {
         let text = text?;
-        match over_the_older(path, &text)? {
-            true => Ok(()),
-            false => make(path, &text),
+        match over_the_older(path, &text) {
+            Ok(true) => Ok(()),
+            // What failed may have left a line that is whole and not durable, which
+            // the next one must not rely on.
+            Ok(false) | Err(_) => make(path, &text),
         }
     })
     .await
 }
 
-/// Reads every such file of a directory.
+/// Reads every such file of a directory. What whoever wrote them did not live to make
+/// durable is so then: the other line is the next to be written over.
 pub(crate) async fn read_all<T>(dir: Utf8PathBuf) -> Result<Vec<T>, FileError>
 where
     T: DeserializeOwned + Send + 'static,
 {
     let mut values = Vec::new();
-    for path in files::all(dir).await? {
+    for path in files::all(dir.clone()).await? {
         values.push(files::blocking("read", path, |path| value(path)).await?);
     }
+    files::blocking("sync", dir, |dir| File::open(dir)?.sync_all()).await?;
     Ok(values)
 }
 
 fn value<T: DeserializeOwned>(path: &Utf8Path) -> io::Result<T> {
     let kept = std::fs::read(path)?;
+    File::open(path)?.sync_all()?;
     let text = match lines(&kept).and_then(newest) {
         Some((_, line)) => line.is,
         // Before there were two lines, the value was the file.

@@ -6,6 +6,7 @@ use crate::{Database, eventually};
 use diesel::connection::SimpleConnection;
 use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
 use nexus::saga::Saga;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A lock that the test holds until it is lifted or dropped.
 pub struct Barrier {
@@ -30,7 +31,6 @@ impl Database {
     /// done all that comes before the transaction that takes that record along,
     /// and nothing that comes after. They hold nothing meanwhile: what they try
     /// is refused, as by a database that cannot write, and they try it again.
-    /// The gates of a database are those that were asked for last.
     pub fn gate<S: Saga>(&self, node: &str, event: &str) -> Gate {
         self.set_gates(&[gate_sql::<S>(node, event)])
     }
@@ -56,18 +56,18 @@ impl Database {
     /// That one was reached is told by a sequence of its own, since a sequence
     /// keeps what a transaction did to it that came to nothing.
     fn set_gates(&self, halts: &[String]) -> Gate {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("test_gate_{}", MADE.fetch_add(1, Ordering::Relaxed));
         let sequences = (0..halts.len()).fold(String::new(), |sql, n| {
-            sql + &format!(
-                "DROP SEQUENCE IF EXISTS test_gate_{n}; \
-                 CREATE SEQUENCE test_gate_{n}; "
-            )
+            sql + &format!("CREATE SEQUENCE {name}_{n}; ")
         });
         let ifs =
             halts.iter().enumerate().fold(String::new(), |sql, (n, halt)| {
                 sql + &format!(
                     "IF EXISTS (SELECT 1 FROM saga s \
                      WHERE s.id = NEW.saga_id AND {halt}) \
-                 THEN PERFORM nextval('test_gate_{n}'); \
+                 THEN PERFORM nextval('{name}_{n}'); \
                       RAISE read_only_sql_transaction \
                           USING MESSAGE = 'a test holds this record up'; \
                  END IF; "
@@ -76,19 +76,19 @@ impl Database {
         let mut look = self.connect();
         look.batch_execute(&format!(
             "{sequences} \
-             CREATE OR REPLACE FUNCTION test_gate() RETURNS trigger \
+             CREATE FUNCTION {name}() RETURNS trigger \
              LANGUAGE plpgsql AS $$ BEGIN {ifs} RETURN NEW; END $$; \
-             CREATE OR REPLACE TRIGGER test_gate \
-                 BEFORE INSERT ON saga_node_event \
-                 FOR EACH ROW EXECUTE FUNCTION test_gate()"
+             CREATE TRIGGER {name} BEFORE INSERT ON saga_node_event \
+                 FOR EACH ROW EXECUTE FUNCTION {name}()"
         ))
         .unwrap();
-        Gate { count: halts.len(), look }
+        Gate { name, count: halts.len(), look }
     }
 }
 
 /// Gates at which sagas halt until they are lifted or dropped.
 pub struct Gate {
+    name: String,
     count: usize,
     look: PgConnection,
 }
@@ -101,7 +101,7 @@ impl Gate {
     /// They never do.
     pub async fn reached_by(&mut self, n: i64) {
         let reached = (0..self.count)
-            .map(|n| format!("(SELECT is_called::INT FROM test_gate_{n})"))
+            .map(|n| format!("(SELECT is_called::INT FROM {}_{n})", self.name))
             .collect::<Vec<_>>()
             .join(" + ");
         let reached = format!("SELECT ({reached})::INT8 AS n");
@@ -117,7 +117,7 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        let open = "DROP TRIGGER IF EXISTS test_gate ON saga_node_event";
+        let open = format!("DROP TRIGGER {} ON saga_node_event", self.name);
         // The database may have gone before it.
         _ = sql_query(open).execute(&mut self.look);
     }

@@ -40,11 +40,6 @@ pub enum Observation {
 }
 
 impl Observation {
-    /// Does it report this state?
-    pub fn is_of(&self, state: VmmState) -> bool {
-        matches!(self, Observation::Reported(report) if report.state == state)
-    }
-
     /// Does it say that the sled has the VMM, which it was told to make, and no
     /// more?
     pub fn is_taken_in(&self) -> bool {

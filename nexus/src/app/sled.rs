@@ -7,8 +7,7 @@ use crate::error::Error;
 use crate::sleds::reported;
 use db_model::lifecycle::reports::Answer;
 use db_model::{
-    InstanceId, NameOrId, Sled, SledCpu, SledId, SledInstance,
-    SledProvisionPolicy,
+    NameOrId, Sled, SledCpu, SledId, SledInstance, SledProvisionPolicy,
 };
 use db_queries::{ById, Page, SledFacts};
 use sled_agent_client::VmmReport;
@@ -167,12 +166,11 @@ impl App {
         report: VmmReport,
     ) -> Result<(), Error> {
         let vmm = db_model::VmmId(report.vmm_id);
-        let of = InstanceId(report.instance_id);
         let observed = self
             .datastore
-            .vmm_reported(
+            .vmm_observe(
                 sled,
-                (of, vmm),
+                vmm,
                 reported(&report),
                 self.tuning.boot_allowance(),
             )

@@ -81,8 +81,8 @@ impl Plan {
         let instance = &facts.instance;
         if let Some(saga) = saga {
             return format!(
-                "Nothing: saga {} ({}) is at work on it, and has it looked at \
-                 when it ends.",
+                "Nothing: saga {} ({}) is at work on it. It is looked at when \
+                 that ends, unless all is then as it was wanted.",
                 saga.id, saga.name
             );
         }
@@ -259,8 +259,8 @@ fn unanswered(facts: &Facts, vmm: VmmId, patience: u32, then: &str) -> String {
     )
 }
 
-/// An unfinished saga stamps its instance when it ends. This is for the case
-/// that nobody runs it.
+/// An unfinished saga stamps its instance when it ends, unless it leaves it at rest.
+/// This is for the case that nobody runs it.
 const SAGA_LOOK: TimeDelta = TimeDelta::seconds(30);
 
 /// A VMM that was told to stop reports when it has. This is for the case that

@@ -4,6 +4,7 @@ use super::{NodeError, SagaContext, SagaFailure};
 use crate::error::chain;
 use crate::sleds::{Reach, ReachError};
 use db_model::{Sled, SledId};
+use std::time::Instant;
 
 /// The way to a sled: what is asked of a sled no transaction takes back, so the
 /// log says first that it may have been asked.
@@ -44,7 +45,7 @@ pub(super) async fn reach_lately(
     cx.sleds.reach_lately(sled).await.map_err(not_reached)
 }
 
-/// The same, to a sled whose row has just been read.
+/// The same, to a sled whose row has just been read, which was `asked` for then.
 ///
 /// # Errors
 ///
@@ -52,8 +53,9 @@ pub(super) async fn reach_lately(
 pub(super) async fn reach_known(
     cx: &SagaContext,
     sled: &Sled,
+    asked: Instant,
 ) -> Result<Reach, NodeError> {
-    cx.sleds.reach_known(sled).await.map_err(not_reached)
+    cx.sleds.reach_known(sled, asked).await.map_err(not_reached)
 }
 
 fn not_reached(error: ReachError) -> NodeError {

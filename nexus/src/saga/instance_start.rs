@@ -44,6 +44,7 @@ use sled_agent_client::{
     VmmNetwork, VmmRegister,
 };
 use slog::info;
+use std::time::Instant;
 
 /// How often a chosen sled may turn out not to do any more before the start fails
 /// for now: each time, somebody else has got the place, so there is progress.
@@ -273,6 +274,7 @@ async fn will_register_undo(
 }
 
 async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
+    let asked = Instant::now();
     let ToRegister {
         sled,
         user_data,
@@ -299,7 +301,7 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
     for round in 0..cx.tuning.sled_tries {
         pause_between(&cx, round).await;
         let sled = match known.take() {
-            Some(sled) => reach_known(&cx, &sled).await?,
+            Some(sled) => reach_known(&cx, &sled, asked).await?,
             None => {
                 cx.datastore
                     .start_attempt_check(cx.fence, p.attempt_id)

@@ -1,6 +1,7 @@
 //! What must hold of the product around one instance, whatever has happened.
 
 use super::product::Product;
+use db_model::lifecycle::{Changes, Rest};
 use db_model::{InstanceState, IntendedState, RunState, StartOutcome};
 
 /// At every moment.
@@ -57,6 +58,14 @@ pub(super) fn nothing_forgotten(product: &Product) -> Result<(), String> {
         && (!plan.steps.is_empty() || waits)
     {
         return Err(format!("forgotten: {plan:?} for {:?}", product.instance));
+    }
+    let facts = product.facts();
+    if let Some(rest) = Rest::left_by(&facts, &Changes::default())
+        && product.saga.is_none()
+        && rest.reconcile_at().is_none_or(|at| facts.now < at)
+        && (!plan.steps.is_empty() || plan.look_again != rest.reconcile_at())
+    {
+        return Err(format!("it is said to rest ({rest:?}): {plan:?}"));
     }
     if let Some(why) = unrest(product)
         && plan.look_again.is_none()
