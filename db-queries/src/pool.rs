@@ -2,8 +2,8 @@
 //! manager of our own, since that crate's never calls a connection broken and
 //! pings every one of them before each use.
 
-use crate::DataStore;
-use crate::transaction::PREPARED;
+use crate::{DataStore, PREPARED};
+
 use async_bb8_diesel::{AsyncConnection, Connection};
 use diesel::connection::SimpleConnection;
 use diesel::{PgConnection, RunQueryDsl};

@@ -102,14 +102,14 @@ pub(crate) fn reserve<'a>(
 /// quota, where many starts of one silo meet. A limit may have been lowered below the
 /// use: then what is not asked for more of does not matter.
 pub(crate) const PREPARE_TAKING: &str = "\
-    PREPARE take_room (INT8, INT8, INT8, UUID, sled_cpu[], UUID, UUID) AS \
+    PREPARE take_room (INT8, INT8, INT8, UUID, TEXT[], UUID, UUID) AS \
     WITH room AS ( \
         UPDATE sled \
         SET reserved_vcpus = reserved_vcpus + $1, \
             reserved_memory_bytes = reserved_memory_bytes + $2, \
             reserved_storage_bytes = reserved_storage_bytes + $3 \
         WHERE id = $4 AND policy = 'in_service' \
-          AND provision_policy = 'provisionable' AND cpu = ANY ($5) \
+          AND provision_policy = 'provisionable' AND cpu::TEXT = ANY ($5) \
           AND reserved_vcpus + $1 <= vcpus \
           AND reserved_memory_bytes + $2 <= memory_bytes \
           AND reserved_storage_bytes + $3 <= storage_bytes \
@@ -145,7 +145,7 @@ impl Taking<'_> {
         let (cpus, vmm) = (cpus.join(", "), held.vmm_id);
         format!(
             "EXECUTE take_room ({vcpus}, {memory}, {storage}, '{sled}', \
-                 ARRAY[{cpus}]::sled_cpu[], '{silo}', '{vmm}')"
+                 ARRAY[{cpus}], '{silo}', '{vmm}')"
         )
     }
 
