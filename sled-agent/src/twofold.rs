@@ -132,17 +132,17 @@ fn over_the_older(path: &Utf8Path, text: &str) -> io::Result<bool> {
         }
         Err(error) => return Err(error),
     };
-    let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-    let mut kept = vec![0; len];
+    let size = file.metadata()?.len();
+    let mut kept = vec![0; usize::try_from(size).unwrap_or(0)];
     file.read_exact_at(&mut kept, 0)?;
     let Some((n, newest)) = lines(&kept).and_then(newest) else {
         return Ok(false);
     };
-    let (len, next) = (len / 2, line(newest.turn + 1, text));
+    let (len, next) = (kept.len() / 2, line(newest.turn + 1, text));
     if next.len() >= len {
         return Ok(false);
     }
-    let at = if n == 0 { len as u64 } else { 0 };
+    let at = if n == 0 { size / 2 } else { 0 };
     file.write_all_at(&filled(next, len), at)?;
     file.sync_data()?;
     Ok(true)
