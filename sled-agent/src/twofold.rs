@@ -215,7 +215,8 @@ mod tests {
         let new = std::fs::read(&path).unwrap();
         let written = old.iter().zip(&new).filter(|(a, b)| a != b).count();
         assert!(written > 10, "{written}");
-        for cut in 0..UNIT {
+        // Behind what was written all is blank.
+        for cut in (0..100).chain((100..UNIT).step_by(500)) {
             for torn in [
                 [&new[..cut], &old[cut..]].concat(),
                 [&old[..cut], &new[cut..UNIT], &old[UNIT..]].concat(),
