@@ -2,8 +2,7 @@
 //! manager of our own, since that crate's never calls a connection broken and
 //! pings every one of them before each use.
 
-use crate::{DataStore, PREPARED};
-
+use crate::{DataStore, Error, PREPARED};
 use async_bb8_diesel::{AsyncConnection, Connection};
 use diesel::connection::SimpleConnection;
 use diesel::{PgConnection, RunQueryDsl};
@@ -96,6 +95,8 @@ pub(crate) enum ConnectError {
     Connect(#[from] diesel::ConnectionError),
     #[error("the connection does not work")]
     Query(#[from] diesel::result::Error),
+    #[error("the connection cannot be prepared")]
+    Prepare(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the task that connects died")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -127,9 +128,16 @@ impl bb8::ManageConnection for Manager {
     async fn is_valid(&self, conn: &mut Pooled) -> Result<(), ConnectError> {
         while let Some(sql) = PREPARED.get(conn.prepared) {
             let prepare = |c: &mut PgConnection| c.batch_execute(sql);
-            // There may be no such tables yet; then this is tried the next time.
-            let Ok(()) = conn.connection.run(prepare).await else { break };
-            conn.prepared += 1;
+            match conn.connection.run(prepare).await {
+                Ok(()) => conn.prepared += 1,
+                Err(error) => {
+                    if let Error::Unavailable(error) = error.into() {
+                        return Err(ConnectError::Prepare(error));
+                    }
+                    // There may be no such tables yet.
+                    break;
+                }
+            }
         }
         let idle = conn.last_used.lock().map(|t| t.elapsed());
         if idle.is_ok_and(|idle| idle < TRUSTED_IDLE) {
@@ -143,8 +151,10 @@ impl bb8::ManageConnection for Manager {
             .await
     }
 
+    /// One that is not wholly prepared is used once: whoever was to prepare it may
+    /// have gone away over it.
     fn has_broken(&self, conn: &mut Pooled) -> bool {
-        conn.broken.load(Ordering::Relaxed)
+        conn.broken.load(Ordering::Relaxed) || conn.prepared < PREPARED.len()
     }
 }
 
