@@ -9,7 +9,7 @@ use diesel::{
 use uuid::Uuid;
 
 /// What is known of a change before it is made.
-#[derive(Clone, Debug, Insertable)]
+#[derive(Clone, Debug, Insertable, serde::Serialize)]
 #[diesel(table_name = audit_log)]
 #[expect(missing_docs, reason = "dbinit.sql says what each column means")]
 pub struct AuditLogBegin {
@@ -37,7 +37,7 @@ pub struct AuditLogActor {
 }
 
 /// How a change was answered.
-#[derive(Clone, Debug, AsChangeset, Insertable)]
+#[derive(Clone, Debug, AsChangeset, Insertable, serde::Serialize)]
 #[diesel(table_name = audit_log)]
 #[expect(missing_docs, reason = "dbinit.sql says what each column means")]
 pub struct AuditLogEnd {

@@ -8,7 +8,7 @@ use crate::{
     VmmEndReason, VmmId,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::{AsChangeset, Insertable, Queryable, QueryableByName, Selectable};
+use diesel::{Insertable, Queryable, QueryableByName, Selectable};
 
 sql_enum! {
     /// What is, of an instance. What users see is computed (`RunState`).
@@ -53,7 +53,7 @@ sql_enum! {
 /// The wait between automatic restarts where an instance has none of its own.
 pub const DEFAULT_COOLDOWN: TimeDelta = TimeDelta::minutes(5);
 
-/// An instance.
+/// An instance. As JSON it has those columns that may change.
 #[derive(
     Clone,
     Debug,
@@ -63,22 +63,26 @@ pub const DEFAULT_COOLDOWN: TimeDelta = TimeDelta::minutes(5);
     QueryableByName,
     Selectable,
     Insertable,
-    AsChangeset,
+    serde::Serialize,
 )]
-#[diesel(table_name = instance, treat_none_as_null = true)]
+#[diesel(table_name = instance)]
 #[expect(missing_docs, reason = "dbinit.sql says what each column means")]
 pub struct Instance {
     pub id: InstanceId,
+    #[serde(skip)]
     pub project_id: ProjectId,
     pub name: Name,
     pub description: String,
+    #[serde(skip)]
     pub time_created: DateTime<Utc>,
     pub time_modified: DateTime<Utc>,
     pub time_deleted: Option<DateTime<Utc>>,
     pub hostname: Hostname,
     pub ncpus: VcpuCount,
     pub memory_bytes: ByteCount,
+    #[serde(skip)]
     pub user_data: String,
+    #[serde(skip)]
     pub network_interfaces: serde_json::Value,
     pub auto_restart_policy: Option<AutoRestartPolicy>,
     pub auto_restart_cooldown_secs: Option<i64>,

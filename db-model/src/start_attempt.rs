@@ -6,7 +6,7 @@ use crate::{
     DiskState, InstanceId, Name, SagaId, SiloUserId, StartAttemptId, VmmId,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::{AsChangeset, Insertable, Queryable, QueryableByName, Selectable};
+use diesel::{Insertable, Queryable, QueryableByName, Selectable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -307,9 +307,9 @@ pub struct StagedFailure {
     QueryableByName,
     Selectable,
     Insertable,
-    AsChangeset,
+    serde::Serialize,
 )]
-#[diesel(table_name = start_attempt, treat_none_as_null = true)]
+#[diesel(table_name = start_attempt)]
 #[expect(missing_docs, reason = "dbinit.sql says what each column means")]
 pub struct StartAttempt {
     pub id: StartAttemptId,

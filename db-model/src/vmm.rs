@@ -3,7 +3,7 @@
 use crate::schema::{sled_reservation, vmm};
 use crate::{ByteCount, InstanceId, SiloId, SledId, StartAttemptId, VmmId};
 use chrono::{DateTime, Utc};
-use diesel::{AsChangeset, Insertable, Queryable, QueryableByName, Selectable};
+use diesel::{Insertable, Queryable, QueryableByName, Selectable};
 
 sql_enum! {
     /// Where a VMM is. `Failed` and `Destroyed` are ends; `Abandoned` is
@@ -113,9 +113,9 @@ impl VmmEndReason {
     QueryableByName,
     Selectable,
     Insertable,
-    AsChangeset,
+    serde::Serialize,
 )]
-#[diesel(table_name = vmm, treat_none_as_null = true)]
+#[diesel(table_name = vmm)]
 #[expect(missing_docs, reason = "dbinit.sql says what each column means")]
 pub struct Vmm {
     pub id: VmmId,
@@ -207,7 +207,16 @@ sql_enum! {
 }
 
 /// What a VMM holds of a sled.
-#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[derive(
+    Clone,
+    Debug,
+    PartialEq,
+    Eq,
+    Queryable,
+    Selectable,
+    Insertable,
+    serde::Serialize,
+)]
 #[diesel(table_name = sled_reservation)]
 #[expect(missing_docs, reason = "dbinit.sql says what each column means")]
 pub struct SledReservation {

@@ -1,6 +1,9 @@
 //! The audit log. Each entry is written in two statements, one before a change
-//! and one before its answer, both by the database's clock.
+//! and one before its answer, both by the database's clock, and each together with
+//! those of other changes at that moment.
 
+use crate::rows::{self, Row};
+use crate::shared::{Answers, Queue, SharedStatement};
 use crate::sql::{Keep, sql, statement};
 use crate::{DataStore, Error, Page};
 use chrono::{DateTime, Utc};
@@ -9,8 +12,9 @@ use db_model::{AuditLogActor, AuditLogBegin, AuditLogEnd, AuditLogEntry};
 use diesel::sql_types::{BigInt, Bool, Nullable, Timestamptz};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
-    QueryDsl, RunQueryDsl, SelectableHelper,
+    PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
 };
+use serde::Serialize;
 use uuid::Uuid;
 
 /// Rows that one statement deletes or completes.
@@ -25,23 +29,88 @@ pub struct ByTimeCompleted {
     pub after: Option<(DateTime<Utc>, Uuid)>,
 }
 
+/// An entry that is begun.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Begun(AuditLogBegin);
+
+impl Row for Begun {
+    const TABLE: &'static str = "audit_log";
+}
+
+impl SharedStatement for Begun {
+    type Answer = ();
+
+    fn about(&self) -> Uuid {
+        self.0.id
+    }
+
+    fn queue(of: &DataStore) -> &Queue<Begun> {
+        &of.audit_begun
+    }
+
+    fn ask(
+        conn: &mut PgConnection,
+        all: &[Begun],
+    ) -> Result<Answers<Begun>, Error> {
+        let rows: Vec<_> = all.iter().collect();
+        rows::insert_with(&rows, Some(("time_started", "now()")))?
+            .kept()
+            .execute(conn)?;
+        Ok(done(all))
+    }
+}
+
+/// How an entry's change was answered.
+#[derive(Debug, Serialize)]
+pub(crate) struct Completed {
+    id: Uuid,
+    #[serde(flatten)]
+    end: AuditLogEnd,
+}
+
+impl Row for Completed {
+    const TABLE: &'static str = "audit_log";
+}
+
+impl SharedStatement for Completed {
+    type Answer = ();
+
+    fn about(&self) -> Uuid {
+        self.id
+    }
+
+    fn queue(of: &DataStore) -> &Queue<Completed> {
+        &of.audit_completed
+    }
+
+    fn ask(
+        conn: &mut PgConnection,
+        all: &[Completed],
+    ) -> Result<Answers<Completed>, Error> {
+        let rows: Vec<_> = all.iter().collect();
+        rows::update_where(
+            &rows,
+            Some(("time_completed", "now()")),
+            "audit_log.time_completed IS NULL",
+        )?
+        .kept()
+        .execute(conn)?;
+        Ok(done(all))
+    }
+}
+
+fn done<S: SharedStatement<Answer = ()>>(all: &[S]) -> Answers<S> {
+    all.iter().map(|one| (SharedStatement::about(one), Ok(()))).collect()
+}
+
 impl DataStore {
     /// Notes that something is about to be changed.
     pub async fn audit_log_begin(
         &self,
         row: AuditLogBegin,
     ) -> Result<(), Error> {
-        self.run(move |conn| {
-            diesel::insert_into(audit_log::table)
-                .values((
-                    &row,
-                    audit_log::time_started.eq(sql::<Timestamptz>("now()")),
-                ))
-                .kept()
-                .execute(conn)?;
-            Ok(())
-        })
-        .await
+        self.ask(Begun(row)).await
     }
 
     /// Notes how it was answered, unless that is noted already; and who did it,
@@ -52,6 +121,9 @@ impl DataStore {
         end: AuditLogEnd,
         actor: Option<AuditLogActor>,
     ) -> Result<(), Error> {
+        let Some(actor) = actor else {
+            return self.ask(Completed { id, end }).await;
+        };
         self.run(move |conn| {
             let row = audit_log::table
                 .find(id)

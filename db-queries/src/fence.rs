@@ -8,7 +8,7 @@ use crate::{DataStore, Error};
 use db_model::lifecycle::Rest;
 use db_model::schema::saga as saga_table;
 use db_model::{Fence, SagaState, SecId};
-use diesel::sql_types::{BigInt, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Uuid as SqlUuid};
 use diesel::{OptionalExtension, PgConnection, QueryDsl, RunQueryDsl};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +38,13 @@ struct OfSaga {
     rest: Option<Rest>,
 }
 
+/// What the log of a saga owes.
+#[derive(Clone, Debug)]
+pub(crate) struct Owes {
+    pub(crate) fence: Fence,
+    pub(crate) records: Vec<Record>,
+}
+
 impl Owed {
     fn lock(&self) -> MutexGuard<'_, HashMap<Fence, OfSaga>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -63,9 +70,10 @@ impl Owed {
         self.lock().remove(&fence);
     }
 
-    pub(crate) fn of(&self, fence: Fence) -> Vec<Record> {
+    pub(crate) fn of(&self, fence: Fence) -> Owes {
         let sagas = self.lock();
-        sagas.get(&fence).map(|saga| saga.records.clone()).unwrap_or_default()
+        let records = sagas.get(&fence).map(|saga| saga.records.clone());
+        Owes { fence, records: records.unwrap_or_default() }
     }
 
     /// The first `count` are written.
@@ -92,11 +100,11 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&mut PgConnection) -> Result<T, Error> + Send + 'static,
     {
-        let owed = self.owed.of(fence);
-        let count = owed.len();
+        let owes = self.owed.of(fence);
+        let count = owes.records.len();
         let done = self
             .transaction(move |conn| {
-                saga::record(conn, &fence, &owed)?;
+                saga::record(conn, &owes)?;
                 work(conn)
             })
             .await?;
@@ -139,12 +147,12 @@ impl DataStore {
     ///
     /// `Fenced`.
     pub async fn saga_pay(&self, fence: Fence) -> Result<(), Error> {
-        let owed = self.owed.of(fence);
-        if owed.is_empty() {
+        let owes = self.owed.of(fence);
+        if owes.records.is_empty() {
             return Ok(());
         }
-        let count = owed.len();
-        self.run(move |conn| saga::record(conn, &fence, &owed)).await?;
+        let count = owes.records.len();
+        self.run(move |conn| saga::record(conn, &owes)).await?;
         self.owed.paid(fence, count);
         Ok(())
     }
@@ -165,15 +173,23 @@ pub(crate) fn check(
     judge(held, fence)
 }
 
-/// Locks the saga's row, if it is still this process's.
-pub(crate) fn lock(fence: &Fence) -> Statement<impl Values + use<>> {
+/// Locks the rows of those of these sagas that are still this process's.
+pub(crate) fn lock(these: &[&Owes]) -> Statement<impl Values + use<>> {
+    let fences = || these.iter().map(|owes| &owes.fence);
+    let ids: Vec<_> = fences().map(|fence| fence.saga_id).collect();
+    let secs: Vec<_> = fences().map(|fence| fence.sec_id).collect();
+    let generations: Vec<_> =
+        fences().map(|fence| fence.adopt_generation).collect();
     statement(
-        "SELECT 1 FROM saga WHERE id = $1 AND current_sec = $2 \
-           AND adopt_generation = $3 AND state <> 'abandoned' FOR SHARE",
+        "SELECT 1 FROM unnest($1::UUID[], $2::UUID[], $3::INT8[]) \
+             AS f (saga_id, sec, generation) \
+         JOIN saga ON saga.id = f.saga_id AND saga.current_sec = f.sec \
+           AND saga.adopt_generation = f.generation \
+         WHERE saga.state <> 'abandoned' FOR SHARE OF saga",
     )
-    .bind::<SqlUuid, _>(fence.saga_id)
-    .bind::<SqlUuid, _>(fence.sec_id)
-    .bind::<BigInt, _>(fence.adopt_generation)
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Array<SqlUuid>, _>(secs)
+    .bind::<Array<BigInt>, _>(generations)
 }
 
 /// Whose a saga is, and whether it still is.

@@ -1,10 +1,10 @@
 //! A user asks for an instance to run: the intent, the attempt, and nearly always
 //! the saga that carries it out, all in one transaction.
 
-use crate::lifecycle::{With, read, write};
+use crate::lifecycle::Decided;
 use crate::reconcile::claim_with;
 use crate::saga::{NewSaga, UnfinishedSaga};
-use crate::{Claimed, DataStore, Error, Work, idempotency};
+use crate::{Claimed, DataStore, Error, idempotency};
 use chrono::TimeDelta;
 use db_model::lifecycle::{Facts, Refusal, requests};
 use db_model::{
@@ -70,36 +70,32 @@ impl DataStore {
         visibility: Option<TimeDelta>,
         saga: Option<StartSaga>,
     ) -> Result<Started, Error> {
-        self.locked_of(id, move |conn| {
-            let (facts, unfinished) = read(conn, id)?;
+        let claims_key = request.is_some();
+        self.change(None, id, claims_key, move |conn, facts, unfinished| {
             if let Some(request) = &request {
                 idempotency::claim(conn, request, id)?;
             }
-            let mut changes = match requests::start(&facts, attempt, user) {
+            let mut changes = match requests::start(facts, attempt, user) {
                 Ok(changes) => changes,
                 Err(Refusal::Deleted) => return Err(Error::NotFound),
                 Err(refusal) => return Err(Error::Refused(refusal)),
             };
-            if changes.is_empty() && request.is_none() {
-                return Ok(Work::Nothing(Started::Nothing));
-            }
-            let saga = saga
-                .as_ref()
-                .filter(|new| new.may_begin(&facts, unfinished.as_ref()));
             let claimed = visibility
                 .and_then(|time| claim_with(&mut changes, facts.now + time));
-            let (with, started) = match (saga, &mut changes.new_attempt) {
-                (Some(new), Some(attempt)) => {
-                    attempt.saga_id = Some(new.saga.id);
-                    (With::Saga(&new.saga), Started::Saga)
+            let saga = saga
+                .as_ref()
+                .filter(|new| new.may_begin(facts, unfinished))
+                .map(|new| new.saga.clone());
+            let (saga, started) = match (saga, &mut changes.new_attempt) {
+                (Some(saga), Some(attempt)) => {
+                    attempt.saga_id = Some(saga.id);
+                    (Some(saga), Started::Saga)
                 }
                 (_, _) => {
-                    let started =
-                        claimed.map_or(Started::Nothing, Started::Claimed);
-                    (With::Nothing, started)
+                    (None, claimed.map_or(Started::Nothing, Started::Claimed))
                 }
             };
-            write(conn, &with, &facts, &changes, started)
+            Ok((Decided { changes, saga }, started))
         })
         .await
     }

@@ -18,10 +18,13 @@ mod affinity_group_member;
 mod attempts_ended;
 mod audit_log;
 mod blocks;
+mod changes;
 mod device_request;
 mod disk;
 mod error;
+mod facts;
 mod fence;
+mod group_commit;
 mod idempotency;
 mod image;
 mod instance;
@@ -40,9 +43,12 @@ mod reconcile;
 mod reservation;
 mod retention;
 mod role;
+mod rows;
 mod saga;
+mod saga_end;
 mod saga_store;
 mod session;
+mod shared;
 mod silo;
 mod silo_quota;
 mod sled;
@@ -96,14 +102,26 @@ pub use sled_join::Join;
 pub use vmm::{Observed, SledVmm};
 pub use vmm_register::ToRegister;
 
+/// Connections beside those of the settings, for what is asked together.
+const SHARED_CONNECTIONS: u32 = 8;
+
 /// The database, as the rest of the product sees it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct DataStore {
     pool: pool::Pool,
+    /// For what is asked together.
+    shared_pool: pool::Pool,
     max_connections: u32,
     attempts_ended: AttemptsEnded,
     vmms_cut_off: Counter,
     owed: fence::Owed,
+    transitions: shared::Queue<lifecycle::Job>,
+    saga_ends: shared::Queue<saga_end::SagaEnd>,
+    vmm_reads: shared::Queue<vmm::OfVmm>,
+    to_register: shared::Queue<vmm_register::Placed>,
+    looks: shared::Queue<placement::Look>,
+    audit_begun: shared::Queue<audit_log::Begun>,
+    audit_completed: shared::Queue<audit_log::Completed>,
 }
 
 impl DataStore {
@@ -112,11 +130,31 @@ impl DataStore {
     pub fn new(url: &str, settings: PoolSettings) -> DataStore {
         DataStore {
             pool: pool::build(url, settings),
+            shared_pool: pool::build(
+                url,
+                PoolSettings {
+                    max_connections: SHARED_CONNECTIONS,
+                    planned_once: true,
+                    ..settings
+                },
+            ),
             max_connections: settings.max_connections,
             attempts_ended: attempts_ended::none_yet(),
             vmms_cut_off: Counter::default(),
             owed: fence::Owed::default(),
+            transitions: shared::Queue::default(),
+            saga_ends: shared::Queue::default(),
+            vmm_reads: shared::Queue::default(),
+            to_register: shared::Queue::default(),
+            looks: shared::Queue::default(),
+            audit_begun: shared::Queue::default(),
+            audit_completed: shared::Queue::default(),
         }
+    }
+
+    /// The same, for statements whose best plan is the same for all values.
+    fn planned_once(&self) -> DataStore {
+        DataStore { pool: self.shared_pool.clone(), ..self.clone() }
     }
 
     /// How many VMMs were ended through this datastore since their sled was cut

@@ -2,7 +2,7 @@
 //! ask. Reads alone; one method a question. Lists are bounded, and what is read
 //! of a table that grows is found by an index.
 
-use crate::lifecycle::read;
+use crate::facts::read;
 use crate::sql::{sql, statement};
 use crate::{ById, DataStore, Error, Page, UnfinishedSaga};
 use chrono::{DateTime, Utc};

@@ -4,6 +4,7 @@
 //! on their room, so that its cost does not grow with the fleet. Only where none
 //! is found, the whole fleet is read, to say why.
 
+use crate::shared::{Answers, Queue, SharedStatement};
 use crate::sql::{Statement, Values, statement};
 use crate::{DataStore, Error};
 use db_model::placement::{
@@ -24,8 +25,8 @@ use db_model::{
 use diesel::dsl::{exists, select};
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel::{
-    ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
-    PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl,
+    BoolExpressionMethods, ExpressionMethods, JoinOnDsl,
+    NullableExpressionMethods, OptionalExtension, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl,
     SelectableHelper,
 };
 use uuid::Uuid;
@@ -187,22 +188,7 @@ impl DataStore {
         id: InstanceId,
         placing: Option<VmmId>,
     ) -> Result<PlacementLook, Error> {
-        self.run(move |conn| {
-            let asked = asked(conn, id, placing)?;
-            let unavailable = match asked.has_disks {
-                true => crate::disk::unavailable(conn, id)?,
-                false => None,
-            };
-            let search = Search::new(&asked.ask);
-            let sleds = match asked.placed_on.is_none() && unavailable.is_none()
-            {
-                true => search.run(conn)?,
-                false => Vec::new(),
-            };
-            let Asked { ask, placed_on, .. } = asked;
-            Ok(PlacementLook { ask, sleds, placed_on, unavailable })
-        })
-        .await
+        self.ask(Look { id, placing }).await
     }
 
     /// Some of the sleds that would do, if any would, and of those that fulfil
@@ -226,7 +212,9 @@ impl DataStore {
         id: InstanceId,
     ) -> Result<PlacementCase, Error> {
         self.snapshot(move |conn| {
-            let Asked { row, mut ask, .. } = asked(conn, id, None)?;
+            let look = Look { id, placing: None };
+            let asked = asked(conn, &[look])?.pop();
+            let Asked { row, mut ask, .. } = asked.ok_or(Error::NotFound)?;
             let mut sleds = fleet(conn)?;
             give_back_own(conn, &row, &mut ask, &mut sleds)?;
             let own = own_placed(conn, row.project_id, id)?;
@@ -270,6 +258,55 @@ impl DataStore {
     }
 }
 
+/// A start that looks for a place. Those that ask the same look at the same sleds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    id: InstanceId,
+    placing: Option<VmmId>,
+}
+
+impl SharedStatement for Look {
+    type Answer = PlacementLook;
+
+    fn about(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn queue(of: &DataStore) -> &Queue<Look> {
+        &of.looks
+    }
+
+    // What is asked for decides by which index sleds are best found.
+    const PLANNED_ONCE: bool = false;
+
+    fn ask(
+        conn: &mut PgConnection,
+        all: &[Look],
+    ) -> Result<Answers<Look>, Error> {
+        let mut answers = Answers::<Look>::new();
+        let mut searched: Vec<(Search, Vec<SledRoom>)> = Vec::new();
+        for Asked { row, ask, has_disks, placed_on } in asked(conn, all)? {
+            let unavailable = match has_disks {
+                true => crate::disk::unavailable(conn, row.id)?,
+                false => None,
+            };
+            let mut sleds = Vec::new();
+            if placed_on.is_none() && unavailable.is_none() {
+                let search = Search::new(&ask);
+                let known = searched.iter().find(|(known, _)| *known == search);
+                sleds = match known {
+                    Some((_, sleds)) => sleds.clone(),
+                    None => search.run(conn)?,
+                };
+                searched.push((search, sleds.clone()));
+            }
+            let look = PlacementLook { ask, sleds, placed_on, unavailable };
+            answers.insert(row.id.0, Ok(look));
+        }
+        Ok(answers)
+    }
+}
+
 /// What an instance asks, and from what that was seen.
 struct Asked {
     row: Instance,
@@ -283,24 +320,21 @@ struct Asked {
 /// and any disks.
 type AskRow = (Instance, SiloQuota, Option<SledId>, bool, bool);
 
-fn asked(
-    conn: &mut PgConnection,
-    id: InstanceId,
-    placing: Option<VmmId>,
-) -> Result<Asked, Error> {
-    let in_groups = affinity_group_member::table
-        .filter(affinity_group_member::instance_id.eq(instance::id));
-    let disks =
-        disk::table.filter(disk::instance_id.eq(instance::id.nullable()));
-    let placing = placing.unwrap_or(VmmId(Uuid::nil()));
-    let (row, quota, placed_on, has_groups, has_disks): AskRow =
+/// The statement that reads those, of VMMs that are these.
+macro_rules! ask_rows {
+    ($placed:expr) => {{
+        let in_groups = affinity_group_member::table
+            .filter(affinity_group_member::instance_id.eq(instance::id));
+        let disks =
+            disk::table.filter(disk::instance_id.eq(instance::id.nullable()));
         instance::table
-            .find(id)
             .inner_join(project::table)
             .inner_join(
                 silo_quota::table.on(silo_quota::silo_id.eq(project::silo_id)),
             )
-            .left_join(vmm::table.on(vmm::id.eq(placing)))
+            .left_join(
+                vmm::table.on($placed.and(vmm::instance_id.eq(instance::id))),
+            )
             .select((
                 Instance::as_select(),
                 SiloQuota::as_select(),
@@ -308,26 +342,52 @@ fn asked(
                 exists(in_groups),
                 exists(disks),
             ))
-            .first(conn)?;
-    let groups: Vec<AffinityGroupId> = match has_groups {
-        true => affinity_group_member::table
-            .filter(affinity_group_member::instance_id.eq(id))
-            .select(affinity_group_member::group_id)
-            .load(conn)?,
-        false => Vec::new(),
+    }};
+}
+
+/// What those ask that are there.
+fn asked(
+    conn: &mut PgConnection,
+    looks: &[Look],
+) -> Result<Vec<Asked>, Error> {
+    let rows: Vec<AskRow> = match looks {
+        [Look { id, placing }] => {
+            let placing = placing.unwrap_or(VmmId(Uuid::nil()));
+            ask_rows!(vmm::id.eq(placing))
+                .filter(instance::id.eq(id))
+                .load(conn)?
+        }
+        looks => {
+            let placing = looks.iter().filter_map(|look| look.placing);
+            ask_rows!(vmm::id.eq_any(placing.collect::<Vec<_>>()))
+                .filter(instance::id.eq_any(looks.iter().map(|look| look.id)))
+                .load(conn)?
+        }
     };
-    let ask = Ask {
-        vcpus: row.ncpus.to_i64(),
-        memory: row.memory_bytes,
-        cpu_platform: row.cpu_platform,
-        groups: groups_of(conn, id, &groups)?,
-        disks: match has_disks {
-            true => disks_of(conn, Disks::Of(id))?,
+    let asked = rows.into_iter().map(|row| {
+        let (row, quota, placed_on, has_groups, has_disks) = row;
+        let id = row.id;
+        let groups: Vec<AffinityGroupId> = match has_groups {
+            true => affinity_group_member::table
+                .filter(affinity_group_member::instance_id.eq(id))
+                .select(affinity_group_member::group_id)
+                .load(conn)?,
             false => Vec::new(),
-        },
-        quota: quota_in(&quota),
-    };
-    Ok(Asked { row, ask, has_disks, placed_on })
+        };
+        let ask = Ask {
+            vcpus: row.ncpus.to_i64(),
+            memory: row.memory_bytes,
+            cpu_platform: row.cpu_platform,
+            groups: groups_of(conn, id, &groups)?,
+            disks: match has_disks {
+                true => disks_of(conn, Disks::Of(id))?,
+                false => Vec::new(),
+            },
+            quota: quota_in(&quota),
+        };
+        Ok(Asked { row, ask, has_disks, placed_on })
+    });
+    asked.collect()
 }
 
 type GroupRow = (AffinityGroupId, Name, AffinityGroupKind, AffinityPolicy);
@@ -537,6 +597,7 @@ fn own_placed(
 
 /// A search for some sleds that would do. `fits` of `db_model::placement`, as
 /// SQL: that both say the same, a test sees to.
+#[derive(PartialEq, Eq)]
 struct Search {
     size: Amounts,
     cpus: Vec<&'static str>,

@@ -3,7 +3,7 @@
 
 use crate::saga::{AFTER_SAGA, UnfinishedSaga};
 use crate::sql::{Keep, sql, statement};
-use crate::{DataStore, Error, lifecycle};
+use crate::{DataStore, Error, facts};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::{Changes, Facts};
 use db_model::schema::{instance, saga};
@@ -150,7 +150,7 @@ impl DataStore {
         &self,
         id: InstanceId,
     ) -> Result<(Facts, Option<UnfinishedSaga>), Error> {
-        self.run(move |conn| lifecycle::read(conn, id)).await
+        self.run(move |conn| facts::read(conn, id)).await
     }
 
     /// Claims, for `visibility`, an instance that was to be looked at `then`, if it

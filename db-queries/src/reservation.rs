@@ -11,13 +11,14 @@ use crate::Error;
 use crate::sql::{Keep, sql, statement};
 use crate::together::Together;
 use crate::waiting::{wake_group, wake_next, wake_quota, wake_room};
+use db_model::placement::Amounts;
 use db_model::schema::{
-    affinity_claim, affinity_group_member, disk, project, silo_quota, sled,
-    sled_reservation, vmm,
+    affinity_claim, affinity_group_member, disk, instance, project, silo_quota,
+    sled, sled_reservation, vmm,
 };
 use db_model::{
-    AffinityGroupId, BlocksId, ByteCount, DiskBackend, Instance,
-    InstanceCpuPlatform, ReservationRole, SiloId, SledCpu, SledId,
+    AffinityGroupId, BlocksId, ByteCount, DiskBackend, InstanceCpuPlatform,
+    InstanceId, ReservationRole, SiloId, SledCpu, SledId,
     SledReservation, VmmEndReason, VmmId,
 };
 use diesel::dsl::{exists, select};
@@ -28,6 +29,7 @@ use diesel::{
     OptionalExtension, PgConnection, QueryDsl, QueryResult, QueryableByName,
     RunQueryDsl,
 };
+use std::collections::{BTreeMap, HashMap};
 
 #[derive(QueryableByName)]
 struct Count {
@@ -45,6 +47,88 @@ struct Disks {
     unavailable: i64,
 }
 
+/// Where a new VMM of an instance is charged, and what else it must have a place in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) silo: SiloId,
+    pub(crate) has_groups: bool,
+    pub(crate) has_disks: bool,
+}
+
+/// Those of these instances, whose rows are locked: whoever adds to the groups or
+/// the disks of one locks it, too.
+pub(crate) fn places(
+    conn: &mut PgConnection,
+    of: &[InstanceId],
+) -> Result<HashMap<InstanceId, Place>, Error> {
+    if of.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let in_groups = affinity_group_member::table
+        .filter(affinity_group_member::instance_id.eq(instance::id));
+    let disks =
+        disk::table.filter(disk::instance_id.eq(instance::id.nullable()));
+    let rows: Vec<(InstanceId, SiloId, bool, bool)> = instance::table
+        .inner_join(project::table)
+        .filter(instance::id.eq_any(of))
+        .select((
+            instance::id,
+            project::silo_id,
+            exists(in_groups),
+            exists(disks),
+        ))
+        .load(conn)?;
+    let place = |(id, silo, has_groups, has_disks)| {
+        (id, Place { silo, has_groups, has_disks })
+    };
+    Ok(rows.into_iter().map(place).collect())
+}
+
+/// Locks the groups of an instance, for the VMM that is to hold `held`.
+///
+/// # Errors
+///
+/// `NoRoom`: its hard groups do not let it be on the sled any more.
+pub(crate) fn groups_allow(
+    conn: &mut PgConnection,
+    held: &SledReservation,
+    place: &Place,
+) -> Result<(), Error> {
+    if !place.has_groups {
+        return Ok(());
+    }
+    lock_groups(conn, held.instance_id)?;
+    may_be_there(conn, held)
+}
+
+/// The row of what a VMM holds, with who is charged for it.
+pub(crate) fn charged(held: &SledReservation, at: &Place) -> SledReservation {
+    SledReservation { silo_id: Some(at.silo), ..held.clone() }
+}
+
+/// Takes what a VMM needs of the groups and disks of its instance, once its row and
+/// its reservation are there. Says what is left to be taken: the room on the sled
+/// and the quota, of which many want some.
+///
+/// # Errors
+///
+/// `NoRoom`: something of what the placement relied on is not so any more.
+pub(crate) fn take_own<'a>(
+    conn: &mut PgConnection,
+    held: &'a SledReservation,
+    place: &Place,
+    cpu: Option<InstanceCpuPlatform>,
+) -> Result<Taking<'a>, Error> {
+    if place.has_groups {
+        claim(conn, held)?;
+    }
+    let storage = match place.has_disks {
+        true => allocate_disks(conn, held)?,
+        false => 0,
+    };
+    Ok(Taking { held, cpu, silo: place.silo, storage })
+}
+
 /// What a VMM is about to take, once what it needs of its groups and disks is its.
 pub(crate) struct Taking<'a> {
     held: &'a SledReservation,
@@ -53,100 +137,99 @@ pub(crate) struct Taking<'a> {
     storage: i64,
 }
 
-/// Makes what is in `together`, among which is the VMM's row, and with it the
-/// reservation `held`, and takes what that needs of the groups and disks of
-/// `instance`, whose row is locked. Says how many rows the first of it was about, and
-/// what is left to be taken: the room on the sled and the quota, of which many want
-/// some.
-///
-/// # Errors
-///
-/// `NoRoom`: something of what the placement relied on is not so any more.
-pub(crate) fn reserve<'a>(
-    conn: &mut PgConnection,
-    mut together: Together<'a>,
-    instance: &Instance,
-    held: &'a SledReservation,
-) -> Result<(Option<i64>, Taking<'a>), Error> {
-    // Whoever adds to its groups or to its disks locks the instance, too.
-    let (silo, has_groups, has_disks): (SiloId, bool, bool) = project::table
-        .find(instance.project_id)
-        .select((
-            project::silo_id,
-            exists(
-                affinity_group_member::table
-                    .filter(affinity_group_member::instance_id.eq(instance.id)),
-            ),
-            exists(disk::table.filter(disk::instance_id.eq(instance.id))),
-        ))
-        .first(conn)?;
-    if has_groups {
-        lock_groups(conn, instance)?;
-        groups_allow(conn, held)?;
-    }
-    let charged = SledReservation { silo_id: Some(silo), ..held.clone() };
-    together.add(diesel::insert_into(sled_reservation::table).values(charged));
-    let made = together.make(conn)?;
-    if has_groups {
-        claim(conn, held)?;
-    }
-    let storage = match has_disks {
-        true => allocate_disks(conn, held)?,
-        false => 0,
-    };
-    let cpu = instance.cpu_platform;
-    Ok((made.first().copied(), Taking { held, cpu, silo, storage }))
-}
-
-/// What a connection must have prepared for that. The sled is locked before the
-/// quota, where many starts of one silo meet. A limit may have been lowered below the
-/// use: then what is not asked for more of does not matter.
+/// What a connection must have prepared for that: what is taken of which sleds, each
+/// of one of these kinds (as a list), and of which quotas; and any of the VMMs. All
+/// sleds are locked before all quotas, where many starts of one silo meet, and of
+/// several the one with the lesser id before the other. A limit may have been lowered
+/// below the use: then what is not asked for more of does not matter.
 pub(crate) const PREPARE_TAKING: &str = "\
-    PREPARE take_room (INT8, INT8, INT8, UUID, TEXT[], UUID, UUID) AS \
-    WITH room AS ( \
+    PREPARE take_room (UUID[], INT8[], INT8[], INT8[], TEXT[], \
+        UUID[], INT8[], INT8[], INT8[], UUID) AS \
+    WITH sleds AS ( \
+        SELECT s.id, a.vcpus, a.memory, a.storage, a.cpus \
+        FROM sled s JOIN unnest($1, $2, $3, $4, $5) \
+            AS a (id, vcpus, memory, storage, cpus) ON s.id = a.id \
+        ORDER BY s.id FOR NO KEY UPDATE OF s), \
+    room AS ( \
         UPDATE sled \
-        SET reserved_vcpus = reserved_vcpus + $1, \
-            reserved_memory_bytes = reserved_memory_bytes + $2, \
-            reserved_storage_bytes = reserved_storage_bytes + $3 \
-        WHERE id = $4 AND policy = 'in_service' \
-          AND provision_policy = 'provisionable' AND cpu::TEXT = ANY ($5) \
-          AND reserved_vcpus + $1 <= vcpus \
-          AND reserved_memory_bytes + $2 <= memory_bytes \
-          AND reserved_storage_bytes + $3 <= storage_bytes \
-        RETURNING id), \
+        SET reserved_vcpus = reserved_vcpus + a.vcpus, \
+            reserved_memory_bytes = reserved_memory_bytes + a.memory, \
+            reserved_storage_bytes = reserved_storage_bytes + a.storage \
+        FROM sleds a \
+        WHERE sled.id = a.id AND policy = 'in_service' \
+          AND provision_policy = 'provisionable' \
+          AND cpu::TEXT = ANY (string_to_array(a.cpus, ' ')) \
+          AND reserved_vcpus + a.vcpus <= sled.vcpus \
+          AND reserved_memory_bytes + a.memory <= memory_bytes \
+          AND reserved_storage_bytes + a.storage <= storage_bytes \
+        RETURNING sled.id), \
+    quotas AS ( \
+        SELECT q.silo_id, a.vcpus, a.memory, a.storage \
+        FROM silo_quota q JOIN unnest($6, $7, $8, $9) \
+            AS a (silo_id, vcpus, memory, storage) ON q.silo_id = a.silo_id \
+        WHERE (SELECT count(*) FROM room) = array_length($1, 1) \
+        ORDER BY q.silo_id FOR NO KEY UPDATE OF q), \
     quota AS ( \
-        UPDATE silo_quota \
-        SET used_vcpus = used_vcpus + $1, \
-            used_memory_bytes = used_memory_bytes + $2, \
-            used_storage_bytes = used_storage_bytes + $3 \
-        WHERE silo_id = $6 AND (SELECT count(*) FROM room) = 1 \
-          AND used_vcpus + $1 <= vcpus \
-          AND used_memory_bytes + $2 <= memory_bytes \
-          AND ($3 = 0 OR used_storage_bytes + $3 <= storage_bytes) \
-        RETURNING silo_id) \
+        UPDATE silo_quota q \
+        SET used_vcpus = used_vcpus + a.vcpus, \
+            used_memory_bytes = used_memory_bytes + a.memory, \
+            used_storage_bytes = used_storage_bytes + a.storage \
+        FROM quotas a \
+        WHERE q.silo_id = a.silo_id \
+          AND used_vcpus + a.vcpus <= q.vcpus \
+          AND used_memory_bytes + a.memory <= memory_bytes \
+          AND (a.storage = 0 OR used_storage_bytes + a.storage <= storage_bytes) \
+        RETURNING q.silo_id) \
     INSERT INTO sled_reservation (vmm_id, instance_id, sled_id, role, \
         vcpus, memory_bytes, time_created) \
     SELECT vmm_id, instance_id, sled_id, role, 0, memory_bytes, time_created \
     FROM sled_reservation \
-    WHERE vmm_id = $7 AND (SELECT count(*) FROM quota) = 0";
+    WHERE vmm_id = $10 \
+      AND (SELECT count(*) FROM quota) <> array_length($6, 1)";
 
-impl Taking<'_> {
-    /// The statement that takes room on the sled and of the quota, if it is there
-    /// and the sled takes such instances: else [`Taking::refused`] knows its error.
-    pub(crate) fn statement(&self) -> String {
-        let Taking { held, cpu, silo, storage } = self;
-        let (vcpus, memory) = (held.vcpus, held.memory_bytes.to_i64());
-        let sled = held.sled_id;
-        let cpus: Vec<_> = cpu
-            .map_or(SledCpu::ALL, InstanceCpuPlatform::runs_on)
-            .iter()
-            .map(|cpu| format!("'{}'", cpu.as_str()))
-            .collect();
-        let (cpus, vmm) = (cpus.join(", "), held.vmm_id);
-        format!(
-            "EXECUTE take_room ({vcpus}, {memory}, {storage}, '{sled}', \
-                 ARRAY[{cpus}], '{silo}', '{vmm}')"
-        )
+impl<'a> Taking<'a> {
+    /// Whose it is going to be.
+    pub(crate) fn held(&self) -> &'a SledReservation {
+        self.held
+    }
+
+    /// The statement that takes room on the sleds and of the quotas, if all of it is
+    /// there and the sleds take such instances: else [`Taking::refused`] knows its
+    /// error. `None`: there is nothing to take.
+    pub(crate) fn statement(all: &[Taking<'_>]) -> Option<String> {
+        let vmm = all.first()?.held.vmm_id;
+        let mut sleds: BTreeMap<SledId, (Amounts, Vec<SledCpu>)> =
+            BTreeMap::new();
+        let mut quotas: BTreeMap<SiloId, Amounts> = BTreeMap::new();
+        for Taking { held, cpu, silo, storage } in all {
+            let amounts = Amounts {
+                vcpus: held.vcpus,
+                memory: held.memory_bytes.to_i64(),
+                storage: *storage,
+            };
+            let (sum, cpus) = sleds
+                .entry(held.sled_id)
+                .or_insert_with(|| (Amounts::default(), SledCpu::ALL.to_vec()));
+            *sum = *sum + amounts;
+            if let Some(cpu) = cpu {
+                cpus.retain(|kind| cpu.runs_on().contains(kind));
+            }
+            let sum = quotas.entry(*silo).or_default();
+            *sum = *sum + amounts;
+        }
+        let of_sleds: Vec<_> = sleds.values().map(|(sum, _)| *sum).collect();
+        let of_quotas: Vec<_> = quotas.values().copied().collect();
+        let cpus = sleds.values().map(|(_, cpus)| {
+            let names: Vec<_> = cpus.iter().map(|c| c.as_str()).collect();
+            format!("\"{}\"", names.join(" "))
+        });
+        Some(format!(
+            "EXECUTE take_room ({}, {}, {}, {}, '{vmm}')",
+            list(sleds.keys()),
+            lists_of(&of_sleds),
+            list(cpus),
+            [list(quotas.keys()), lists_of(&of_quotas)].join(", "),
+        ))
     }
 
     /// What an error of that statement means.
@@ -160,13 +243,27 @@ impl Taking<'_> {
     }
 }
 
+/// An array, in SQL.
+fn list(of: impl Iterator<Item = impl ToString>) -> String {
+    let each: Vec<_> = of.map(|one| one.to_string()).collect();
+    format!("'{{{}}}'", each.join(","))
+}
+
+/// One of vCPUs, one of memory, and one of storage.
+fn lists_of(amounts: &[Amounts]) -> String {
+    let vcpus = list(amounts.iter().map(|a| a.vcpus));
+    let memory = list(amounts.iter().map(|a| a.memory));
+    let storage = list(amounts.iter().map(|a| a.storage));
+    format!("{vcpus}, {memory}, {storage}")
+}
+
 /// No reservation is without vCPUs: one is tried where there is no room.
 const HAS_A_SIZE: &str = "sled_reservation_has_a_size";
 
 /// Keeps others from placing members of the instance's groups meanwhile.
 fn lock_groups(
     conn: &mut PgConnection,
-    instance: &Instance,
+    instance: InstanceId,
 ) -> Result<(), Error> {
     statement(
         "SELECT id FROM affinity_group \
@@ -174,13 +271,13 @@ fn lock_groups(
                       WHERE instance_id = $1) \
          ORDER BY id FOR UPDATE",
     )
-    .bind::<SqlUuid, _>(instance.id)
+    .bind::<SqlUuid, _>(instance)
     .execute(conn)?;
     Ok(())
 }
 
 /// Do its hard groups let the instance be on the sled?
-fn groups_allow(
+fn may_be_there(
     conn: &mut PgConnection,
     held: &SledReservation,
 ) -> Result<(), Error> {

@@ -1,10 +1,10 @@
 //! Sagas at rest: created, logged, adopted, ended.
 
+use crate::fence::{self, Owes};
 use crate::sql::{Keep, Statement, Values, statement};
 use crate::together::Together;
-use crate::{DataStore, Error, fence};
+use crate::{DataStore, Error};
 use chrono::{DateTime, TimeDelta, Utc};
-use db_model::lifecycle::Rest;
 use db_model::schema::{instance, nexus_lease, saga, saga_node_event};
 use db_model::sql_types::SagaStateSql;
 use db_model::{
@@ -13,7 +13,7 @@ use db_model::{
 };
 use diesel::dsl::{exists, not};
 use diesel::sql_types::{
-    Array, BigInt, Bool, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Nullable, Text, Uuid as SqlUuid,
 };
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, Queryable, RunQueryDsl,
@@ -55,101 +55,72 @@ pub(crate) struct Record {
     pub(crate) data: Option<serde_json::Value>,
 }
 
-/// Writes records of a saga's log, in their order. Idempotent. One statement,
-/// with the fence in it, since a saga has more of these than of anything else;
-/// without records, the fence alone.
+/// Writes what a saga's log owes, in its order. Idempotent. One statement, with the
+/// fence in it, since a saga has more of these than of anything else; without
+/// records, the fence alone.
 ///
 /// # Errors
 ///
 /// `Fenced`.
 pub(crate) fn record(
     conn: &mut PgConnection,
-    fence: &Fence,
-    records: &[Record],
+    owes: &Owes,
 ) -> Result<(), Error> {
+    let Owes { fence, records } = owes;
     if records.is_empty() {
         return fence::check(conn, fence);
     }
-    let recorded = insert(fence, records).execute(conn)?;
+    let recorded = insert(&[owes]).kept().execute(conn)?;
     // Fewer are written if some were recorded before, or all are fenced off.
     if recorded == records.len() { Ok(()) } else { fence::check(conn, fence) }
 }
 
-/// The statement for that: it changes as many rows as there are records, unless
-/// some were recorded before or all are fenced off.
-pub(crate) fn insert(
-    fence: &Fence,
-    records: &[Record],
-) -> Statement<impl Values + use<>> {
-    let nodes: Vec<_> = records.iter().map(|r| r.node_id).collect();
-    let types: Vec<_> = records.iter().map(|r| r.event_type).collect();
-    // As texts: not both engines have arrays of JSON.
-    let data: Vec<_> = records
+/// The statement that does so for these sagas: it changes as many rows as there are
+/// records, but for those that were recorded before and those of sagas that are
+/// fenced off.
+pub(crate) fn insert(these: &[&Owes]) -> Statement<impl Values + use<>> {
+    let records: Vec<(&Fence, &Record)> = these
         .iter()
-        .map(|r| r.data.as_ref().map(serde_json::Value::to_string))
+        .flat_map(|owes| owes.records.iter().map(|r| (&owes.fence, r)))
         .collect();
+    fn all<'a, T>(
+        records: &[(&'a Fence, &'a Record)],
+        of: impl Fn(&(&'a Fence, &'a Record)) -> T,
+    ) -> Vec<T> {
+        records.iter().map(of).collect()
+    }
     statement(
         "INSERT INTO saga_node_event \
              (saga_id, node_id, event_type, data, creator, event_time) \
          SELECT saga.id, r.node_id, r.event_type, r.data::JSONB, \
              saga.current_sec, clock_timestamp() + r.n * INTERVAL '1 microsecond' \
-         FROM saga, unnest($4::INT8[], $5::TEXT[], $6::TEXT[]) \
-             WITH ORDINALITY AS r (node_id, event_type, data, n) \
-         WHERE saga.id = $1 AND saga.current_sec = $2 \
-           AND saga.adopt_generation = $3 AND saga.state <> 'abandoned' \
+         FROM unnest($1::UUID[], $2::UUID[], $3::INT8[], $4::INT8[], \
+                 $5::TEXT[], $6::TEXT[]) \
+             WITH ORDINALITY AS r (saga_id, sec, generation, node_id, \
+                 event_type, data, n) \
+         JOIN saga ON saga.id = r.saga_id AND saga.current_sec = r.sec \
+           AND saga.adopt_generation = r.generation \
+         WHERE saga.state <> 'abandoned' \
          FOR SHARE OF saga \
          ON CONFLICT DO NOTHING",
     )
-    .bind::<SqlUuid, _>(fence.saga_id)
-    .bind::<SqlUuid, _>(fence.sec_id)
-    .bind::<BigInt, _>(fence.adopt_generation)
-    .bind::<Array<BigInt>, _>(nodes)
-    .bind::<Array<Text>, _>(types)
-    .bind::<Array<Nullable<Text>>, _>(data)
+    .bind::<Array<SqlUuid>, _>(all(&records, |(fence, _)| fence.saga_id))
+    .bind::<Array<SqlUuid>, _>(all(&records, |(fence, _)| fence.sec_id))
+    .bind::<Array<BigInt>, _>(all(&records, |(f, _)| f.adopt_generation))
+    .bind::<Array<BigInt>, _>(all(&records, |(_, r)| r.node_id))
+    .bind::<Array<Text>, _>(all(&records, |(_, r)| r.event_type))
+    // As texts: not both engines have arrays of JSON.
+    .bind::<Array<Nullable<Text>>, _>(all(&records, |(_, r)| {
+        r.data.as_ref().map(serde_json::Value::to_string)
+    }))
 }
 
-/// Locks a saga's instance, as it is now and not as it was when the statement began:
-/// whoever wants something of it has said so by then, or sees the saga's end.
-fn lock_instance(fence: &Fence) -> Statement<impl Values + use<>> {
-    statement(
-        "SELECT id, reconcile_at FROM instance \
-         WHERE state <> 'destroyed' \
-           AND id = (SELECT instance_id FROM saga \
-                     WHERE id = $1 AND current_sec = $2 \
-                       AND adopt_generation = $3 AND state <> 'abandoned') \
-         FOR UPDATE",
-    )
-    .bind::<SqlUuid, _>(fence.saga_id)
-    .bind::<SqlUuid, _>(fence.sec_id)
-    .bind::<BigInt, _>(fence.adopt_generation)
-}
-
-/// Has the instance that the statement's first part has locked looked at: by this
-/// process, at once, and if it dies, by anybody, a moment later. Not if it is still as
-/// the saga left it, at rest, or has come to rest since. (One that has lost the saga
-/// just now may have somebody look once too often.)
-fn stamp(left: Option<Rest>) -> Statement<impl Values + use<>> {
-    statement(
-        "UPDATE instance \
-         SET reconcile_at = now() + $1 * INTERVAL '1 millisecond' \
-         FROM part0 AS locked \
-         WHERE instance.id = locked.id \
-           AND ($2 OR (locked.reconcile_at IS NOT NULL \
-                       AND locked.reconcile_at IS DISTINCT FROM $3))",
-    )
-    .bind::<BigInt, _>(AFTER_SAGA.num_milliseconds())
-    .bind::<Bool, _>(left.is_none())
-    .bind::<Nullable<Timestamptz>, _>(left.and_then(Rest::reconcile_at))
-}
-
-/// Sets how far a saga is.
 fn set_state(
     fence: &Fence,
     state: SagaState,
 ) -> Statement<impl Values + use<>> {
     statement(
-        "UPDATE saga SET state = $4, \
-             time_ended = CASE WHEN $5 THEN now() END \
+        "UPDATE saga SET state = $4 \
          WHERE id = $1 AND current_sec = $2 \
            AND adopt_generation = $3 AND state <> 'abandoned'",
     )
@@ -157,7 +128,6 @@ fn set_state(
     .bind::<SqlUuid, _>(fence.sec_id)
     .bind::<BigInt, _>(fence.adopt_generation)
     .bind::<SagaStateSql, _>(state)
-    .bind::<Bool, _>(state == SagaState::Done)
 }
 
 /// A saga that is yet to be.
@@ -173,21 +143,31 @@ pub struct NewSaga {
 }
 
 impl NewSaga {
-    /// The statement that writes it down. Idempotent by id.
-    pub(crate) fn insert(&self) -> Statement<impl Values + use<'_>> {
+    /// The statement that writes these down. Idempotent by id.
+    pub(crate) fn insert(
+        these: &[&NewSaga],
+    ) -> Statement<impl Values + use<>> {
+        fn all<'a, T>(
+            these: &[&'a NewSaga],
+            of: impl Fn(&'a NewSaga) -> T,
+        ) -> Vec<T> {
+            these.iter().copied().map(of).collect()
+        }
         statement(
             "INSERT INTO saga (id, name, instance_id, state, dag, \
                  creator_sec, current_sec, adopt_generation, time_adopted, \
                  time_created) \
-             VALUES ($1, $2, $3, 'running', $4, $5, $5, 1, \
-                 clock_timestamp(), clock_timestamp()) \
+             SELECT id, name, instance_id, 'running', dag::JSONB, sec, sec, 1, \
+                 clock_timestamp(), clock_timestamp() \
+             FROM unnest($1::UUID[], $2::TEXT[], $3::UUID[], $4::TEXT[], \
+                 $5::UUID[]) AS new (id, name, instance_id, dag, sec) \
              ON CONFLICT (id) DO NOTHING",
         )
-        .bind::<SqlUuid, _>(self.id)
-        .bind::<Text, _>(&self.name)
-        .bind::<SqlUuid, _>(self.instance_id)
-        .bind::<Jsonb, _>(&self.dag)
-        .bind::<SqlUuid, _>(self.sec)
+        .bind::<Array<SqlUuid>, _>(all(these, |new| new.id))
+        .bind::<Array<Text>, _>(all(these, |new| new.name.clone()))
+        .bind::<Array<SqlUuid>, _>(all(these, |new| new.instance_id))
+        .bind::<Array<Text>, _>(all(these, |new| new.dag.to_string()))
+        .bind::<Array<SqlUuid>, _>(all(these, |new| new.sec))
     }
 }
 
@@ -207,15 +187,13 @@ impl DataStore {
             return self.saga_insert_with(new, attempt).await;
         }
         self.run(move |conn| {
-            new.insert().execute(conn)?;
+            NewSaga::insert(&[&new]).execute(conn)?;
             Ok(())
         })
         .await
     }
 
-    /// How far a saga is. One that is done stamps its instance, since somebody
-    /// may have waited for it: this process is to look at it at once. Says whether
-    /// it is: not if it has left it at rest, and nobody wants anything of it since.
+    /// How far a saga is that is not done.
     ///
     /// # Errors
     ///
@@ -224,33 +202,27 @@ impl DataStore {
         &self,
         fence: Fence,
         state: SagaState,
-    ) -> Result<bool, Error> {
-        let owed = self.owed.of(fence);
-        let count = owed.len();
+    ) -> Result<(), Error> {
         if state == SagaState::Unwinding {
             self.owed.leaves(fence, None);
         }
-        let left = self.owed.left(fence);
-        // One statement, and so whole. It locks in the order of all others.
-        let stamped = self.run(move |conn| {
+        let owes = self.owed.of(fence);
+        let count = owes.records.len();
+        // One statement, and so whole.
+        let set = self.run(move |conn| {
             let mut together = Together::default();
-            if state == SagaState::Done {
-                together.lock(lock_instance(&fence));
-                together.add(stamp(left));
-            }
-            if !owed.is_empty() {
-                together.add(insert(&fence, &owed));
+            if !owes.records.is_empty() {
+                together.add(insert(&[&owes]));
             }
             together.add(set_state(&fence, state));
-            let rows = together.make(conn)?;
-            if rows.last() != Some(&1) {
-                fence::check(conn, &fence)?;
+            match together.make(conn)?.last() {
+                Some(1) => Ok(()),
+                _ => fence::check(conn, &fence),
             }
-            Ok(left.is_none() || rows.get(1) != Some(&0))
         });
-        let stamped = stamped.await?;
+        set.await?;
         self.owed.paid(fence, count);
-        Ok(stamped)
+        Ok(())
     }
 
     /// Adopts unfinished sagas whose process has no lease any more (it was

@@ -167,9 +167,18 @@ impl SagaStore {
             return self.never_announced(id).await;
         };
         loop {
-            match self.datastore.saga_set_state(fence, state).await {
+            let set = match state {
+                SagaState::Done => self.datastore.saga_end(fence).await,
+                SagaState::Running
+                | SagaState::Unwinding
+                | SagaState::Abandoned => {
+                    let set = self.datastore.saga_set_state(fence, state);
+                    set.await.map(|()| true)
+                }
+            };
+            match set {
                 Ok(stamped) => {
-                    if state == SagaState::Done && !stamped {
+                    if !stamped {
                         self.lock_at_rest().insert(id);
                     }
                     return;

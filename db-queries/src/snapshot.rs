@@ -10,7 +10,7 @@ use crate::pagination::begun_at;
 use crate::project::keep;
 use crate::silo_quota::charge_storage;
 use crate::sql::Keep;
-use crate::{ByNameOrId, DataStore, Error, Page, disk, lifecycle};
+use crate::{ByNameOrId, DataStore, Error, Page, disk, facts};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::requests;
 use db_model::schema::{project, snapshot};
@@ -139,7 +139,7 @@ impl DataStore {
 fn lock_at_rest(conn: &mut PgConnection, id: DiskId) -> Result<Disk, Error> {
     let attached: Option<InstanceId> = disk::attached_to(conn, id)?;
     if let Some(instance) = attached {
-        let facts = lifecycle::lock(conn, instance)?;
+        let facts = facts::lock(conn, instance)?;
         requests::move_disk(&facts).map_err(|_| Error::InUse)?;
     }
     let there = disk::lock(conn, id)?;

@@ -6,8 +6,10 @@
 use crate::sql::Keep;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{Array, BigInt};
+use diesel::sql_types::{Array, BigInt, Bool, Uuid as SqlUuid};
 use diesel::{PgConnection, QueryResult, RunQueryDsl};
+use std::marker::PhantomData;
+use uuid::Uuid;
 
 /// See the module.
 #[derive(Default)]
@@ -17,62 +19,94 @@ pub(crate) struct Together<'a> {
 
 struct Part<'a> {
     sql: Box<dyn QueryFragment<Pg> + 'a>,
-    /// It changes rows, and does not only lock them.
-    changes: bool,
+    /// What it returns, unless it says so itself: a SELECT does.
+    returns: Option<&'static str>,
 }
 
 impl<'a> Together<'a> {
     /// An INSERT, UPDATE or DELETE that returns nothing.
     pub(crate) fn add(&mut self, sql: impl QueryFragment<Pg> + 'a) {
-        self.parts.push(Part { sql: Box::new(sql), changes: true });
+        self.add_returning(sql, "1");
+    }
+
+    /// The same of one of whose rows something is told.
+    pub(crate) fn add_returning(
+        &mut self,
+        sql: impl QueryFragment<Pg> + 'a,
+        what: &'static str,
+    ) {
+        let sql = Box::new(sql);
+        self.parts.push(Part { sql, returns: Some(what) });
     }
 
     /// A SELECT that locks.
     pub(crate) fn lock(&mut self, sql: impl QueryFragment<Pg> + 'a) {
-        self.parts.push(Part { sql: Box::new(sql), changes: false });
+        self.parts.push(Part { sql: Box::new(sql), returns: None });
     }
 
     /// Makes them; says how many rows each was about.
     pub(crate) fn make(self, conn: &mut PgConnection) -> QueryResult<Vec<i64>> {
         match self.parts.as_slice() {
             [] => Ok(Vec::new()),
-            parts => All(parts).kept().get_result(conn),
+            parts => {
+                let counts: Vec<_> = (0..parts.len())
+                    .map(|n| format!("(SELECT count(*) FROM {PART}{n})"))
+                    .collect();
+                let tell = format!("SELECT ARRAY[{}]", counts.join(", "));
+                All::<Array<BigInt>>::new(parts, &tell).kept().get_result(conn)
+            }
         }
+    }
+
+    /// Makes them; `tell`, which selects from them (`part0` and so on), says of
+    /// which something is so.
+    pub(crate) fn make_and(
+        self,
+        conn: &mut PgConnection,
+        tell: &str,
+    ) -> QueryResult<Vec<(Uuid, bool)>> {
+        All::<(SqlUuid, Bool)>::new(&self.parts, tell).kept().load(conn)
     }
 }
 
-/// All of them, of each of which the rows are counted.
-struct All<'a>(&'a [Part<'a>]);
+const PART: &str = "part";
 
-impl QueryFragment<Pg> for All<'_> {
+/// All of them, and what is told of them.
+struct All<'a, ST> {
+    parts: &'a [Part<'a>],
+    tell: &'a str,
+    tells: PhantomData<ST>,
+}
+
+impl<'a, ST> All<'a, ST> {
+    fn new(parts: &'a [Part<'a>], tell: &'a str) -> All<'a, ST> {
+        All { parts, tell, tells: PhantomData }
+    }
+}
+
+impl<ST> QueryFragment<Pg> for All<'_, ST> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        for (n, part) in self.0.iter().enumerate() {
+        for (n, part) in self.parts.iter().enumerate() {
             out.push_sql(if n == 0 { "WITH " } else { ", " });
-            out.push_identifier(&name(n))?;
-            out.push_sql(" AS (");
+            out.push_sql(&format!("{PART}{n} AS ("));
             part.sql.walk_ast(out.reborrow())?;
-            out.push_sql(if part.changes { " RETURNING 1)" } else { ")" });
-        }
-        for n in 0..self.0.len() {
-            out.push_sql(if n == 0 { " SELECT ARRAY[" } else { ", " });
-            out.push_sql("(SELECT count(*) FROM ");
-            out.push_identifier(&name(n))?;
+            if let Some(what) = part.returns {
+                out.push_sql(" RETURNING ");
+                out.push_sql(what);
+            }
             out.push_sql(")");
         }
-        out.push_sql("]");
+        out.push_sql(" ");
+        out.push_sql(self.tell);
         Ok(())
     }
 }
 
-fn name(n: usize) -> String {
-    format!("part{n}")
-}
-
-impl QueryId for All<'_> {
+impl<ST> QueryId for All<'_, ST> {
     type QueryId = ();
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-impl Query for All<'_> {
-    type SqlType = Array<BigInt>;
+impl<ST> Query for All<'_, ST> {
+    type SqlType = ST;
 }

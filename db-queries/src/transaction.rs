@@ -77,28 +77,21 @@ impl DataStore {
         self.with_retries(MAX_WAIT, move |conn| {
             begin_with_lock(conn, id)?;
             let done = f(conn);
-            match &done {
-                Ok(Work::Committed(_)) => (),
-                Ok(Work::Written(_)) => {
-                    AnsiTransactionManager::commit_transaction(conn)?;
-                }
-                Ok(Work::Nothing(_)) | Err(_) => {
-                    match AnsiTransactionManager::rollback_transaction(conn) {
-                        // The first error says more.
-                        Ok(())
-                        | Err(
-                            DieselError::BrokenTransactionManager
-                            | DieselError::NotInTransaction,
-                        ) => (),
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-            }
-            done.map(|work| match work {
-                Work::Written(answer)
-                | Work::Committed(answer)
-                | Work::Nothing(answer) => answer,
-            })
+            end(conn, done)
+        })
+        .await
+    }
+
+    /// The same of one that takes its locks itself.
+    pub(crate) async fn locked<T, F>(&self, mut f: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut PgConnection) -> Result<Work<T>, Error> + Send + 'static,
+    {
+        self.with_retries(MAX_WAIT, move |conn| {
+            AnsiTransactionManager::begin_transaction_sql(conn, BEGIN)?;
+            let done = f(conn);
+            end(conn, done)
         })
         .await
     }
@@ -183,6 +176,31 @@ fn begin_with_lock(
     Ok(begun?)
 }
 
+/// Ends a transaction as its work says.
+fn end<T>(
+    conn: &mut PgConnection,
+    done: Result<Work<T>, Error>,
+) -> Result<T, Error> {
+    match &done {
+        Ok(Work::Committed(_)) => (),
+        Ok(Work::Written(_)) => {
+            AnsiTransactionManager::commit_transaction(conn)?;
+        }
+        Ok(Work::Nothing(_)) | Err(_) => {
+            match AnsiTransactionManager::rollback_transaction(conn) {
+                // The first error says more.
+                Ok(())
+                | Err(
+                    DieselError::BrokenTransactionManager
+                    | DieselError::NotInTransaction,
+                ) => (),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    done.map(Work::answer)
+}
+
 /// Runs the last statement of a transaction of [`DataStore::locked_of`], and
 /// commits with it: what the statement locks is held for the commit alone, and not
 /// while this side is told and says what is next. It has no values in it but what
@@ -207,6 +225,25 @@ pub(crate) enum Work<T> {
     Committed(T),
     /// It has only looked, though with locks.
     Nothing(T),
+}
+
+impl<T> Work<T> {
+    /// The same with another answer.
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Work<U> {
+        match self {
+            Work::Written(answer) => Work::Written(f(answer)),
+            Work::Committed(answer) => Work::Committed(f(answer)),
+            Work::Nothing(answer) => Work::Nothing(f(answer)),
+        }
+    }
+
+    fn answer(self) -> T {
+        match self {
+            Work::Written(answer)
+            | Work::Committed(answer)
+            | Work::Nothing(answer) => answer,
+        }
+    }
 }
 
 /// 1 ms, doubling to 64 ms, and up to as much again by chance, so that those

@@ -1,12 +1,14 @@
 //! VMMs: linked and unlinked by sagas, and what sleds say of them.
 
+use crate::lifecycle::Decided;
+use crate::shared::{Answers, Queue, SharedStatement};
 use crate::sled::read_sled;
 use crate::sql::Keep;
 use crate::start_attempt::check_in;
-use crate::{DataStore, Error, lifecycle};
+use crate::{DataStore, Error, facts};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::reports::{Answer, CUT_OFF, Observation, observe};
-use db_model::lifecycle::{Changes, Rest, steps};
+use db_model::lifecycle::{Changes, Facts, Rest, steps};
 use db_model::schema::{start_attempt, vmm};
 use db_model::{
     Fence, InstanceId, SledId, SledPolicy, StartAttemptId, StartReason, Vmm,
@@ -16,6 +18,7 @@ use diesel::{
     ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
     PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
 };
+use uuid::Uuid;
 
 /// What is written of an answer.
 fn taken(answer: Answer) -> (Changes, Answer) {
@@ -36,22 +39,37 @@ fn is_fenced(said: &Observation) -> bool {
     matches!(report.end, Some((VmmEndReason::Fenced, _)))
 }
 
-/// A sled stops its guests for one of two reasons, and does not say for which:
-/// it is of the fleet no more, or else it was cut off.
-fn why_fenced(
-    conn: &mut PgConnection,
-    mut said: Observation,
-    by: SledId,
-) -> Result<Observation, Error> {
-    if is_fenced(&said)
-        && read_sled(conn, by)?.0.policy == SledPolicy::InService
-        && let Observation::Reported(report)
-        | Observation::Unregistered(Some(report)) = &mut said
-        && let Some((_, sentence)) = &mut report.end
-    {
-        *sentence = Some(CUT_OFF.to_string());
+/// A VMM of which this sled says something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfVmm {
+    vmm: VmmId,
+    sled: SledId,
+}
+
+impl SharedStatement for OfVmm {
+    type Answer = Facts;
+
+    fn about(&self) -> Uuid {
+        self.vmm.0
     }
-    Ok(said)
+
+    fn queue(of: &DataStore) -> &Queue<OfVmm> {
+        &of.vmm_reads
+    }
+
+    fn ask(
+        conn: &mut PgConnection,
+        all: &[OfVmm],
+    ) -> Result<Answers<OfVmm>, Error> {
+        if let [OfVmm { vmm, sled }] = all {
+            let facts = facts::read_by_vmm(conn, *vmm, *sled)?;
+            return Ok(Answers::<OfVmm>::from([(vmm.0, Ok(facts))]));
+        }
+        let these: Vec<_> =
+            all.iter().map(|one| (one.vmm, one.sled)).collect();
+        let found = facts::read_by_vmms(conn, &these)?;
+        Ok(found.into_iter().map(|(id, facts)| (id.0, Ok(facts))).collect())
+    }
 }
 
 /// What came of an observation.
@@ -106,14 +124,14 @@ impl DataStore {
         vmm: VmmId,
         sled: SledId,
     ) -> Result<bool, Error> {
-        self.lifecycle(Some(fence), instance, move |conn, facts| {
+        self.transition_beside(Some(fence), instance, move |conn, facts, _| {
             check_in(conn, facts, attempt, &fence)?;
             let changes = steps::link(facts, attempt, vmm, sled)?;
             let system = changes
                 .attempt
                 .as_ref()
                 .is_some_and(|a| a.reason == StartReason::AutoRestart);
-            Ok((changes, system))
+            Ok((Decided { changes, saga: None }, system))
         })
         .await
     }
@@ -167,11 +185,12 @@ impl DataStore {
         attempt: StartAttemptId,
         vmm: VmmId,
     ) -> Result<SledId, Error> {
-        self.lifecycle(Some(fence), instance, move |conn, facts| {
+        self.transition_beside(Some(fence), instance, move |conn, facts, _| {
             check_in(conn, facts, attempt, &fence)?;
             let changes = steps::allow_to_run(facts, vmm)?;
             let sled = facts.vmm(vmm).map(|vmm| vmm.sled_id);
-            Ok((changes, sled.ok_or(Error::NotFound)?))
+            let decided = Decided { changes, saga: None };
+            Ok((decided, sled.ok_or(Error::NotFound)?))
         })
         .await
     }
@@ -218,14 +237,10 @@ impl DataStore {
         observation: Observation,
         boot_allowance: TimeDelta,
     ) -> Result<Observed, Error> {
-        let (instance, said, answer) = self
-            .run(move |conn| {
-                let facts = lifecycle::read_by_vmm(conn, vmm, sled)?;
-                let said = why_fenced(conn, observation.clone(), sled)?;
-                let answer = observe(&facts, vmm, &said, boot_allowance);
-                Ok((facts.instance.id, said, answer))
-            })
-            .await?;
+        let facts = self.ask(OfVmm { vmm, sled }).await?;
+        let said = self.why_fenced(observation, sled).await?;
+        let answer = observe(&facts, vmm, &said, boot_allowance);
+        let instance = facts.instance.id;
         match answer {
             Answer::Stale | Answer::Ended => {
                 Ok(Observed { answer, saga_at_work: false, rest: None })
@@ -249,19 +264,30 @@ impl DataStore {
         observation: Observation,
         boot_allowance: TimeDelta,
     ) -> Result<Observed, Error> {
-        let said = match is_fenced(&observation) {
-            false => observation,
-            true => {
-                let said = move |conn: &mut PgConnection| {
-                    why_fenced(conn, observation.clone(), sled)
-                };
-                self.run(said).await?
-            }
-        };
+        let said = self.why_fenced(observation, sled).await?;
         let observed =
             self.take(Some(fence), instance, vmm, said, boot_allowance).await?;
         self.owed.leaves(fence, observed.rest);
         Ok(observed)
+    }
+
+    /// A sled stops its guests for one of two reasons, and does not say for which:
+    /// it is of the fleet no more, or else it was cut off.
+    async fn why_fenced(
+        &self,
+        mut said: Observation,
+        by: SledId,
+    ) -> Result<Observation, Error> {
+        if is_fenced(&said)
+            && self.run(move |conn| read_sled(conn, by)).await?.0.policy
+                == SledPolicy::InService
+            && let Observation::Reported(report)
+            | Observation::Unregistered(Some(report)) = &mut said
+            && let Some((_, sentence)) = &mut report.end
+        {
+            *sentence = Some(CUT_OFF.to_string());
+        }
+        Ok(said)
     }
 
     async fn take(
@@ -272,11 +298,13 @@ impl DataStore {
         said: Observation,
         boot_allowance: TimeDelta,
     ) -> Result<Observed, Error> {
-        self.transition_beside(fence, instance, move |facts, saga_at_work| {
+        self.transition_beside(fence, instance, move |_, facts, saga| {
             let answer = observe(facts, vmm, &said, boot_allowance);
             let (changes, answer) = taken(answer);
             let rest = Rest::left_by(facts, &changes);
-            Ok((changes, Observed { answer, saga_at_work, rest }))
+            let saga_at_work = saga.is_some();
+            let observed = Observed { answer, saga_at_work, rest };
+            Ok((Decided { changes, saga: None }, observed))
         })
         .await
     }

@@ -1,21 +1,21 @@
 //! What a sled is to be told of a VMM that it takes in.
 
 use crate::fence::{self, Held};
+use crate::shared::{Answers, Queue, SharedStatement};
 use crate::{DataStore, Error, disk, ssh_key};
 use db_model::lifecycle::steps;
 use db_model::schema::{
     disk as disk_table, instance, instance_ssh_key, saga, sled, start_attempt,
     vmm,
 };
-use db_model::{
-    Disk, Fence, InstanceId, Sled, StartAttempt, StartAttemptId, VmmId,
-};
+use db_model::{Disk, Fence, InstanceId, SagaId, Sled, StartAttempt, VmmId};
 use diesel::dsl::exists;
 use diesel::{
-    ExpressionMethods, JoinOnDsl, OptionalExtension, QueryDsl, RunQueryDsl,
-    SelectableHelper,
+    ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
+    PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
 };
 use serde_json::Value;
+use uuid::Uuid;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -32,7 +32,22 @@ pub struct ToRegister {
     pub disks: Vec<Disk>,
 }
 
-type Row = (Sled, String, Value, StartAttempt, Held, bool, bool);
+type Row = (
+    VmmId,
+    InstanceId,
+    Sled,
+    (String, Value),
+    StartAttempt,
+    (SagaId, Held),
+    (bool, bool),
+);
+
+/// A VMM that a saga has placed for an attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    id: VmmId,
+    fence: Fence,
+}
 
 impl DataStore {
     /// What to tell the sled of a VMM that was placed, if the attempt is still
@@ -45,59 +60,94 @@ impl DataStore {
     pub async fn vmm_to_register(
         &self,
         fence: Fence,
-        of: InstanceId,
-        attempt: StartAttemptId,
         id: VmmId,
     ) -> Result<ToRegister, Error> {
-        self.run(move |conn| {
-            let has_keys = instance_ssh_key::table
-                .filter(instance_ssh_key::instance_id.eq(of));
-            let has_disks =
-                disk_table::table.filter(disk_table::instance_id.eq(of));
-            let row: Option<Row> = vmm::table
-                .find(id)
-                .inner_join(sled::table)
-                .inner_join(instance::table.on(instance::id.eq(of)))
-                .inner_join(
-                    start_attempt::table.on(start_attempt::id.eq(attempt)),
-                )
-                .inner_join(saga::table.on(saga::id.eq(fence.saga_id)))
-                .select((
-                    Sled::as_select(),
-                    instance::user_data,
-                    instance::network_interfaces,
-                    StartAttempt::as_select(),
-                    fence::columns(),
-                    exists(has_keys),
-                    exists(has_disks),
-                ))
+        self.ask(Placed { id, fence }).await
+    }
+}
+
+impl SharedStatement for Placed {
+    type Answer = ToRegister;
+
+    fn about(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn queue(of: &DataStore) -> &Queue<Placed> {
+        &of.to_register
+    }
+
+    fn ask(
+        conn: &mut PgConnection,
+        all: &[Placed],
+    ) -> Result<Answers<Placed>, Error> {
+        let has_keys = instance_ssh_key::table
+            .filter(instance_ssh_key::instance_id.eq(instance::id));
+        let has_disks = disk_table::table
+            .filter(disk_table::instance_id.eq(instance::id.nullable()));
+        let rows: Vec<Row> = vmm::table
+            .inner_join(sled::table)
+            .inner_join(instance::table.on(instance::id.eq(vmm::instance_id)))
+            .inner_join(
+                start_attempt::table
+                    .on(start_attempt::id.eq(vmm::start_attempt_id)),
+            )
+            .inner_join(
+                saga::table
+                    .on(start_attempt::saga_id.eq(saga::id.nullable())),
+            )
+            .filter(vmm::id.eq_any(all.iter().map(|one| one.id)))
+            .select((
+                vmm::id,
+                vmm::instance_id,
+                Sled::as_select(),
+                (instance::user_data, instance::network_interfaces),
+                StartAttempt::as_select(),
+                (saga::id, fence::columns()),
+                (exists(has_keys), exists(has_disks)),
+            ))
+            .load(conn)?;
+        let mut answers = Answers::<Placed>::new();
+        for row in rows {
+            if let Some(one) = all.iter().find(|one| one.id == row.0) {
+                answers.insert(one.id.0, one.told_by(conn, row));
+            }
+        }
+        Ok(answers)
+    }
+}
+
+impl Placed {
+    fn told_by(
+        &self,
+        conn: &mut PgConnection,
+        row: Row,
+    ) -> Result<ToRegister, Error> {
+        let (_, of, sled, guest, attempt, (saga, held), (has_keys, has_disks)) =
+            row;
+        let held = match saga == self.fence.saga_id {
+            true => Some(held),
+            false => saga::table
+                .find(self.fence.saga_id)
+                .select(fence::columns())
                 .first(conn)
-                .optional()?;
-            let (
-                sled,
-                user_data,
-                network_interfaces,
-                attempt,
-                held,
-                has_keys,
-                has_disks,
-            ) = row.ok_or(Error::NotFound)?;
-            fence::judge(Some(held), &fence)?;
-            steps::may_go_on(&attempt, fence.saga_id)?;
-            Ok(ToRegister {
-                sled,
-                user_data,
-                network_interfaces,
-                ssh_public_keys: match has_keys {
-                    true => ssh_key::public_keys(conn, of)?,
-                    false => Vec::new(),
-                },
-                disks: match has_disks {
-                    true => disk::to_boot(conn, of)?,
-                    false => Vec::new(),
-                },
-            })
+                .optional()?,
+        };
+        fence::judge(held, &self.fence)?;
+        steps::may_go_on(&attempt, self.fence.saga_id)?;
+        let (user_data, network_interfaces) = guest;
+        Ok(ToRegister {
+            sled,
+            user_data,
+            network_interfaces,
+            ssh_public_keys: match has_keys {
+                true => ssh_key::public_keys(conn, of)?,
+                false => Vec::new(),
+            },
+            disks: match has_disks {
+                true => disk::to_boot(conn, of)?,
+                false => Vec::new(),
+            },
         })
-        .await
     }
 }

@@ -283,7 +283,7 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         disks,
     } = cx
         .datastore
-        .vmm_to_register(cx.fence, p.instance_id, p.attempt_id, p.vmm_id)
+        .vmm_to_register(cx.fence, p.vmm_id)
         .await?;
     let body = VmmRegister {
         instance_id: p.instance_id.0,

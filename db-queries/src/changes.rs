@@ -1,0 +1,214 @@
+//! Writing what transitions of instances change: all of them, whatever they are
+//! and however many, in one statement, so that the server is asked once. (What is
+//! seldom is asked for besides.)
+
+use crate::fence::{self, Owes};
+use crate::reservation::{self, Place, Taking};
+use crate::saga::{self, NewSaga};
+use crate::together::Together;
+use crate::{
+    Error, Work, affinity_group, commit_with, disk, rows, ssh_key,
+};
+use db_model::lifecycle::{Changes, ReservationFate};
+use db_model::{Instance, InstanceState, SledReservation, StartReason, Vmm};
+use diesel::PgConnection;
+use diesel::connection::SimpleConnection;
+
+/// What a transition writes, under the lock of its instance.
+pub(crate) struct Write<'a> {
+    /// The instance as it was.
+    pub(crate) was: &'a Instance,
+    pub(crate) changes: &'a Changes,
+    /// A new saga that carries on from there.
+    pub(crate) saga: Option<&'a NewSaga>,
+    /// What the log of the saga owes whose transition it is, if that is still this
+    /// process's.
+    pub(crate) owes: Option<&'a Owes>,
+    /// Where a new VMM of it is charged.
+    pub(crate) place: Option<Place>,
+}
+
+impl<'a> Write<'a> {
+    /// A new VMM, what it holds, and where that is charged.
+    fn new_vmm(&self) -> Option<(&'a Vmm, &'a SledReservation, &Place)> {
+        let (vmm, held) = self.changes.new_vmm.as_ref()?;
+        Some((vmm, held, self.place.as_ref()?))
+    }
+
+    fn deletes(&self) -> bool {
+        self.was.time_deleted.is_none()
+            && self
+                .changes
+                .instance
+                .as_ref()
+                .is_some_and(|row| row.time_deleted.is_some())
+    }
+
+    /// A start of the system's own takes room.
+    fn takes_for_system(&self) -> bool {
+        let system = |a: &db_model::StartAttempt| {
+            a.reason == StartReason::AutoRestart
+        };
+        self.changes.new_vmm.is_some()
+            && self.changes.attempt.as_ref().is_some_and(system)
+    }
+
+    /// Is it more than rows that this instance alone has, and room? Then it is not
+    /// to be written with others: what they lock would have no order.
+    pub(crate) fn is_alone(&self) -> bool {
+        let Changes { attempt, new_attempt, reservation, .. } = self.changes;
+        (attempt.is_some() && new_attempt.is_some())
+            || reservation.is_some()
+            || self.deletes()
+            || self.takes_for_system()
+            || self.place.as_ref().is_some_and(|p| p.has_groups || p.has_disks)
+    }
+}
+
+/// Writes them, whole or not at all.
+///
+/// # Errors
+///
+/// `NoRoom`: a new VMM's sled has none any more; `Fenced`: one of them is a saga's
+/// that is not this process's any more.
+pub(crate) fn write(
+    conn: &mut PgConnection,
+    all: &[Write<'_>],
+) -> Result<Work<()>, Error> {
+    for Write { changes, .. } in all {
+        if let (Some(ended), Some(_)) = (&changes.attempt, &changes.new_attempt)
+        {
+            // Only one can be pending, even for a moment.
+            let mut before = Together::default();
+            before.add(rows::update(&[ended])?);
+            before.make(conn)?;
+        }
+    }
+    let placed: Vec<_> = all.iter().filter_map(Write::new_vmm).collect();
+    for (_, held, place) in &placed {
+        reservation::groups_allow(conn, held, place)?;
+    }
+    let charged: Vec<_> = placed
+        .iter()
+        .map(|(_, held, place)| reservation::charged(held, place))
+        .collect();
+    let mut together = Together::default();
+    let owed = owed(&mut together, all);
+    new_sagas(&mut together, all);
+    rows_of(&mut together, all)?;
+    if !charged.is_empty() {
+        together.add(rows::insert(&charged.iter().collect::<Vec<_>>())?);
+    }
+    let made = together.make(conn)?;
+    // Some were recorded before, or all is fenced off.
+    if !made.starts_with(&owed) {
+        all.iter()
+            .filter_map(|one| one.owes)
+            .try_for_each(|owes| fence::check(conn, &owes.fence))?;
+    }
+    for one in all {
+        if one.deletes() {
+            deleted(conn, one.was)?;
+        }
+        match one.changes.reservation {
+            Some((vmm, ReservationFate::Release)) => {
+                reservation::release(conn, vmm)?;
+            }
+            Some((vmm, ReservationFate::Abandon)) => {
+                reservation::abandon(conn, vmm)?;
+            }
+            None => (),
+        }
+    }
+    let mut taking = Vec::new();
+    for one in all {
+        if let Some((_, held, place)) = one.new_vmm() {
+            let cpu = one.was.cpu_platform;
+            taking.push(reservation::take_own(conn, held, place, cpu)?);
+        }
+    }
+    take(conn, &taking, all)
+}
+
+/// What their sagas' logs owe; how many rows that is about, part by part.
+fn owed<'a>(together: &mut Together<'a>, all: &[Write<'a>]) -> Vec<i64> {
+    let owes: Vec<_> = all.iter().filter_map(|one| one.owes).collect();
+    let (with, without): (Vec<_>, Vec<_>) =
+        owes.into_iter().partition(|owes| !owes.records.is_empty());
+    let mut rows = Vec::new();
+    if !with.is_empty() {
+        rows.push(with.iter().map(|owes| owes.records.len()).sum());
+        together.add(saga::insert(&with));
+    }
+    if !without.is_empty() {
+        rows.push(without.len());
+        together.lock(fence::lock(&without));
+    }
+    rows.into_iter().filter_map(|rows| i64::try_from(rows).ok()).collect()
+}
+
+fn new_sagas<'a>(together: &mut Together<'a>, all: &[Write<'a>]) {
+    let sagas: Vec<_> = all.iter().filter_map(|one| one.saga).collect();
+    if !sagas.is_empty() {
+        together.add(NewSaga::insert(&sagas));
+    }
+}
+
+/// The rows of each table, where there are any.
+fn rows_of<'a>(
+    together: &mut Together<'a>,
+    all: &[Write<'a>],
+) -> Result<(), Error> {
+    let (mut attempts, mut vmms) = (Vec::new(), Vec::new());
+    let mut instances = Vec::new();
+    for Write { changes, .. } in all {
+        let attempt =
+            changes.new_attempt.as_ref().or(changes.attempt.as_ref());
+        attempts.extend(attempt);
+        vmms.extend(&changes.vmm);
+        vmms.extend(changes.new_vmm.iter().map(|(vmm, _)| vmm));
+        instances.extend(&changes.instance);
+    }
+    if !attempts.is_empty() {
+        together.add(rows::put(&attempts)?);
+    }
+    if !vmms.is_empty() {
+        together.add(rows::put(&vmms)?);
+    }
+    if !instances.is_empty() {
+        together.add(rows::update(&instances)?);
+    }
+    Ok(())
+}
+
+/// Takes what many want some of, last, so that it is held for the shortest time.
+fn take(
+    conn: &mut PgConnection,
+    taking: &[Taking<'_>],
+    all: &[Write<'_>],
+) -> Result<Work<()>, Error> {
+    let Some(statement) = Taking::statement(taking) else {
+        return Ok(Work::Written(()));
+    };
+    if !all.iter().any(Write::takes_for_system) {
+        commit_with(conn, &statement).map_err(Taking::refused)?;
+        return Ok(Work::Committed(()));
+    }
+    let taken = conn.batch_execute(&statement);
+    taken.map_err(|error| Taking::refused(error.into()))?;
+    for taking in taking {
+        reservation::wake_who_is_next(conn, taking.held())?;
+    }
+    Ok(Work::Written(()))
+}
+
+/// A deleted instance is in no group and has no disk and no key. What was made with it, if
+/// it never came to be, goes with it.
+fn deleted(conn: &mut PgConnection, was: &Instance) -> Result<(), Error> {
+    affinity_group::leave_all(conn, was.id)?;
+    if was.state == InstanceState::Creating {
+        disk::delete_made_with(conn, was.id, was.time_created)?;
+    }
+    ssh_key::unlink_all(conn, was.id)?;
+    disk::detach_all(conn, was.id)
+}

@@ -1,0 +1,122 @@
+//! Rows of a table, any number of them, written by one text: so the server knows
+//! the statement, however many there are.
+
+use crate::Error;
+use crate::sql::{Statement, Values, statement};
+use db_model::{Instance, SledReservation, StartAttempt, Vmm};
+use diesel::sql_types::Text;
+use serde::Serialize;
+use serde_json::Value;
+
+/// A row, which as JSON is its columns by name.
+pub(crate) trait Row: Serialize {
+    /// Its table.
+    const TABLE: &'static str;
+}
+
+impl Row for Instance {
+    const TABLE: &'static str = "instance";
+}
+
+impl Row for StartAttempt {
+    const TABLE: &'static str = "start_attempt";
+}
+
+impl Row for Vmm {
+    const TABLE: &'static str = "vmm";
+}
+
+impl Row for SledReservation {
+    const TABLE: &'static str = "sled_reservation";
+}
+
+/// A column that is not theirs, and what is written to it.
+type Beside = Option<(&'static str, &'static str)>;
+
+/// The statement that inserts them.
+pub(crate) fn insert<R: Row>(
+    rows: &[&R],
+) -> Result<Statement<impl Values + use<R>>, Error> {
+    insert_with(rows, None)
+}
+
+/// The same, and something beside.
+pub(crate) fn insert_with<R: Row>(
+    rows: &[&R],
+    beside: Beside,
+) -> Result<Statement<impl Values + use<R>>, Error> {
+    let (columns, rows) = taken_apart(rows)?;
+    let (into, list) = (R::TABLE, columns.join(", "));
+    let (column, value) = beside
+        .map(|(column, value)| (format!(", {column}"), format!(", {value}")))
+        .unwrap_or_default();
+    let text = format!(
+        "INSERT INTO {into} ({list}{column}) SELECT {list}{value} \
+         FROM jsonb_populate_recordset(NULL::{into}, $1::JSONB)"
+    );
+    Ok(statement(text).bind::<Text, _>(rows))
+}
+
+/// The statement that writes those whole which are there, by their id.
+pub(crate) fn update<R: Row>(
+    rows: &[&R],
+) -> Result<Statement<impl Values + use<R>>, Error> {
+    update_where(rows, None, "TRUE")
+}
+
+/// The same, and something beside, of those of which this is so.
+pub(crate) fn update_where<R: Row>(
+    rows: &[&R],
+    beside: Beside,
+    is_so: &str,
+) -> Result<Statement<impl Values + use<R>>, Error> {
+    let (columns, rows) = taken_apart(rows)?;
+    let (of, set) = (R::TABLE, set(&columns, "said"));
+    let beside = beside
+        .map(|(column, value)| format!(", {column} = {value}"))
+        .unwrap_or_default();
+    let text = format!(
+        "UPDATE {of} SET {set}{beside} \
+         FROM jsonb_populate_recordset(NULL::{of}, $1::JSONB) AS said \
+         WHERE {of}.id = said.id AND {is_so}"
+    );
+    Ok(statement(text).bind::<Text, _>(rows))
+}
+
+/// The statement that inserts those that are not there, and writes those that are.
+pub(crate) fn put<R: Row>(
+    rows: &[&R],
+) -> Result<Statement<impl Values + use<R>>, Error> {
+    let (columns, rows) = taken_apart(rows)?;
+    let (into, list) = (R::TABLE, columns.join(", "));
+    let set = set(&columns, "excluded");
+    let text = format!(
+        "INSERT INTO {into} ({list}) \
+         SELECT {list} FROM jsonb_populate_recordset(NULL::{into}, $1::JSONB) \
+         ON CONFLICT (id) DO UPDATE SET {set}"
+    );
+    Ok(statement(text).bind::<Text, _>(rows))
+}
+
+fn set(columns: &[String], from: &str) -> String {
+    let columns = columns.iter().filter(|column| *column != "id");
+    let each = columns.map(|column| format!("{column} = {from}.{column}"));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// The columns' names, and the rows as one text.
+fn taken_apart<R: Row>(rows: &[&R]) -> Result<(Vec<String>, String), Error> {
+    let json = |error: serde_json::Error| {
+        Error::Internal(diesel::result::Error::SerializationError(
+            Box::new(error),
+        ))
+    };
+    let columns = match rows.first().map(serde_json::to_value).transpose() {
+        Ok(Some(Value::Object(first))) => {
+            first.into_iter().map(|(column, _)| column).collect()
+        }
+        Ok(_) => Vec::new(),
+        Err(error) => return Err(json(error)),
+    };
+    Ok((columns, serde_json::to_string(rows).map_err(json)?))
+}

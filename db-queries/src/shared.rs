@@ -1,0 +1,325 @@
+//! Those who ask the same of the database at once ask together. While some are on
+//! their way, whoever comes meanwhile waits for the next: so one that comes alone
+//! waits for nobody, and many cost little more than one.
+//!
+//! To share is to be faster, and nothing else: where it does not go together, each
+//! asks alone.
+
+use crate::{DataStore, Error};
+use diesel::PgConnection;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+/// How many are on their way at most, if they get on: with one, the database would
+/// rest while its answer is taken apart.
+static AT_ONCE: std::sync::LazyLock<u32> = std::sync::LazyLock::new(|| std::env::var("X_AT_ONCE").ok().and_then(|v| v.parse().ok()).unwrap_or(2));
+
+/// How many ask together at most.
+const MOST: usize = 64;
+
+/// How long those who wait let others take: who is held up (by a lock, by one row
+/// that many want) holds up nobody else for longer.
+const PATIENCE: Duration = Duration::from_millis(25);
+
+/// Something that may be asked together with others.
+pub(crate) trait Shared: Send + Sized + 'static {
+    /// What is answered.
+    type Answer: Send + 'static;
+
+    /// Two about the same are not asked together: each is to see what the one
+    /// before it has done.
+    fn about(&self) -> Uuid;
+
+    /// Where those like it wait.
+    fn queue(of: &DataStore) -> &Queue<Self>;
+
+    /// Asks those of the batch, and says what is answered about what; nothing of
+    /// those that are to be asked alone. An error is nobody's: all are asked alone.
+    fn ask_together(
+        batch: Batch<Self>,
+        datastore: &DataStore,
+    ) -> impl Future<Output = Result<Answers<Self>, Error>> + Send;
+
+    /// Asks it alone.
+    fn ask_alone(
+        self,
+        datastore: &DataStore,
+    ) -> impl Future<Output = Result<Self::Answer, Error>> + Send;
+}
+
+/// What is one statement, or some that need not be of one moment.
+pub(crate) trait SharedStatement: Send + Sized + 'static {
+    /// See [`Shared`].
+    type Answer: Send + 'static;
+
+    /// See [`Shared`].
+    fn about(&self) -> Uuid;
+
+    /// See [`Shared`].
+    fn queue(of: &DataStore) -> &Queue<Self>;
+
+    /// Is the best plan of it the same for all values?
+    const PLANNED_ONCE: bool = true;
+
+    /// Asks them; nothing is answered about those that are to be asked alone, or of
+    /// which there is nothing.
+    fn ask(
+        conn: &mut PgConnection,
+        all: &[Self],
+    ) -> Result<Answers<Self>, Error>;
+}
+
+impl<S: SharedStatement> Shared for S {
+    type Answer = <S as SharedStatement>::Answer;
+
+    fn about(&self) -> Uuid {
+        SharedStatement::about(self)
+    }
+
+    fn queue(of: &DataStore) -> &Queue<S> {
+        SharedStatement::queue(of)
+    }
+
+    async fn ask_together(
+        batch: Batch<S>,
+        datastore: &DataStore,
+    ) -> Result<Answers<S>, Error> {
+        let ask = move |conn: &mut PgConnection| {
+            batch.with(|all| S::ask(conn, all))
+        };
+        match S::PLANNED_ONCE {
+            true => datastore.planned_once().run(ask).await,
+            false => datastore.run(ask).await,
+        }
+    }
+
+    async fn ask_alone(
+        self,
+        datastore: &DataStore,
+    ) -> Result<<S as Shared>::Answer, Error> {
+        let about = Shared::about(&self);
+        let all = [self];
+        let answers = datastore.run(move |conn| S::ask(conn, &all)).await;
+        answers?.remove(&about).unwrap_or(Err(Error::NotFound))
+    }
+}
+
+/// By what they are about.
+pub(crate) type Answers<S> =
+    HashMap<Uuid, Result<<S as Shared>::Answer, Error>>;
+
+/// Some that are asked together.
+pub(crate) struct Batch<S>(Arc<Mutex<Asked<S>>>);
+
+struct Asked<S> {
+    all: Vec<S>,
+    /// There is a connection for them.
+    has_begun: bool,
+}
+
+impl<S> Batch<S> {
+    fn new(all: Vec<S>) -> Batch<S> {
+        Batch(Arc::new(Mutex::new(Asked { all, has_begun: false })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Asked<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// They are asked with this, as often as it takes, on a connection.
+    pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut [S]) -> T) -> T {
+        let mut asked = self.lock();
+        asked.has_begun = true;
+        ask(&mut asked.all)
+    }
+
+    /// Those that can still be asked. None where there was no connection, or no
+    /// answer on it yet: there is none for each of them either.
+    fn left(&self) -> Vec<S> {
+        match self.0.try_lock() {
+            Ok(mut asked) if asked.has_begun => {
+                std::mem::take(&mut asked.all)
+            }
+            Ok(_) | Err(_) => Vec::new(),
+        }
+    }
+}
+
+/// Those who wait to ask. Cheap to clone.
+pub(crate) struct Queue<S: Shared>(Arc<Mutex<Waiting<S>>>);
+
+struct Waiting<S: Shared> {
+    asking: VecDeque<(S, Tell<S>)>,
+    /// How many are on their way.
+    at_once: u32,
+    /// How many have been sent off.
+    begun: u64,
+    /// Somebody sees to it that they get on.
+    is_watched: bool,
+}
+
+type Tell<S> = oneshot::Sender<Result<<S as Shared>::Answer, Error>>;
+
+impl<S: Shared> Default for Queue<S> {
+    fn default() -> Queue<S> {
+        Queue(Arc::new(Mutex::new(Waiting {
+            asking: VecDeque::new(),
+            at_once: 0,
+            begun: 0,
+            is_watched: false,
+        })))
+    }
+}
+
+impl<S: Shared> Clone for Queue<S> {
+    fn clone(&self) -> Queue<S> {
+        Queue(Arc::clone(&self.0))
+    }
+}
+
+impl<S: Shared> std::fmt::Debug for Queue<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+impl<S: Shared> Queue<S> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Shared> Waiting<S> {
+    /// The next that are to be sent off together.
+    fn next(&mut self) -> Vec<(S, Tell<S>)> {
+        self.begun += 1;
+        self.at_once += 1;
+        let mut about = HashSet::new();
+        let (some, left): (VecDeque<_>, _) =
+            self.asking.drain(..).partition(|(one, _)| {
+                about.len() < MOST && about.insert(one.about())
+            });
+        self.asking = left;
+        some.into()
+    }
+}
+
+impl DataStore {
+    /// Asks, perhaps with others. It goes on though the caller's future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As those of asking alone.
+    pub(crate) async fn ask<S: Shared>(
+        &self,
+        one: S,
+    ) -> Result<S::Answer, Error> {
+        let (tell, told) = oneshot::channel();
+        S::queue(self).lock().asking.push_back((one, tell));
+        self.send_off::<S>(*AT_ONCE);
+        // One that is not told has met a panic.
+        told.await.unwrap_or_else(|e| Err(Error::Unavailable(Box::new(e))))
+    }
+
+    /// Sends off those who wait, unless so many are on their way.
+    fn send_off<S: Shared>(&self, at_once: u32) {
+        let mut waiting = S::queue(self).lock();
+        if waiting.asking.is_empty() {
+            return;
+        }
+        if waiting.at_once < at_once {
+            let some = waiting.next();
+            let on_its_way = OnItsWay::<S>(self.clone(), PhantomData);
+            drop(waiting);
+            tokio::spawn(on_its_way.ask(some));
+        } else if !std::mem::replace(&mut waiting.is_watched, true) {
+            tokio::spawn(self.clone().watch::<S>(waiting.begun));
+        }
+    }
+
+    async fn watch<S: Shared>(self, mut begun: u64) {
+        loop {
+            tokio::time::sleep(PATIENCE).await;
+            let gets_on = {
+                let mut waiting = S::queue(&self).lock();
+                waiting.is_watched = !waiting.asking.is_empty();
+                if !waiting.is_watched {
+                    return;
+                }
+                std::mem::replace(&mut begun, waiting.begun) != waiting.begun
+            };
+            if !gets_on {
+                self.send_off::<S>(u32::MAX);
+            }
+        }
+    }
+}
+
+/// Some on their way, until it is dropped, which sends off the next.
+struct OnItsWay<S: Shared>(DataStore, PhantomData<fn() -> S>);
+
+impl<S: Shared> OnItsWay<S> {
+    async fn ask(self, mut some: Vec<(S, Tell<S>)>) {
+        let OnItsWay(datastore, _) = &self;
+        match some.pop() {
+            Some((one, tell)) if some.is_empty() => {
+                // It may have given up.
+                let _ = tell.send(one.ask_alone(datastore).await);
+            }
+            last => {
+                some.extend(last);
+                ask_together(datastore, some).await;
+            }
+        }
+    }
+}
+
+impl<S: Shared> Drop for OnItsWay<S> {
+    fn drop(&mut self) {
+        S::queue(&self.0).lock().at_once -= 1;
+        self.0.send_off::<S>(*AT_ONCE);
+    }
+}
+
+async fn ask_together<S: Shared>(
+    datastore: &DataStore,
+    some: Vec<(S, Tell<S>)>,
+) {
+    let (mut all, mut tells) = (Vec::new(), HashMap::new());
+    for (one, tell) in some {
+        tells.insert(one.about(), tell);
+        all.push(one);
+    }
+    let batch = Batch::new(all);
+    let asked = S::ask_together(Batch(Arc::clone(&batch.0)), datastore).await;
+    let lost = match asked {
+        Ok(answers) => {
+            for (about, answer) in answers {
+                if let Some(tell) = tells.remove(&about) {
+                    let _ = tell.send(answer);
+                }
+            }
+            None
+        }
+        Err(error) => Some(Arc::new(error)),
+    };
+    for one in batch.left() {
+        if let Some(tell) = tells.remove(&one.about()) {
+            let datastore = datastore.clone();
+            tokio::spawn(async move {
+                let _ = tell.send(one.ask_alone(&datastore).await);
+            });
+        }
+    }
+    if let Some(error) = lost {
+        for tell in tells.into_values() {
+            let error = Box::new(Arc::clone(&error));
+            let _ = tell.send(Err(Error::Unavailable(error)));
+        }
+    }
+}
