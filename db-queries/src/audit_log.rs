@@ -36,6 +36,10 @@ pub(crate) struct Begun(AuditLogBegin);
 
 impl Row for Begun {
     const TABLE: &'static str = "audit_log";
+
+    fn id(&self) -> Uuid {
+        self.0.id
+    }
 }
 
 impl SharedStatement for Begun {
@@ -71,6 +75,10 @@ pub(crate) struct Completed {
 
 impl Row for Completed {
     const TABLE: &'static str = "audit_log";
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
 }
 
 impl SharedStatement for Completed {

@@ -6,9 +6,7 @@ use crate::fence::{self, Owes};
 use crate::reservation::{self, Place, Taking};
 use crate::saga::{self, NewSaga};
 use crate::together::Together;
-use crate::{
-    Error, Work, affinity_group, commit_with, disk, rows, ssh_key,
-};
+use crate::{Error, Work, affinity_group, commit_with, disk, rows, ssh_key};
 use db_model::lifecycle::{Changes, ReservationFate};
 use db_model::{Instance, InstanceState, SledReservation, StartReason, Vmm};
 use diesel::PgConnection;
@@ -46,9 +44,8 @@ impl<'a> Write<'a> {
 
     /// A start of the system's own takes room.
     fn takes_for_system(&self) -> bool {
-        let system = |a: &db_model::StartAttempt| {
-            a.reason == StartReason::AutoRestart
-        };
+        let system =
+            |a: &db_model::StartAttempt| a.reason == StartReason::AutoRestart;
         self.changes.new_vmm.is_some()
             && self.changes.attempt.as_ref().is_some_and(system)
     }
@@ -162,8 +159,7 @@ fn rows_of<'a>(
     let (mut attempts, mut vmms) = (Vec::new(), Vec::new());
     let mut instances = Vec::new();
     for Write { changes, .. } in all {
-        let attempt =
-            changes.new_attempt.as_ref().or(changes.attempt.as_ref());
+        let attempt = changes.new_attempt.as_ref().or(changes.attempt.as_ref());
         attempts.extend(attempt);
         vmms.extend(&changes.vmm);
         vmms.extend(changes.new_vmm.iter().map(|(vmm, _)| vmm));

@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::saga::UnfinishedSaga;
-use crate::sql::sql;
+use crate::sql::{one_of, sql};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::Facts;
 use db_model::schema::{instance, saga, start_attempt, vmm};
@@ -75,7 +75,8 @@ pub(crate) fn read_all(
     conn: &mut PgConnection,
     ids: &[InstanceId],
 ) -> Result<HashMap<InstanceId, Known>, Error> {
-    let rows = rows!().filter(instance::id.eq_any(ids)).load(conn)?;
+    let these = one_of("instance.id", ids.iter().copied());
+    let rows = rows!().filter(these).load(conn)?;
     of_each(conn, rows)
 }
 
@@ -99,7 +100,7 @@ pub(crate) fn lock_free(
     ids: &[InstanceId],
 ) -> Result<Vec<InstanceId>, Error> {
     Ok(instance::table
-        .filter(instance::id.eq_any(ids))
+        .filter(one_of("instance.id", ids.iter().copied()))
         .select(instance::id)
         .for_update()
         .skip_locked()
@@ -132,10 +133,9 @@ pub(crate) fn read_by_vmms(
     conn: &mut PgConnection,
     these: &[(VmmId, SledId)],
 ) -> Result<HashMap<VmmId, Facts>, Error> {
-    let ids: Vec<_> = these.iter().map(|(id, _)| *id).collect();
     let asked = diesel::alias!(db_model::schema::vmm as asked);
     let of = asked
-        .filter(asked.field(vmm::id).eq_any(ids))
+        .filter(one_of("asked.id", these.iter().map(|(id, _)| *id)))
         .select(asked.field(vmm::instance_id));
     let rows = rows!().filter(instance::id.eq_any(of)).load(conn)?;
     let known = of_each(conn, rows)?;

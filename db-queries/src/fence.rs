@@ -185,7 +185,8 @@ pub(crate) fn lock(these: &[&Owes]) -> Statement<impl Values + use<>> {
              AS f (saga_id, sec, generation) \
          JOIN saga ON saga.id = f.saga_id AND saga.current_sec = f.sec \
            AND saga.adopt_generation = f.generation \
-         WHERE saga.state <> 'abandoned' FOR SHARE OF saga",
+         WHERE saga.id = ANY (ARRAY(SELECT unnest($1::UUID[]))) \
+           AND saga.state <> 'abandoned' FOR SHARE OF saga",
     )
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<Array<SqlUuid>, _>(secs)

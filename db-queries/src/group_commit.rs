@@ -27,12 +27,15 @@ impl Shared for Job {
         datastore: &DataStore,
     ) -> Result<Answers<Job>, Error> {
         datastore
-            .planned_once()
+            .together()
             .locked(move |conn| batch.with(|jobs| carry_out_free(conn, jobs)))
             .await
     }
 
-    async fn ask_alone(self, datastore: &DataStore) -> Result<Option<AttemptEnded>, Error> {
+    async fn ask_alone(
+        self,
+        datastore: &DataStore,
+    ) -> Result<Option<AttemptEnded>, Error> {
         datastore.carry_out_alone(self).await
     }
 }

@@ -102,9 +102,6 @@ pub use sled_join::Join;
 pub use vmm::{Observed, SledVmm};
 pub use vmm_register::ToRegister;
 
-/// Connections beside those of the settings, for what is asked together.
-const SHARED_CONNECTIONS: u32 = 8;
-
 /// The database, as the rest of the product sees it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct DataStore {
@@ -130,14 +127,7 @@ impl DataStore {
     pub fn new(url: &str, settings: PoolSettings) -> DataStore {
         DataStore {
             pool: pool::build(url, settings),
-            shared_pool: pool::build(
-                url,
-                PoolSettings {
-                    max_connections: SHARED_CONNECTIONS,
-                    planned_once: true,
-                    ..settings
-                },
-            ),
+            shared_pool: pool::build(url, settings.for_what_is_shared()),
             max_connections: settings.max_connections,
             attempts_ended: attempts_ended::none_yet(),
             vmms_cut_off: Counter::default(),
@@ -152,8 +142,8 @@ impl DataStore {
         }
     }
 
-    /// The same, for statements whose best plan is the same for all values.
-    fn planned_once(&self) -> DataStore {
+    /// The same over the connections for what is asked together.
+    fn together(&self) -> DataStore {
         DataStore { pool: self.shared_pool.clone(), ..self.clone() }
     }
 

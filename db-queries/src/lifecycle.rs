@@ -95,13 +95,12 @@ impl DataStore {
         T: Send + 'static,
         F: FnMut(&Facts) -> Result<(Changes, T), Error> + Send + 'static,
     {
-        let decide =
-            move |_: &mut PgConnection,
-                  facts: &Facts,
-                  _: Option<&UnfinishedSaga>| {
-                let (changes, answer) = decide(facts)?;
-                Ok((Decided { changes, saga: None }, answer))
-            };
+        let decide = move |_: &mut PgConnection,
+                           facts: &Facts,
+                           _: Option<&UnfinishedSaga>| {
+            let (changes, answer) = decide(facts)?;
+            Ok((Decided { changes, saga: None }, answer))
+        };
         self.change(fence, id, false, decide).await
     }
 
@@ -193,19 +192,20 @@ impl DataStore {
         attempt: StartAttemptId,
     ) -> Result<(), Error> {
         let id = new.instance_id;
-        let decide = move |_: &mut PgConnection,
-                           facts: &Facts,
-                           unfinished: Option<&UnfinishedSaga>| {
-            match unfinished {
-                Some(there) if there.id == new.id => {
-                    return Ok((Decided::default(), ()));
+        let decide =
+            move |_: &mut PgConnection,
+                  facts: &Facts,
+                  unfinished: Option<&UnfinishedSaga>| {
+                match unfinished {
+                    Some(there) if there.id == new.id => {
+                        return Ok((Decided::default(), ()));
+                    }
+                    Some(_) => return Err(Error::SagaUnfinished),
+                    None => (),
                 }
-                Some(_) => return Err(Error::SagaUnfinished),
-                None => (),
-            }
-            let changes = steps::claim(facts, attempt, new.id)?;
-            Ok((Decided { changes, saga: Some(new.clone()) }, ()))
-        };
+                let changes = steps::claim(facts, attempt, new.id)?;
+                Ok((Decided { changes, saga: Some(new.clone()) }, ()))
+            };
         self.transition_beside(None, id, decide).await
     }
 }

@@ -5,7 +5,7 @@
 //! is found, the whole fleet is read, to say why.
 
 use crate::shared::{Answers, Queue, SharedStatement};
-use crate::sql::{Statement, Values, statement};
+use crate::sql::{Statement, Values, one_of, statement};
 use crate::{DataStore, Error};
 use db_model::placement::{
     Amounts, Ask, AskedDisk, Group, OwnInstance, PlacedMember, Quota, SledRoom,
@@ -26,8 +26,8 @@ use diesel::dsl::{exists, select};
 use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, JoinOnDsl,
-    NullableExpressionMethods, OptionalExtension, PgConnection, QueryDsl, QueryResult, QueryableByName, RunQueryDsl,
-    SelectableHelper,
+    NullableExpressionMethods, OptionalExtension, PgConnection, QueryDsl,
+    QueryResult, QueryableByName, RunQueryDsl, SelectableHelper,
 };
 use uuid::Uuid;
 
@@ -346,10 +346,7 @@ macro_rules! ask_rows {
 }
 
 /// What those ask that are there.
-fn asked(
-    conn: &mut PgConnection,
-    looks: &[Look],
-) -> Result<Vec<Asked>, Error> {
+fn asked(conn: &mut PgConnection, looks: &[Look]) -> Result<Vec<Asked>, Error> {
     let rows: Vec<AskRow> = match looks {
         [Look { id, placing }] => {
             let placing = placing.unwrap_or(VmmId(Uuid::nil()));
@@ -359,8 +356,9 @@ fn asked(
         }
         looks => {
             let placing = looks.iter().filter_map(|look| look.placing);
-            ask_rows!(vmm::id.eq_any(placing.collect::<Vec<_>>()))
-                .filter(instance::id.eq_any(looks.iter().map(|look| look.id)))
+            let ids = looks.iter().map(|look| look.id);
+            ask_rows!(one_of("vmm.id", placing))
+                .filter(one_of("instance.id", ids))
                 .load(conn)?
         }
     };

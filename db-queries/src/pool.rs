@@ -32,6 +32,17 @@ impl Default for PoolSettings {
     }
 }
 
+impl PoolSettings {
+    /// Those of a pool beside it, for what is asked together: it knows few
+    /// statements, of which each comes often, so that few connections do.
+    pub(crate) fn for_what_is_shared(self) -> PoolSettings {
+        PoolSettings { max_connections: SHARED, planned_once: true, ..self }
+    }
+}
+
+/// The connections of that.
+const SHARED: u32 = 6;
+
 /// The connections of a pool at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connections {
@@ -50,10 +61,14 @@ pub struct Connections {
 const SESSION_SETTINGS: &str = "SET statement_timeout = '15s'; \
      SET idle_in_transaction_session_timeout = '3s'";
 
-/// Does nothing on an engine that has no such setting.
-const PLAN_ONCE: &str = "SELECT set_config( \
-     'plan_cache_mode', 'force_generic_plan', false) \
-     FROM pg_settings WHERE name = 'plan_cache_mode'";
+/// A plan that is kept is made for tables as they will be, and not as they are when it
+/// is made: every row is found by its key. Does nothing on an engine that has no such
+/// settings.
+const PLAN_ONCE: &str = "SELECT set_config(name, CASE name \
+         WHEN 'plan_cache_mode' THEN 'force_generic_plan' ELSE 'off' END, false) \
+     FROM pg_settings WHERE name IN ('plan_cache_mode', 'enable_seqscan', \
+         'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin', \
+         'enable_material', 'jit')";
 
 /// A connection that has been idle for longer is tried before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);

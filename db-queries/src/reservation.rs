@@ -8,7 +8,7 @@
 //! guarded statements on single rows (the sled's sums, the quota).
 
 use crate::Error;
-use crate::sql::{Keep, sql, statement};
+use crate::sql::{Keep, one_of, sql, statement};
 use crate::together::Together;
 use crate::waiting::{wake_group, wake_next, wake_quota, wake_room};
 use db_model::placement::Amounts;
@@ -18,8 +18,8 @@ use db_model::schema::{
 };
 use db_model::{
     AffinityGroupId, BlocksId, ByteCount, DiskBackend, InstanceCpuPlatform,
-    InstanceId, ReservationRole, SiloId, SledCpu, SledId,
-    SledReservation, VmmEndReason, VmmId,
+    InstanceId, ReservationRole, SiloId, SledCpu, SledId, SledReservation,
+    VmmEndReason, VmmId,
 };
 use diesel::dsl::{exists, select};
 use diesel::result::Error as DieselError;
@@ -70,7 +70,7 @@ pub(crate) fn places(
         disk::table.filter(disk::instance_id.eq(instance::id.nullable()));
     let rows: Vec<(InstanceId, SiloId, bool, bool)> = instance::table
         .inner_join(project::table)
-        .filter(instance::id.eq_any(of))
+        .filter(one_of("instance.id", of.iter().copied()))
         .select((
             instance::id,
             project::silo_id,

@@ -4,30 +4,50 @@
 use crate::Error;
 use crate::sql::{Statement, Values, statement};
 use db_model::{Instance, SledReservation, StartAttempt, Vmm};
-use diesel::sql_types::Text;
+use diesel::sql_types::{Array, Text, Uuid as SqlUuid};
 use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 /// A row, which as JSON is its columns by name.
 pub(crate) trait Row: Serialize {
     /// Its table.
     const TABLE: &'static str;
+
+    /// Its key.
+    fn id(&self) -> Uuid;
 }
 
 impl Row for Instance {
     const TABLE: &'static str = "instance";
+
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
 }
 
 impl Row for StartAttempt {
     const TABLE: &'static str = "start_attempt";
+
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
 }
 
 impl Row for Vmm {
     const TABLE: &'static str = "vmm";
+
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
 }
 
 impl Row for SledReservation {
     const TABLE: &'static str = "sled_reservation";
+
+    fn id(&self) -> Uuid {
+        self.vmm_id.0
+    }
 }
 
 /// A column that is not theirs, and what is written to it.
@@ -70,6 +90,7 @@ pub(crate) fn update_where<R: Row>(
     beside: Beside,
     is_so: &str,
 ) -> Result<Statement<impl Values + use<R>>, Error> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id()).collect();
     let (columns, rows) = taken_apart(rows)?;
     let (of, set) = (R::TABLE, set(&columns, "said"));
     let beside = beside
@@ -78,9 +99,11 @@ pub(crate) fn update_where<R: Row>(
     let text = format!(
         "UPDATE {of} SET {set}{beside} \
          FROM jsonb_populate_recordset(NULL::{of}, $1::JSONB) AS said \
-         WHERE {of}.id = said.id AND {is_so}"
+         WHERE {of}.id = ANY (ARRAY(SELECT unnest($2::UUID[]))) \
+           AND {of}.id = said.id AND {is_so}"
     );
-    Ok(statement(text).bind::<Text, _>(rows))
+    let statement = statement(text).bind::<Text, _>(rows);
+    Ok(statement.bind::<Array<SqlUuid>, _>(ids))
 }
 
 /// The statement that inserts those that are not there, and writes those that are.
@@ -107,9 +130,9 @@ fn set(columns: &[String], from: &str) -> String {
 /// The columns' names, and the rows as one text.
 fn taken_apart<R: Row>(rows: &[&R]) -> Result<(Vec<String>, String), Error> {
     let json = |error: serde_json::Error| {
-        Error::Internal(diesel::result::Error::SerializationError(
-            Box::new(error),
-        ))
+        Error::Internal(diesel::result::Error::SerializationError(Box::new(
+            error,
+        )))
     };
     let columns = match rows.first().map(serde_json::to_value).transpose() {
         Ok(Some(Value::Object(first))) => {

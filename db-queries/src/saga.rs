@@ -12,9 +12,7 @@ use db_model::{
     StartAttemptId,
 };
 use diesel::dsl::{exists, not};
-use diesel::sql_types::{
-    Array, BigInt, Nullable, Text, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Uuid as SqlUuid};
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, Queryable, RunQueryDsl,
     Selectable, SelectableHelper,
@@ -100,7 +98,8 @@ pub(crate) fn insert(these: &[&Owes]) -> Statement<impl Values + use<>> {
                  event_type, data, n) \
          JOIN saga ON saga.id = r.saga_id AND saga.current_sec = r.sec \
            AND saga.adopt_generation = r.generation \
-         WHERE saga.state <> 'abandoned' \
+         WHERE saga.id = ANY (ARRAY(SELECT unnest($1::UUID[]))) \
+           AND saga.state <> 'abandoned' \
          FOR SHARE OF saga \
          ON CONFLICT DO NOTHING",
     )
@@ -144,9 +143,7 @@ pub struct NewSaga {
 
 impl NewSaga {
     /// The statement that writes these down. Idempotent by id.
-    pub(crate) fn insert(
-        these: &[&NewSaga],
-    ) -> Statement<impl Values + use<>> {
+    pub(crate) fn insert(these: &[&NewSaga]) -> Statement<impl Values + use<>> {
         fn all<'a, T>(
             these: &[&'a NewSaga],
             of: impl Fn(&'a NewSaga) -> T,

@@ -61,7 +61,7 @@ impl Shared for SagaEnd {
         let end = move |conn: &mut PgConnection| {
             batch.with(|all| end(conn, all, Locked::PassedOver))
         };
-        datastore.planned_once().run(end).await
+        datastore.together().run(end).await
     }
 
     async fn ask_alone(self, datastore: &DataStore) -> Result<bool, Error> {
@@ -122,10 +122,7 @@ fn end(
 }
 
 /// Binds their fences to the first three parameters of a text.
-fn of_these(
-    text: String,
-    all: &[SagaEnd],
-) -> Statement<impl Values + use<>> {
+fn of_these(text: String, all: &[SagaEnd]) -> Statement<impl Values + use<>> {
     let fences = || all.iter().map(|one| &one.owes.fence);
     let ids: Vec<_> = fences().map(|fence| fence.saga_id).collect();
     let secs: Vec<_> = fences().map(|fence| fence.sec_id).collect();
@@ -148,10 +145,8 @@ fn lock_instances(
         Locked::AwaitedFor => "",
     };
     let looks: Vec<_> = all.iter().map(|one| one.left.is_none()).collect();
-    let left: Vec<Option<DateTime<Utc>>> = all
-        .iter()
-        .map(|one| one.left.and_then(Rest::reconcile_at))
-        .collect();
+    let left: Vec<Option<DateTime<Utc>>> =
+        all.iter().map(|one| one.left.and_then(Rest::reconcile_at)).collect();
     let text = format!(
         "SELECT i.id, i.reconcile_at, ends.saga_id, ends.looks, ends.left_at \
          FROM unnest($1::UUID[], $2::UUID[], $3::INT8[], $4::BOOL[], \
@@ -160,7 +155,8 @@ fn lock_instances(
          JOIN saga s ON s.id = ends.saga_id AND s.current_sec = ends.sec \
            AND s.adopt_generation = ends.generation \
          JOIN instance i ON i.id = s.instance_id \
-         WHERE s.state <> 'abandoned' AND i.state <> 'destroyed' \
+         WHERE s.id = ANY (ARRAY(SELECT unnest($1::UUID[]))) \
+           AND s.state <> 'abandoned' AND i.state <> 'destroyed' \
          FOR UPDATE OF i {skip}"
     );
     of_these(text, all)
@@ -183,10 +179,7 @@ fn stamp() -> Statement<impl Values + use<>> {
 }
 
 /// Ends those of them whose instances are locked, or not there.
-fn set_done(
-    all: &[SagaEnd],
-    locked: Locked,
-) -> Statement<impl Values + use<>> {
+fn set_done(all: &[SagaEnd], locked: Locked) -> Statement<impl Values + use<>> {
     let once_locked = match locked {
         Locked::PassedOver => {
             "(saga.id IN (SELECT saga_id FROM part0) OR NOT EXISTS ( \
@@ -200,7 +193,8 @@ fn set_done(
         "UPDATE saga SET state = 'done', time_ended = now() \
          FROM unnest($1::UUID[], $2::UUID[], $3::INT8[]) \
              AS ends (saga_id, sec, generation) \
-         WHERE saga.id = ends.saga_id AND saga.current_sec = ends.sec \
+         WHERE saga.id = ANY (ARRAY(SELECT unnest($1::UUID[]))) \
+           AND saga.id = ends.saga_id AND saga.current_sec = ends.sec \
            AND saga.adopt_generation = ends.generation \
            AND saga.state <> 'abandoned' AND {once_locked}"
     );

@@ -15,9 +15,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// How many are on their way at most, if they get on: with one, the database would
-/// rest while its answer is taken apart.
-static AT_ONCE: std::sync::LazyLock<u32> = std::sync::LazyLock::new(|| std::env::var("X_AT_ONCE").ok().and_then(|v| v.parse().ok()).unwrap_or(2));
+/// How many are on their way at most of one kind, if they get on.
+const AT_ONCE: u32 = 1;
 
 /// How many ask together at most.
 const MOST: usize = 64;
@@ -89,11 +88,10 @@ impl<S: SharedStatement> Shared for S {
         batch: Batch<S>,
         datastore: &DataStore,
     ) -> Result<Answers<S>, Error> {
-        let ask = move |conn: &mut PgConnection| {
-            batch.with(|all| S::ask(conn, all))
-        };
+        let ask =
+            move |conn: &mut PgConnection| batch.with(|all| S::ask(conn, all));
         match S::PLANNED_ONCE {
-            true => datastore.planned_once().run(ask).await,
+            true => datastore.together().run(ask).await,
             false => datastore.run(ask).await,
         }
     }
@@ -142,9 +140,7 @@ impl<S> Batch<S> {
     /// answer on it yet: there is none for each of them either.
     fn left(&self) -> Vec<S> {
         match self.0.try_lock() {
-            Ok(mut asked) if asked.has_begun => {
-                std::mem::take(&mut asked.all)
-            }
+            Ok(mut asked) if asked.has_begun => std::mem::take(&mut asked.all),
             Ok(_) | Err(_) => Vec::new(),
         }
     }
@@ -221,7 +217,7 @@ impl DataStore {
     ) -> Result<S::Answer, Error> {
         let (tell, told) = oneshot::channel();
         S::queue(self).lock().asking.push_back((one, tell));
-        self.send_off::<S>(*AT_ONCE);
+        self.send_off::<S>(AT_ONCE);
         // One that is not told has met a panic.
         told.await.unwrap_or_else(|e| Err(Error::Unavailable(Box::new(e))))
     }
@@ -282,7 +278,7 @@ impl<S: Shared> OnItsWay<S> {
 impl<S: Shared> Drop for OnItsWay<S> {
     fn drop(&mut self) {
         S::queue(&self.0).lock().at_once -= 1;
-        self.0.send_off::<S>(*AT_ONCE);
+        self.0.send_off::<S>(AT_ONCE);
     }
 }
 

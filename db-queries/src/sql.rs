@@ -11,9 +11,12 @@ use diesel::expression::{
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, HasSqlType, SingleValue, Untyped};
+use diesel::sql_types::{
+    Array, BigInt, Bool, HasSqlType, SingleValue, Untyped, Uuid as SqlUuid,
+};
 use diesel::{PgConnection, QueryResult, RunQueryDsl};
 use std::marker::PhantomData;
+use uuid::Uuid;
 
 /// An expression of type `ST` in SQL.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +62,50 @@ impl<ST, B, GB> ValidGrouping<GB> for Sql<ST, B> {
 impl<ST: SingleValue, B, QS> SelectableExpression<QS> for Sql<ST, B> {}
 
 impl<ST: SingleValue, B, QS> AppearsOnTable<QS> for Sql<ST, B> {}
+
+/// Is this column, as SQL names it, one of these ids? The server is not shown how
+/// many there are: it would reckon that it is worth while to plan for that anew each
+/// time.
+pub(crate) fn one_of<T: Into<Uuid>>(
+    column: &'static str,
+    ids: impl IntoIterator<Item = T>,
+) -> OneOf {
+    OneOf { column, ids: ids.into_iter().map(Into::into).collect() }
+}
+
+/// See [`one_of`].
+#[derive(Clone, Debug)]
+pub(crate) struct OneOf {
+    column: &'static str,
+    ids: Vec<Uuid>,
+}
+
+impl Expression for OneOf {
+    type SqlType = Bool;
+}
+
+impl QueryFragment<Pg> for OneOf {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(self.column);
+        out.push_sql(" = ANY (ARRAY(SELECT unnest(");
+        out.push_bind_param::<Array<SqlUuid>, _>(&self.ids)?;
+        out.push_sql("::UUID[])))");
+        Ok(())
+    }
+}
+
+impl QueryId for OneOf {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<GB> ValidGrouping<GB> for OneOf {
+    type IsAggregate = is_aggregate::Never;
+}
+
+impl<QS> SelectableExpression<QS> for OneOf {}
+
+impl<QS> AppearsOnTable<QS> for OneOf {}
 
 /// A whole statement in SQL; its rows are read by the names of their columns.
 #[derive(Clone, Debug)]

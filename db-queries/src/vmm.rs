@@ -65,8 +65,7 @@ impl SharedStatement for OfVmm {
             let facts = facts::read_by_vmm(conn, *vmm, *sled)?;
             return Ok(Answers::<OfVmm>::from([(vmm.0, Ok(facts))]));
         }
-        let these: Vec<_> =
-            all.iter().map(|one| (one.vmm, one.sled)).collect();
+        let these: Vec<_> = all.iter().map(|one| (one.vmm, one.sled)).collect();
         let found = facts::read_by_vmms(conn, &these)?;
         Ok(found.into_iter().map(|(id, facts)| (id.0, Ok(facts))).collect())
     }

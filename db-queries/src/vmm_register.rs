@@ -2,6 +2,7 @@
 
 use crate::fence::{self, Held};
 use crate::shared::{Answers, Queue, SharedStatement};
+use crate::sql::one_of;
 use crate::{DataStore, Error, disk, ssh_key};
 use db_model::lifecycle::steps;
 use db_model::schema::{
@@ -93,10 +94,9 @@ impl SharedStatement for Placed {
                     .on(start_attempt::id.eq(vmm::start_attempt_id)),
             )
             .inner_join(
-                saga::table
-                    .on(start_attempt::saga_id.eq(saga::id.nullable())),
+                saga::table.on(start_attempt::saga_id.eq(saga::id.nullable())),
             )
-            .filter(vmm::id.eq_any(all.iter().map(|one| one.id)))
+            .filter(one_of("vmm.id", all.iter().map(|one| one.id)))
             .select((
                 vmm::id,
                 vmm::instance_id,

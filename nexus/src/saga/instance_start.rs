@@ -281,10 +281,7 @@ async fn register(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         network_interfaces,
         ssh_public_keys,
         disks,
-    } = cx
-        .datastore
-        .vmm_to_register(cx.fence, p.vmm_id)
-        .await?;
+    } = cx.datastore.vmm_to_register(cx.fence, p.vmm_id).await?;
     let body = VmmRegister {
         instance_id: p.instance_id.0,
         hostname: p.hostname.to_string(),
