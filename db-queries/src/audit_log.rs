@@ -58,7 +58,7 @@ impl SharedStatement for Begun {
         all: &[Begun],
     ) -> Result<Answers<Begun>, Error> {
         let rows: Vec<_> = all.iter().collect();
-        rows::insert_with(&rows, Some(("time_started", "now()")))?
+        rows::insert_new(&rows, ("time_started", "now()"))?
             .kept()
             .execute(conn)?;
         Ok(done(all))

@@ -10,8 +10,10 @@
 //! Locks are taken in one order: instance, affinity groups, saga, attempt, VMM,
 //! disks, sled, quota; a request's key after the instance, or before one that
 //! is made. A saga's transaction that changes no instance begins with the saga.
-//! Other instances than the locked one, and sleds of which many are written to,
-//! are only touched with SKIP LOCKED.
+//! Several sleds, and several quotas, are locked in the order of their ids. Of
+//! several instances, and of sleds to which many write, those are passed over that
+//! are locked. What is asked at once shares statements and transactions
+//! ([`shared`]).
 
 mod affinity_group;
 mod affinity_group_member;
@@ -127,7 +129,7 @@ impl DataStore {
     pub fn new(url: &str, settings: PoolSettings) -> DataStore {
         DataStore {
             pool: pool::build(url, settings),
-            shared_pool: pool::build(url, settings.for_what_is_shared()),
+            shared_pool: pool::build(url, PoolSettings::for_what_is_shared()),
             max_connections: settings.max_connections,
             attempts_ended: attempts_ended::none_yet(),
             vmms_cut_off: Counter::default(),

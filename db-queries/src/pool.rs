@@ -35,13 +35,20 @@ impl Default for PoolSettings {
 impl PoolSettings {
     /// Those of a pool beside it, for what is asked together: it knows few
     /// statements, of which each comes often, so that few connections do.
-    pub(crate) fn for_what_is_shared(self) -> PoolSettings {
-        PoolSettings { max_connections: SHARED, planned_once: true, ..self }
+    pub(crate) fn for_what_is_shared() -> PoolSettings {
+        PoolSettings {
+            max_connections: SHARED_CONNECTIONS,
+            acquire_timeout: SHARED_TIMEOUT,
+            planned_once: true,
+        }
     }
 }
 
 /// The connections of that.
-const SHARED: u32 = 6;
+const SHARED_CONNECTIONS: u32 = 6;
+
+/// How long to wait for one of them: without, each is asked alone.
+const SHARED_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The connections of a pool at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,28 +51,32 @@ impl Row for SledReservation {
 }
 
 /// A column that is not theirs, and what is written to it.
-type Beside = Option<(&'static str, &'static str)>;
+type Beside = (&'static str, &'static str);
 
 /// The statement that inserts them.
 pub(crate) fn insert<R: Row>(
     rows: &[&R],
 ) -> Result<Statement<impl Values + use<R>>, Error> {
-    insert_with(rows, None)
+    let (columns, rows) = taken_apart(rows)?;
+    let (into, list) = (R::TABLE, columns.join(", "));
+    let text = format!(
+        "INSERT INTO {into} ({list}) \
+         SELECT {list} FROM jsonb_populate_recordset(NULL::{into}, $1::JSONB)"
+    );
+    Ok(statement(text).bind::<Text, _>(rows))
 }
 
-/// The same, and something beside.
-pub(crate) fn insert_with<R: Row>(
+/// The statement that inserts those that are not there, with something beside.
+pub(crate) fn insert_new<R: Row>(
     rows: &[&R],
-    beside: Beside,
+    (column, value): Beside,
 ) -> Result<Statement<impl Values + use<R>>, Error> {
     let (columns, rows) = taken_apart(rows)?;
     let (into, list) = (R::TABLE, columns.join(", "));
-    let (column, value) = beside
-        .map(|(column, value)| (format!(", {column}"), format!(", {value}")))
-        .unwrap_or_default();
     let text = format!(
-        "INSERT INTO {into} ({list}{column}) SELECT {list}{value} \
-         FROM jsonb_populate_recordset(NULL::{into}, $1::JSONB)"
+        "INSERT INTO {into} ({list}, {column}) SELECT {list}, {value} \
+         FROM jsonb_populate_recordset(NULL::{into}, $1::JSONB) \
+         ON CONFLICT (id) DO NOTHING"
     );
     Ok(statement(text).bind::<Text, _>(rows))
 }
@@ -87,7 +91,7 @@ pub(crate) fn update<R: Row>(
 /// The same, and something beside, of those of which this is so.
 pub(crate) fn update_where<R: Row>(
     rows: &[&R],
-    beside: Beside,
+    beside: Option<Beside>,
     is_so: &str,
 ) -> Result<Statement<impl Values + use<R>>, Error> {
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id()).collect();

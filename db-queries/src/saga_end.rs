@@ -95,23 +95,17 @@ fn end(
     all: &[SagaEnd],
     locked: Locked,
 ) -> Result<Answers<SagaEnd>, Error> {
-    let with_records: Vec<_> = all
-        .iter()
-        .map(|one| &one.owes)
-        .filter(|owes| !owes.records.is_empty())
-        .collect();
+    let owes: Vec<_> = all.iter().map(|one| &one.owes).collect();
     let mut together = Together::default();
     together.lock(lock_instances(all, locked));
     together.add_returning(stamp(), "instance.id");
+    together.add(saga::insert(&owes));
     together.add_returning(set_done(all, locked), "saga.id, saga.instance_id");
-    if !with_records.is_empty() {
-        together.add(saga::insert(&with_records));
-    }
     let ended = together.make_and(
         conn,
-        "SELECT part2.id, EXISTS ( \
-             SELECT 1 FROM part1 WHERE part1.id = part2.instance_id) \
-         FROM part2",
+        "SELECT part3.id, EXISTS ( \
+             SELECT 1 FROM part1 WHERE part1.id = part3.instance_id) \
+         FROM part3",
     )?;
     let looks: HashMap<Uuid, bool> =
         all.iter().map(|one| (one.about(), one.left.is_none())).collect();
@@ -178,7 +172,8 @@ fn stamp() -> Statement<impl Values + use<>> {
     .bind::<BigInt, _>(AFTER_SAGA.num_milliseconds())
 }
 
-/// Ends those of them whose instances are locked, or not there.
+/// Ends those of them whose instances are locked, or not there; and whose records are
+/// written: a row that this has changed they could not lock any more.
 fn set_done(all: &[SagaEnd], locked: Locked) -> Statement<impl Values + use<>> {
     let once_locked = match locked {
         Locked::PassedOver => {
@@ -189,6 +184,7 @@ fn set_done(all: &[SagaEnd], locked: Locked) -> Statement<impl Values + use<>> {
         // It is there or not: this has the first part made first.
         Locked::AwaitedFor => "(SELECT count(*) FROM part0) >= 0",
     };
+    let once_recorded = "(SELECT count(*) FROM part2) >= 0";
     let text = format!(
         "UPDATE saga SET state = 'done', time_ended = now() \
          FROM unnest($1::UUID[], $2::UUID[], $3::INT8[]) \
@@ -196,7 +192,7 @@ fn set_done(all: &[SagaEnd], locked: Locked) -> Statement<impl Values + use<>> {
          WHERE saga.id = ANY (ARRAY(SELECT unnest($1::UUID[]))) \
            AND saga.id = ends.saga_id AND saga.current_sec = ends.sec \
            AND saga.adopt_generation = ends.generation \
-           AND saga.state <> 'abandoned' AND {once_locked}"
+           AND saga.state <> 'abandoned' AND {once_locked} AND {once_recorded}"
     );
     of_these(text, all)
 }

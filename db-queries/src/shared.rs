@@ -111,38 +111,19 @@ impl<S: SharedStatement> Shared for S {
 pub(crate) type Answers<S> =
     HashMap<Uuid, Result<<S as Shared>::Answer, Error>>;
 
-/// Some that are asked together.
-pub(crate) struct Batch<S>(Arc<Mutex<Asked<S>>>);
-
-struct Asked<S> {
-    all: Vec<S>,
-    /// There is a connection for them.
-    has_begun: bool,
-}
+/// Some that are asked together. Whoever asks them has them while it does.
+pub(crate) struct Batch<S>(Arc<Mutex<Vec<S>>>);
 
 impl<S> Batch<S> {
-    fn new(all: Vec<S>) -> Batch<S> {
-        Batch(Arc::new(Mutex::new(Asked { all, has_begun: false })))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Asked<S>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// They are asked with this, as often as it takes, on a connection.
+    /// They are asked by this.
     pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut [S]) -> T) -> T {
-        let mut asked = self.lock();
-        asked.has_begun = true;
-        ask(&mut asked.all)
+        ask(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Those that can still be asked. None where there was no connection, or no
-    /// answer on it yet: there is none for each of them either.
+    /// Those that can still be asked: none while a thread waits for an answer.
     fn left(&self) -> Vec<S> {
-        match self.0.try_lock() {
-            Ok(mut asked) if asked.has_begun => std::mem::take(&mut asked.all),
-            Ok(_) | Err(_) => Vec::new(),
-        }
+        let left = self.0.try_lock();
+        left.map(|mut all| std::mem::take(&mut *all)).unwrap_or_default()
     }
 }
 
@@ -291,7 +272,7 @@ async fn ask_together<S: Shared>(
         tells.insert(one.about(), tell);
         all.push(one);
     }
-    let batch = Batch::new(all);
+    let batch = Batch(Arc::new(Mutex::new(all)));
     let asked = S::ask_together(Batch(Arc::clone(&batch.0)), datastore).await;
     let lost = match asked {
         Ok(answers) => {

@@ -71,8 +71,10 @@ impl DataStore {
         new_too: bool,
     ) -> Result<HeardFrom, Error> {
         self.transaction(move |conn| {
-            let before: Option<(Sled, DateTime<Utc>)> =
-                with_time(facts.id).for_update().first(conn).optional()?;
+            let before: Option<(Sled, DateTime<Utc>)> = with_time(facts.id)
+                .for_no_key_update()
+                .first(conn)
+                .optional()?;
             let Some((old, now)) = before else {
                 if !new_too {
                     return Err(Error::NotFound);

@@ -6,6 +6,7 @@
 mod access;
 mod admin;
 mod affinity_group;
+mod at_once;
 mod audit_log;
 mod auto_restart;
 mod console_pages;

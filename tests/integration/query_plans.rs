@@ -4,16 +4,19 @@
 //! read.
 
 use chrono::TimeDelta;
+use db_model::lifecycle::reports::{Observation, VmmReport};
 use db_model::{
-    AffinityGroupChange, AffinityGroupId, AffinityGroupKind, DiskId, Fence,
-    InstanceId, KeyedRequest, ProjectId, SagaId, SagaState, SecId, SiloId,
-    SiloQuotaChange, SiloUserId, SledId, StartAttemptId, UserCode, VmmId,
+    AffinityGroupChange, AffinityGroupId, AffinityGroupKind, AuditLogEnd,
+    DiskId, Fence, InstanceId, KeyedRequest, ProjectId, SagaId, SagaState,
+    SecId, SiloId, SiloQuotaChange, SiloUserId, SledId, StartAttemptId,
+    UserCode, VmmId, VmmState,
 };
 use db_queries::{
     ById, ByNameOrId, ByTime, DataStore, DevicePoll, DevicePolling,
     InstancePath, NewDeviceRequest, Page, PoolSettings, SessionLife,
 };
 use diesel::{PgConnection, QueryableByName, RunQueryDsl, sql_query};
+use futures::future::join_all;
 use harness::{Database, eventually, name};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -807,11 +810,56 @@ async fn the_queries_that_run_all_the_time_scan_no_table_that_grows() {
     probe!("vmm_to_register", |db, n| {
         let fence =
             Fence { saga_id: sagas[n], sec_id: living, adopt_generation: 1 };
-        let (instance, attempt) = (instances[n], attempts[n]);
-        let boot = db.vmm_to_register(fence, instance, attempt, vmms[n]);
+        let boot = db.vmm_to_register(fence, vmms[n]);
         let boot = boot.await.unwrap();
         assert_eq!(boot.ssh_public_keys.len(), 2);
         assert_eq!(boot.disks.len(), 1);
+    });
+    // The same of many at once, which ask together.
+    probe!("placement_look, together", |db, _n| {
+        let looks = instances.iter().map(|id| db.placement_look(*id, None));
+        let looks = join_all(looks).await;
+        assert!(looks.into_iter().all(|look| look.is_ok()));
+    });
+    probe!("vmm_to_register, together", |db, _n| {
+        let boots = sagas.iter().zip(&vmms).map(|(saga, vmm)| {
+            let (saga_id, adopt_generation) = (*saga, 1);
+            let fence = Fence { saga_id, sec_id: living, adopt_generation };
+            db.vmm_to_register(fence, *vmm)
+        });
+        let boots = join_all(boots).await;
+        assert!(boots.into_iter().all(|boot| boot.is_ok()));
+    });
+    probe!("vmm_observe, together", |db, _n| {
+        let allowance = TimeDelta::seconds(1);
+        let reports = vmms.iter().map(|vmm| {
+            let report = VmmReport {
+                state: VmmState::Creating,
+                generation: 0,
+                ever_ran: false,
+                end: None,
+            };
+            let seen = Observation::Reported(report);
+            db.vmm_observe(sled, *vmm, seen, allowance)
+        });
+        join_all(reports).await;
+    });
+    probe!("instance_to_reboot, together", |db, _n| {
+        let reboots = instances.iter().map(|id| db.instance_to_reboot(*id));
+        join_all(reboots).await;
+    });
+    probe!("audit_log_complete, together", |db, _n| {
+        let ends = (0..CALLS).map(|_| {
+            let end = AuditLogEnd {
+                resource_id: None,
+                http_status: Some(200),
+                error_code: None,
+                error_message: None,
+            };
+            db.audit_log_complete(Uuid::new_v4(), end, None)
+        });
+        let ends = join_all(ends).await;
+        assert!(ends.into_iter().all(|end| end.is_ok()));
     });
     probe!("vmm_unlink", |db, n| {
         let fence =
