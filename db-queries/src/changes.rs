@@ -6,11 +6,12 @@ use crate::fence::{self, Owes};
 use crate::reservation::{self, Place, Taking};
 use crate::saga::{self, NewSaga};
 use crate::together::Together;
-use crate::{Error, Work, affinity_group, commit_with, disk, rows, ssh_key};
+use crate::{Error, Work, affinity_group, disk, rows, ssh_key};
 use db_model::lifecycle::{Changes, ReservationFate};
 use db_model::{Instance, InstanceState, SledReservation, StartReason, Vmm};
 use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
+use diesel::result::Error as DieselError;
 
 /// What a transition writes, under the lock of its instance.
 pub(crate) struct Write<'a> {
@@ -92,11 +93,17 @@ pub(crate) fn write(
     let mut together = Together::default();
     let owed = owed(&mut together, all);
     new_sagas(&mut together, all);
-    rows_of(&mut together, all)?;
+    let given = rows_of(&mut together, all)?;
     if !charged.is_empty() {
         together.add(rows::insert(&charged.iter().collect::<Vec<_>>())?);
     }
     let made = together.make(conn)?;
+    let has_sagas = all.iter().any(|one| one.saga.is_some());
+    let written = made.get(owed.len() + usize::from(has_sagas)..);
+    if !written.is_some_and(|written| written.starts_with(&given)) {
+        // What has ended is not to live again: we should not have come here.
+        return Err(Error::Internal(DieselError::NotFound));
+    }
     // Some were recorded before, or all is fenced off.
     if !made.starts_with(&owed) {
         all.iter()
@@ -151,11 +158,11 @@ fn new_sagas<'a>(together: &mut Together<'a>, all: &[Write<'a>]) {
     }
 }
 
-/// The rows of each table, where there are any.
+/// The rows of each table, where there are any; how many, table by table.
 fn rows_of<'a>(
     together: &mut Together<'a>,
     all: &[Write<'a>],
-) -> Result<(), Error> {
+) -> Result<Vec<i64>, Error> {
     let (mut attempts, mut vmms) = (Vec::new(), Vec::new());
     let mut instances = Vec::new();
     for Write { changes, .. } in all {
@@ -166,15 +173,18 @@ fn rows_of<'a>(
         instances.extend(&changes.instance);
     }
     if !attempts.is_empty() {
-        together.add(rows::put(&attempts)?);
+        together
+            .add(rows::put(&attempts, "start_attempt.outcome = 'pending'")?);
     }
     if !vmms.is_empty() {
-        together.add(rows::put(&vmms)?);
+        together.add(rows::put(&vmms, "vmm.time_ended IS NULL")?);
     }
     if !instances.is_empty() {
         together.add(rows::update(&instances)?);
     }
-    Ok(())
+    let given = [attempts.len(), vmms.len(), instances.len()];
+    let given = given.into_iter().filter(|rows| *rows > 0);
+    Ok(given.filter_map(|rows| i64::try_from(rows).ok()).collect())
 }
 
 /// Takes what many want some of, last, so that it is held for the shortest time.
@@ -187,8 +197,7 @@ fn take(
         return Ok(Work::Written(()));
     };
     if !all.iter().any(Write::takes_for_system) {
-        commit_with(conn, &statement).map_err(Taking::refused)?;
-        return Ok(Work::Committed(()));
+        return Ok(Work::Last((), statement));
     }
     let taken = conn.batch_execute(&statement);
     taken.map_err(|error| Taking::refused(error.into()))?;

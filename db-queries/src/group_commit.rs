@@ -1,10 +1,11 @@
 //! Transitions that are asked for at once share a transaction, those of instances
 //! that nobody else has locked, and whose locks have an order. Where one of them
 //! fails, or is a saga's that is not ours any more, nothing is done, and then each
-//! alone.
+//! alone; but where nobody knows whether it was committed, all hear that.
 
 use crate::facts::lock_free;
 use crate::lifecycle::{Job, Step, carry_out};
+use crate::reservation::Taking;
 use crate::shared::{Answers, Batch, Queue, Shared};
 use crate::{AttemptEnded, DataStore, Error, Work};
 use diesel::PgConnection;
@@ -28,7 +29,11 @@ impl Shared for Job {
     ) -> Result<Answers<Job>, Error> {
         datastore
             .together()
-            .locked(move |conn| batch.with(|jobs| carry_out_free(conn, jobs)))
+            .locked(move |conn| {
+                let work = batch.with(|jobs| carry_out_free(conn, jobs))?;
+                batch.commits();
+                Ok(work)
+            })
             .await
     }
 
@@ -64,7 +69,7 @@ impl DataStore {
         let id = job.instance;
         let mut jobs = [job];
         let steps = self.locked_of(id, move |conn| carry_out(conn, &mut jobs));
-        match steps.await?.pop() {
+        match steps.await.map_err(Taking::refused)?.pop() {
             Some(Step::Done(ended)) => Ok(ended),
             Some(Step::Refused(error)) => Err(error),
             Some(Step::Alone) | None => Err(Error::NotFound),

@@ -67,7 +67,7 @@ mod vmm;
 mod vmm_register;
 mod waiting;
 
-pub(crate) use transaction::{PREPARED, Work, commit_with};
+pub(crate) use transaction::{PREPARED, Work};
 
 use prometheus_client::metrics::counter::Counter;
 

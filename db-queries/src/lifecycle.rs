@@ -129,7 +129,7 @@ impl DataStore {
         self.change(fence, id, false, decide).await
     }
 
-    /// The same of one that may have written of its own accord.
+    /// The same of one of which is said whether it `writes` of its own accord, too.
     ///
     /// # Errors
     ///
@@ -279,12 +279,16 @@ pub(crate) fn carry_out(
             }
         }
         let (facts, _) = known.get(&job.instance).ok_or(Error::NotFound)?;
+        let place = places.get(&job.instance).copied();
+        if made.changes.new_vmm.is_some() && place.is_none() {
+            return Err(Error::NotFound);
+        }
         let write = Write {
             was: &facts.instance,
             changes: &made.changes,
             saga: made.saga.as_ref(),
             owes,
-            place: places.get(&job.instance).copied(),
+            place,
         };
         match write.is_alone() && !is_alone {
             true => _ = alone.insert(job.instance),

@@ -296,9 +296,12 @@ impl SharedStatement for Look {
                 let known = searched.iter().find(|(known, _)| *known == search);
                 sleds = match known {
                     Some((_, sleds)) => sleds.clone(),
-                    None => search.run(conn)?,
+                    None => {
+                        let sleds = search.run(conn)?;
+                        searched.push((search, sleds.clone()));
+                        sleds
+                    }
                 };
-                searched.push((search, sleds.clone()));
             }
             let look = PlacementLook { ask, sleds, placed_on, unavailable };
             answers.insert(row.id.0, Ok(look));

@@ -16,9 +16,9 @@ pub struct PoolSettings {
     pub max_connections: u32,
     /// A request that gets no connection for so long is told `Unavailable`.
     pub acquire_timeout: Duration,
-    /// Does the server plan each statement once for all values? For statements
-    /// whose best plan is the same for all, though the server reckons otherwise
-    /// and so would plan them each time.
+    /// Does the server plan each statement once for all values, and by keys alone?
+    /// For statements whose best plan is the same for all, though the server reckons
+    /// otherwise and so would plan them each time.
     pub planned_once: bool,
 }
 
@@ -69,13 +69,14 @@ const SESSION_SETTINGS: &str = "SET statement_timeout = '15s'; \
      SET idle_in_transaction_session_timeout = '3s'";
 
 /// A plan that is kept is made for tables as they will be, and not as they are when it
-/// is made: every row is found by its key. Does nothing on an engine that has no such
-/// settings.
+/// is made: every row is found by its key. And what is asked for many waits for nobody's
+/// lock for long. Does nothing on an engine that has no such settings.
 const PLAN_ONCE: &str = "SELECT set_config(name, CASE name \
-         WHEN 'plan_cache_mode' THEN 'force_generic_plan' ELSE 'off' END, false) \
-     FROM pg_settings WHERE name IN ('plan_cache_mode', 'enable_seqscan', \
-         'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin', \
-         'enable_material', 'jit')";
+         WHEN 'plan_cache_mode' THEN 'force_generic_plan' \
+         WHEN 'lock_timeout' THEN '500ms' ELSE 'off' END, false) \
+     FROM pg_settings WHERE name IN ('plan_cache_mode', 'lock_timeout', \
+         'enable_seqscan', 'enable_bitmapscan', 'enable_hashjoin', \
+         'enable_mergejoin', 'enable_material', 'jit')";
 
 /// A connection that has been idle for longer is tried before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);

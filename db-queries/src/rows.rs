@@ -1,5 +1,5 @@
 //! Rows of a table, any number of them, written by one text: so the server knows
-//! the statement, however many there are.
+//! the statement, however many there are. (A null of JSON is one of SQL here.)
 
 use crate::Error;
 use crate::sql::{Statement, Values, statement};
@@ -110,9 +110,11 @@ pub(crate) fn update_where<R: Row>(
     Ok(statement.bind::<Array<SqlUuid>, _>(ids))
 }
 
-/// The statement that inserts those that are not there, and writes those that are.
+/// The statement that inserts those that are not there, and writes those that are,
+/// and of which this is so.
 pub(crate) fn put<R: Row>(
     rows: &[&R],
+    is_so: &str,
 ) -> Result<Statement<impl Values + use<R>>, Error> {
     let (columns, rows) = taken_apart(rows)?;
     let (into, list) = (R::TABLE, columns.join(", "));
@@ -120,7 +122,7 @@ pub(crate) fn put<R: Row>(
     let text = format!(
         "INSERT INTO {into} ({list}) \
          SELECT {list} FROM jsonb_populate_recordset(NULL::{into}, $1::JSONB) \
-         ON CONFLICT (id) DO UPDATE SET {set}"
+         ON CONFLICT (id) DO UPDATE SET {set} WHERE {is_so}"
     );
     Ok(statement(text).bind::<Text, _>(rows))
 }

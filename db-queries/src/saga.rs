@@ -77,25 +77,30 @@ pub(crate) fn record(
 /// records, but for those that were recorded before and those of sagas that are
 /// fenced off.
 pub(crate) fn insert(these: &[&Owes]) -> Statement<impl Values + use<>> {
-    let records: Vec<(&Fence, &Record)> = these
-        .iter()
-        .flat_map(|owes| owes.records.iter().map(|r| (&owes.fence, r)))
-        .collect();
+    type Numbered<'a> = (&'a Fence, i64, &'a Record);
     fn all<'a, T>(
-        records: &[(&'a Fence, &'a Record)],
-        of: impl Fn(&(&'a Fence, &'a Record)) -> T,
+        records: &[Numbered<'a>],
+        of: impl Fn(&Numbered<'a>) -> T,
     ) -> Vec<T> {
         records.iter().map(of).collect()
     }
+    let records: Vec<Numbered<'_>> = these
+        .iter()
+        .flat_map(|owes| {
+            let numbered = (0..).zip(&owes.records);
+            numbered.map(|(n, record)| (&owes.fence, n, record))
+        })
+        .collect();
+    // All by one clock: the server makes them in any order.
     statement(
         "INSERT INTO saga_node_event \
              (saga_id, node_id, event_type, data, creator, event_time) \
          SELECT saga.id, r.node_id, r.event_type, r.data::JSONB, \
-             saga.current_sec, clock_timestamp() + r.n * INTERVAL '1 microsecond' \
+             saga.current_sec, \
+             statement_timestamp() + r.n * INTERVAL '1 microsecond' \
          FROM unnest($1::UUID[], $2::UUID[], $3::INT8[], $4::INT8[], \
-                 $5::TEXT[], $6::TEXT[]) \
-             WITH ORDINALITY AS r (saga_id, sec, generation, node_id, \
-                 event_type, data, n) \
+                 $5::INT8[], $6::TEXT[], $7::TEXT[]) \
+             AS r (saga_id, sec, generation, n, node_id, event_type, data) \
          JOIN saga ON saga.id = r.saga_id AND saga.current_sec = r.sec \
            AND saga.adopt_generation = r.generation \
          WHERE saga.id = ANY (ARRAY(SELECT unnest($1::UUID[]))) \
@@ -103,13 +108,14 @@ pub(crate) fn insert(these: &[&Owes]) -> Statement<impl Values + use<>> {
          FOR SHARE OF saga \
          ON CONFLICT DO NOTHING",
     )
-    .bind::<Array<SqlUuid>, _>(all(&records, |(fence, _)| fence.saga_id))
-    .bind::<Array<SqlUuid>, _>(all(&records, |(fence, _)| fence.sec_id))
-    .bind::<Array<BigInt>, _>(all(&records, |(f, _)| f.adopt_generation))
-    .bind::<Array<BigInt>, _>(all(&records, |(_, r)| r.node_id))
-    .bind::<Array<Text>, _>(all(&records, |(_, r)| r.event_type))
+    .bind::<Array<SqlUuid>, _>(all(&records, |(fence, ..)| fence.saga_id))
+    .bind::<Array<SqlUuid>, _>(all(&records, |(fence, ..)| fence.sec_id))
+    .bind::<Array<BigInt>, _>(all(&records, |(f, ..)| f.adopt_generation))
+    .bind::<Array<BigInt>, _>(all(&records, |(_, n, _)| *n))
+    .bind::<Array<BigInt>, _>(all(&records, |(.., r)| r.node_id))
+    .bind::<Array<Text>, _>(all(&records, |(.., r)| r.event_type))
     // As texts: not both engines have arrays of JSON.
-    .bind::<Array<Nullable<Text>>, _>(all(&records, |(_, r)| {
+    .bind::<Array<Nullable<Text>>, _>(all(&records, |(.., r)| {
         r.data.as_ref().map(serde_json::Value::to_string)
     }))
 }

@@ -175,16 +175,17 @@ fn stamp() -> Statement<impl Values + use<>> {
 /// Ends those of them whose instances are locked, or not there; and whose records are
 /// written: a row that this has changed they could not lock any more.
 fn set_done(all: &[SagaEnd], locked: Locked) -> Statement<impl Values + use<>> {
-    let once_locked = match locked {
+    let is_free = match locked {
         Locked::PassedOver => {
             "(saga.id IN (SELECT saga_id FROM part0) OR NOT EXISTS ( \
                  SELECT 1 FROM instance i WHERE i.id = saga.instance_id \
                      AND i.state <> 'destroyed'))"
         }
-        // It is there or not: this has the first part made first.
-        Locked::AwaitedFor => "(SELECT count(*) FROM part0) >= 0",
+        Locked::AwaitedFor => "TRUE",
     };
-    let once_recorded = "(SELECT count(*) FROM part2) >= 0";
+    // They are so always: it has these parts made first, and in this order.
+    let after_those = "(SELECT count(*) FROM part0) >= 0 \
+         AND (SELECT count(*) FROM part2) >= 0";
     let text = format!(
         "UPDATE saga SET state = 'done', time_ended = now() \
          FROM unnest($1::UUID[], $2::UUID[], $3::INT8[]) \
@@ -192,7 +193,7 @@ fn set_done(all: &[SagaEnd], locked: Locked) -> Statement<impl Values + use<>> {
          WHERE saga.id = ANY (ARRAY(SELECT unnest($1::UUID[]))) \
            AND saga.id = ends.saga_id AND saga.current_sec = ends.sec \
            AND saga.adopt_generation = ends.generation \
-           AND saga.state <> 'abandoned' AND {once_locked} AND {once_recorded}"
+           AND saga.time_ended IS NULL AND {after_those} AND {is_free}"
     );
     of_these(text, all)
 }

@@ -10,6 +10,7 @@ use diesel::PgConnection;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -38,7 +39,8 @@ pub(crate) trait Shared: Send + Sized + 'static {
     fn queue(of: &DataStore) -> &Queue<Self>;
 
     /// Asks those of the batch, and says what is answered about what; nothing of
-    /// those that are to be asked alone. An error is nobody's: all are asked alone.
+    /// those that are to be asked alone. An error is nobody's: all are asked alone,
+    /// unless they may be done.
     fn ask_together(
         batch: Batch<Self>,
         datastore: &DataStore,
@@ -112,17 +114,36 @@ pub(crate) type Answers<S> =
     HashMap<Uuid, Result<<S as Shared>::Answer, Error>>;
 
 /// Some that are asked together. Whoever asks them has them while it does.
-pub(crate) struct Batch<S>(Arc<Mutex<Vec<S>>>);
+pub(crate) struct Batch<S>(Arc<Asked<S>>);
+
+struct Asked<S> {
+    all: Mutex<Vec<S>>,
+    /// They are about to be committed, or may be.
+    is_committing: AtomicBool,
+}
 
 impl<S> Batch<S> {
     /// They are asked by this.
     pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut [S]) -> T) -> T {
-        ask(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.is_committing.store(false, Ordering::Relaxed);
+        let all = self.0.all.lock();
+        ask(&mut all.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What they have written is about to be committed.
+    pub(crate) fn commits(&self) {
+        self.0.is_committing.store(true, Ordering::Relaxed);
+    }
+
+    /// May this error have come of a commit that was made?
+    fn may_be_done(&self, error: &Error) -> bool {
+        matches!(error, Error::Unavailable(_))
+            && self.0.is_committing.load(Ordering::Relaxed)
     }
 
     /// Those that can still be asked: none while a thread waits for an answer.
     fn left(&self) -> Vec<S> {
-        let left = self.0.try_lock();
+        let left = self.0.all.try_lock();
         left.map(|mut all| std::mem::take(&mut *all)).unwrap_or_default()
     }
 }
@@ -232,6 +253,7 @@ impl DataStore {
             };
             if !gets_on {
                 self.send_off::<S>(u32::MAX);
+                begun = S::queue(&self).lock().begun;
             }
         }
     }
@@ -272,10 +294,15 @@ async fn ask_together<S: Shared>(
         tells.insert(one.about(), tell);
         all.push(one);
     }
-    let batch = Batch(Arc::new(Mutex::new(all)));
-    let asked = S::ask_together(Batch(Arc::clone(&batch.0)), datastore).await;
-    let lost = match asked {
-        Ok(answers) => {
+    let batch = Batch(Arc::new(Asked {
+        all: Mutex::new(all),
+        is_committing: AtomicBool::new(false),
+    }));
+    let (theirs, of) = (Batch(Arc::clone(&batch.0)), datastore.clone());
+    // On its own, so that a panic is one of them's, and not everybody's.
+    let asked = tokio::spawn(async move { S::ask_together(theirs, &of).await });
+    let lost = match asked.await {
+        Ok(Ok(answers)) => {
             for (about, answer) in answers {
                 if let Some(tell) = tells.remove(&about) {
                     let _ = tell.send(answer);
@@ -283,9 +310,12 @@ async fn ask_together<S: Shared>(
             }
             None
         }
-        Err(error) => Some(Arc::new(error)),
+        Ok(Err(error)) => Some(error),
+        Err(died) => Some(Error::Unavailable(Box::new(died))),
     };
-    for one in batch.left() {
+    let is_undone = lost.as_ref().is_none_or(|e| !batch.may_be_done(e));
+    let left = if is_undone { batch.left() } else { Vec::new() };
+    for one in left {
         if let Some(tell) = tells.remove(&one.about()) {
             let datastore = datastore.clone();
             tokio::spawn(async move {
@@ -293,7 +323,7 @@ async fn ask_together<S: Shared>(
             });
         }
     }
-    if let Some(error) = lost {
+    if let Some(error) = lost.map(Arc::new) {
         for tell in tells.into_values() {
             let error = Box::new(Arc::clone(&error));
             let _ = tell.send(Err(Error::Unavailable(error)));

@@ -248,7 +248,7 @@ impl DataStore {
             let old: (SledPolicy, SledProvisionPolicy) = sled::table
                 .find(id)
                 .select((sled::policy, sled::provision_policy))
-                .for_update()
+                .for_no_key_update()
                 .first(conn)?;
             if old.0 == SledPolicy::Expunged {
                 return Err(Error::NoRoom);

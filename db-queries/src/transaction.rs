@@ -155,7 +155,7 @@ impl DataStore {
 
 /// What a connection has the server prepare, so that it may stand in a text of
 /// several statements: there are no values in one, so diesel cannot prepare what does.
-/// For [`begin_with_lock`] and [`commit_with`].
+/// For [`begin_with_lock`] and [`Work::Last`].
 pub(crate) const PREPARED: [&str; 2] = [
     "PREPARE lock_instance (UUID) AS \
      SELECT 1 FROM instance WHERE id = $1 FOR UPDATE",
@@ -181,48 +181,40 @@ fn end<T>(
     conn: &mut PgConnection,
     done: Result<Work<T>, Error>,
 ) -> Result<T, Error> {
-    match &done {
-        Ok(Work::Committed(_)) => (),
-        Ok(Work::Written(_)) => {
+    let ended = match done {
+        Ok(Work::Written(answer)) => {
             AnsiTransactionManager::commit_transaction(conn)?;
+            return Ok(answer);
         }
-        Ok(Work::Nothing(_)) | Err(_) => {
-            match AnsiTransactionManager::rollback_transaction(conn) {
-                // The first error says more.
-                Ok(())
-                | Err(
-                    DieselError::BrokenTransactionManager
-                    | DieselError::NotInTransaction,
-                ) => (),
-                Err(error) => return Err(error.into()),
+        Ok(Work::Last(answer, statement)) => {
+            match conn.batch_execute(&format!("{statement}; {COMMIT}")) {
+                // Diesel sees for itself that no transaction is left.
+                Ok(()) => return Ok(answer),
+                Err(error) => Err(error.into()),
             }
         }
+        Ok(Work::Nothing(answer)) => Ok(answer),
+        Err(error) => Err(error),
+    };
+    match AnsiTransactionManager::rollback_transaction(conn) {
+        // The first error says more.
+        Ok(())
+        | Err(
+            DieselError::BrokenTransactionManager
+            | DieselError::NotInTransaction,
+        ) => ended,
+        Err(error) => Err(error.into()),
     }
-    done.map(Work::answer)
-}
-
-/// Runs the last statement of a transaction of [`DataStore::locked_of`], and
-/// commits with it: what the statement locks is held for the commit alone, and not
-/// while this side is told and says what is next. It has no values in it but what
-/// its text says.
-///
-/// # Errors
-///
-/// Of the statement; then nothing is committed.
-pub(crate) fn commit_with(
-    conn: &mut PgConnection,
-    statement: &str,
-) -> Result<(), Error> {
-    // Diesel sees for itself that no transaction is left.
-    Ok(conn.batch_execute(&format!("{statement}; {COMMIT}"))?)
 }
 
 /// What came of a transaction's work.
 pub(crate) enum Work<T> {
     /// It has written, or may have.
     Written(T),
-    /// It has written, and [`commit_with`] its last words.
-    Committed(T),
+    /// It has written, and says this statement with its last word: what it locks is
+    /// held for the commit alone, and not while this side is told and says what is
+    /// next. It has no values in it but what its text says.
+    Last(T, String),
     /// It has only looked, though with locks.
     Nothing(T),
 }
@@ -232,16 +224,8 @@ impl<T> Work<T> {
     pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Work<U> {
         match self {
             Work::Written(answer) => Work::Written(f(answer)),
-            Work::Committed(answer) => Work::Committed(f(answer)),
+            Work::Last(answer, statement) => Work::Last(f(answer), statement),
             Work::Nothing(answer) => Work::Nothing(f(answer)),
-        }
-    }
-
-    fn answer(self) -> T {
-        match self {
-            Work::Written(answer)
-            | Work::Committed(answer)
-            | Work::Nothing(answer) => answer,
         }
     }
 }

@@ -110,7 +110,12 @@ impl SharedStatement for Placed {
         let mut answers = Answers::<Placed>::new();
         for row in rows {
             if let Some(one) = all.iter().find(|one| one.id == row.0) {
-                answers.insert(one.id.0, one.told_by(conn, row));
+                let told = match one.told_by(conn, row) {
+                    told @ (Ok(_)
+                    | Err(Error::Refused(_) | Error::Fenced(_))) => told,
+                    Err(error) => return Err(error),
+                };
+                answers.insert(one.id.0, told);
             }
         }
         Ok(answers)
