@@ -179,7 +179,7 @@ async fn one_who_never_reads_holds_up_neither_the_guest_nor_another() {
     // More than all that lies between the guest and a reader can hold.
     let line = format!("{}\n", "x".repeat(60_000));
     let typing = async {
-        for _ in 0..600 {
+        for _ in 0..1_000 {
             typist.type_in(&line).await;
         }
         typist.type_in("done\n").await;
@@ -190,7 +190,7 @@ async fn one_who_never_reads_holds_up_neither_the_guest_nor_another() {
 
     let read = silent.ends_with(CloseCode::Normal).await;
     assert!(read.starts_with(BOOT), "it began at the beginning");
-    assert!(read.len() < 500 * line.len(), "it missed what was overwritten");
+    assert!(read.len() < 900 * line.len(), "it missed what was overwritten");
     assert!(read.ends_with("db: halted\r\n"), "and nothing of the end");
 }
 
