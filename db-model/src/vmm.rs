@@ -3,7 +3,7 @@
 use crate::schema::{sled_reservation, vmm};
 use crate::{ByteCount, InstanceId, SiloId, SledId, StartAttemptId, VmmId};
 use chrono::{DateTime, Utc};
-use diesel::{Insertable, Queryable, QueryableByName, Selectable};
+use diesel::{Queryable, QueryableByName, Selectable};
 
 sql_enum! {
     /// Where a VMM is. `Failed` and `Destroyed` are ends; `Abandoned` is
@@ -112,7 +112,6 @@ impl VmmEndReason {
     Queryable,
     QueryableByName,
     Selectable,
-    Insertable,
     serde::Serialize,
 )]
 #[diesel(table_name = vmm)]
@@ -208,14 +207,7 @@ sql_enum! {
 
 /// What a VMM holds of a sled.
 #[derive(
-    Clone,
-    Debug,
-    PartialEq,
-    Eq,
-    Queryable,
-    Selectable,
-    Insertable,
-    serde::Serialize,
+    Clone, Debug, PartialEq, Eq, Queryable, Selectable, serde::Serialize,
 )]
 #[diesel(table_name = sled_reservation)]
 #[expect(missing_docs, reason = "dbinit.sql says what each column means")]
