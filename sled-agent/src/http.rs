@@ -301,9 +301,12 @@ impl From<AgentError> for HttpError {
     }
 }
 
-/// A VMM more may have a console more: those go that are too many by it. A new
-/// VMM waits for nothing of this.
+/// A VMM more may have a console more: those go that are too many by it, once
+/// they are some. A new VMM waits for nothing of this.
 fn trim_consoles(door: &Door, log: &slog::Logger) {
+    if !door.consoles.one_more_is_enough() {
+        return;
+    }
     let consoles = Arc::clone(&door.consoles);
     let (alive, log) = (door.agent.alive(), log.clone());
     tokio::spawn(async move {

@@ -78,7 +78,7 @@ pub(crate) async fn run(args: &Args) {
     })
     .await;
     let counted = counts_queries(&stage.database);
-    let watched = Watched::new(stage.nexus.child.pid(), &stage.database);
+    let watched = Watched::new(&stage);
     for instances in &args.instances {
         stage.fill_up_to(*instances).await;
         tokio::time::sleep(Duration::from_secs(args.settle_secs)).await;

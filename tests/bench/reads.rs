@@ -64,7 +64,7 @@ pub(crate) async fn run(args: &Args) {
     );
     let mut stage = Stage::set(1, 0).await;
     stage.fill_up_to(args.others).await;
-    let watched = Watched::new(stage.nexus.child.pid(), &stage.database);
+    let watched = Watched::new(&stage);
     let limit = limit::measure(&stage.database, args.limit_secs).await;
     println!("{}", limit.figure(0));
     for kind in kinds(&stage) {

@@ -17,7 +17,7 @@ pub(crate) const OTHER: &str = "other-";
 /// What is measured.
 pub(crate) struct Stage {
     // Dropped in this order: processes before what they stand on.
-    sleds: Vec<Agent>,
+    pub(crate) sleds: Vec<Agent>,
     pub(crate) nexus: NexusProcess,
     pub(crate) client: Client,
     /// Stopped, and named by their ids.

@@ -11,6 +11,7 @@ use crate::figures::{as_index, at, count as counted, ms, rounded};
 use crate::limit::{self, Limit};
 use crate::stage::Stage;
 use crate::table::Table;
+use crate::usage::Watched;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
@@ -133,7 +134,8 @@ impl Report<'_> {
         let burst = Table::new(
             "Starts at once. Goals: 60 commits at 64 clients for a start, and \
              with 1 ms commits half as many starts; p99 within 2 × what the \
-             throughput implies.",
+             throughput implies. Then what each of them took of a core, and \
+             whose that was.",
             &[
                 "others",
                 "commit_delay_us",
@@ -143,6 +145,11 @@ impl Report<'_> {
                 "median_ms",
                 "p99_ms",
                 "p99_by_throughput",
+                "cpu_ms",
+                "postgres_ms",
+                "nexus_ms",
+                "sleds_ms",
+                "load_ms",
             ],
         );
         let first_medians = Vec::new();
@@ -203,9 +210,16 @@ impl Report<'_> {
 }
 
 async fn burst(setting: &Setting<'_>, count: usize) -> Value {
+    let watched = Watched::new(setting.stage);
+    let before = watched.taken();
     let (times, all) = at_once(setting.stage, count).await;
+    let taken = watched.since(&before);
     let per_s = counted(times.len()) / all.as_secs_f64();
     let p99 = at(&times, 0.99);
+    let each = |cores: f64| cores * 1000.0 / per_s;
+    let whose = [taken.postgres, taken.nexus, taken.sleds, taken.us];
+    let [postgres, nexus, sleds, load] =
+        whose.map(|cores| rounded(each(cores)));
     json!({
         "figure": "burst",
         "others": setting.others,
@@ -216,6 +230,11 @@ async fn burst(setting: &Setting<'_>, count: usize) -> Value {
         "median_ms": rounded(ms(at(&times, 0.5))),
         "p99_ms": rounded(ms(p99)),
         "p99_by_throughput": rounded(p99.as_secs_f64() / all.as_secs_f64()),
+        "cpu_ms": rounded(each(whose.iter().sum())),
+        "postgres_ms": postgres,
+        "nexus_ms": nexus,
+        "sleds_ms": sleds,
+        "load_ms": load,
     })
 }
 

@@ -1,6 +1,6 @@
 //! What processes take of the machine, as the kernel counts it.
 
-use harness::Database;
+use crate::stage::Stage;
 use std::time::{Duration, Instant};
 
 /// The clock of `/proc`, in ticks a second: the same on every Linux.
@@ -10,6 +10,7 @@ const TICKS: f64 = 100.0;
 pub(crate) struct Watched {
     nexus: u32,
     postmaster: u32,
+    sleds: Vec<u32>,
 }
 
 /// What they have taken until now.
@@ -17,6 +18,7 @@ pub(crate) struct Taken {
     when: Instant,
     nexus: f64,
     postgres: f64,
+    sleds: f64,
     us: f64,
 }
 
@@ -26,6 +28,8 @@ pub(crate) struct Shares {
     pub(crate) nexus: f64,
     /// All its processes.
     pub(crate) postgres: f64,
+    /// All agents.
+    pub(crate) sleds: f64,
     /// This process.
     pub(crate) us: f64,
     /// Over so long.
@@ -33,14 +37,18 @@ pub(crate) struct Shares {
 }
 
 impl Watched {
-    pub(crate) fn new(nexus: u32, database: &Database) -> Watched {
+    pub(crate) fn new(stage: &Stage) -> Watched {
         // One that is there for as long as the server is.
-        let pid = database.count(
+        let pid = stage.database.count(
             "SELECT pid FROM pg_stat_activity \
              WHERE backend_type = 'checkpointer'",
         );
         let child = stat(u32::try_from(pid).unwrap()).unwrap();
-        Watched { nexus, postmaster: child.parent }
+        Watched {
+            nexus: stage.nexus.child.pid(),
+            postmaster: child.parent,
+            sleds: stage.sleds.iter().map(|sled| sled.child.pid()).collect(),
+        }
     }
 
     pub(crate) fn taken(&self) -> Taken {
@@ -48,6 +56,7 @@ impl Watched {
             when: Instant::now(),
             nexus: stat(self.nexus).unwrap().own,
             postgres: self.postgres(),
+            sleds: self.sleds.iter().map(|pid| stat(*pid).unwrap().own).sum(),
             us: stat(std::process::id()).unwrap().own,
         }
     }
@@ -59,6 +68,7 @@ impl Watched {
         Shares {
             nexus: share(now.nexus - before.nexus),
             postgres: share(now.postgres - before.postgres),
+            sleds: share(now.sleds - before.sleds),
             us: share(now.us - before.us),
             time,
         }

@@ -24,6 +24,7 @@ use sled_agent_client::{
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -31,9 +32,13 @@ use uuid::Uuid;
 /// How much is kept of what one guest printed: a few boots' worth.
 pub(crate) const RING_BYTES: u64 = 1 << 20;
 
-/// How many rings a sled keeps, but for those of VMMs that have not ended: 1
-/// GiB of them, and on a busy sled some days.
+/// How many rings a sled keeps, but for those of VMMs that have not ended (and
+/// [`SURPLUS_MAX`]): 1 GiB of them, and on a busy sled some days.
 const RINGS_MAX: usize = 1000;
+
+/// How many may be too many before they go. To find those that are reads the whole
+/// directory, which each new VMM would otherwise do.
+const SURPLUS_MAX: u64 = 50;
 
 /// How many streams may be open at a time. Each is a task, a socket and some
 /// 100 KiB.
@@ -47,6 +52,8 @@ pub(crate) struct Consoles {
     dir: Utf8PathBuf,
     changes: Changes,
     streams: Arc<Semaphore>,
+    /// How many VMMs have come to be.
+    come: AtomicU64,
 }
 
 /// Why a console cannot be read.
@@ -70,6 +77,7 @@ impl Consoles {
         Ok(Self {
             dir,
             changes: Changes::default(),
+            come: AtomicU64::new(0),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         })
     }
@@ -115,6 +123,12 @@ impl Consoles {
         Ok(Reading { ring: Arc::new(ring), from, changed, _place: place })
     }
 
+    /// A VMM has come to be. Whether it is time to see if there are too many rings:
+    /// at the first one, and then once for every [`SURPLUS_MAX`].
+    pub(crate) fn one_more_is_enough(&self) -> bool {
+        self.come.fetch_add(1, Ordering::Relaxed).is_multiple_of(SURPLUS_MAX)
+    }
+
     /// Removes the rings of the VMMs that are longest at rest, as far as there
     /// are too many. `alive` are those that have not ended.
     pub(crate) async fn trim(&self, alive: HashSet<Uuid>) -> io::Result<()> {
@@ -158,26 +172,32 @@ fn part(path: &Utf8Path, query: ConsoleQuery) -> io::Result<Part> {
 /// Removes what is longest unchanged, but for what is alive, until at most
 /// `keep` of those that have ended are left.
 fn trim(dir: &Utf8Path, alive: &HashSet<Uuid>, keep: usize) -> io::Result<()> {
-    let mut ended: Vec<(SystemTime, Utf8PathBuf)> = Vec::new();
+    let mut ended = Vec::new();
     for entry in dir.read_dir_utf8()? {
         let path = entry?.into_path();
         let id = path.file_stem().and_then(|stem| stem.parse().ok());
         let Some(id) = id.filter(|_| path.extension() == Some(RING)) else {
             continue;
         };
-        if alive.contains(&id) {
-            continue;
+        if !alive.contains(&id) {
+            ended.push(path);
         }
+    }
+    let surplus = ended.len().saturating_sub(keep);
+    if surplus == 0 {
+        return Ok(());
+    }
+    let mut by_age: Vec<(SystemTime, Utf8PathBuf)> = Vec::new();
+    for path in ended {
         match path.metadata() {
-            Ok(file) => ended.push((file.modified()?, path)),
+            Ok(file) => by_age.push((file.modified()?, path)),
             // Removed in between, by another that trims.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    let Some(surplus) = ended.len().checked_sub(keep) else { return Ok(()) };
-    ended.sort_unstable();
-    for (_, path) in ended.into_iter().take(surplus) {
+    by_age.sort_unstable();
+    for (_, path) in by_age.into_iter().take(surplus) {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error);
@@ -206,6 +226,17 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::time::Duration;
+
+    #[tokio::test]
+    async fn the_first_of_so_many_that_may_be_too_many_has_them_looked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap().join("consoles");
+        let consoles = Consoles::open(dir).await.unwrap();
+        let looks = (0..=SURPLUS_MAX).map(|_| consoles.one_more_is_enough());
+        let looks: Vec<u64> =
+            (0..).zip(looks).filter_map(|(n, is)| is.then_some(n)).collect();
+        assert_eq!(looks, [0, SURPLUS_MAX]);
+    }
 
     #[test]
     fn of_too_many_rings_those_go_that_were_longest_unchanged() {
