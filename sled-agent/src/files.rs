@@ -5,13 +5,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
 /// What a half-written file is called; of no meaning to anybody.
 const HALF_WRITTEN: &str = "tmp";
-
-/// As much as the kernel writes at once.
-const PAGE: usize = 4096;
 
 /// As the umask has it.
 const FOR_ALL: u32 = 0o666;
@@ -28,15 +25,17 @@ pub(crate) struct FileError {
 }
 
 impl FileError {
+    pub(crate) fn new(
+        verb: &'static str,
+        path: Utf8PathBuf,
+        source: io::Error,
+    ) -> Self {
+        Self { verb, path, source }
+    }
+
     /// What kind of error it was.
     pub(crate) fn kind(&self) -> io::ErrorKind {
         self.source.kind()
-    }
-
-    /// The file is there, and what it says is nothing.
-    fn makes_no_sense(&self) -> bool {
-        use io::ErrorKind::{InvalidData, UnexpectedEof};
-        matches!(self.kind(), InvalidData | UnexpectedEof)
     }
 }
 
@@ -66,11 +65,6 @@ async fn write_with_mode<T: Serialize>(
     blocking("write", path, move |path| write_whole(path, &text?, mode)).await
 }
 
-/// Makes a file be this, as [`write`] does.
-pub(crate) fn replace_durably(path: &Utf8Path, text: &[u8]) -> io::Result<()> {
-    write_whole(path, text, FOR_ALL)
-}
-
 fn write_whole(path: &Utf8Path, text: &[u8], mode: u32) -> io::Result<()> {
     let half = path.with_extension(HALF_WRITTEN);
     let mut file = File::options()
@@ -98,33 +92,6 @@ pub(crate) async fn write_for_now<T: Serialize>(
 ) -> Result<(), FileError> {
     let text = serde_json::to_vec_pretty(value).map_err(io::Error::from);
     blocking("write", path, move |path| replace(path, &text?)).await
-}
-
-/// As [`write_for_now`], for what nobody reads while its writer lives: it is
-/// written over what was there, which costs no new file.
-pub(crate) async fn write_over<T: Serialize>(
-    path: Utf8PathBuf,
-    value: &T,
-) -> Result<(), FileError> {
-    let text = serde_json::to_vec(value).map_err(io::Error::from);
-    blocking("write", path, |path| {
-        let mut text = text?;
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        let before = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-        let len = text.len().max(before);
-        // The kernel cuts no write short that is within a page, not even for a
-        // process that is killed. What was there before ends as blanks.
-        if len > PAGE {
-            return replace(path, &text);
-        }
-        text.resize(len, b' ');
-        file.write_all_at(&text, 0)
-    })
-    .await
 }
 
 /// Makes a file be this, for whoever reads it while the host is up.
@@ -157,44 +124,20 @@ pub(crate) async fn remove(path: Utf8PathBuf) -> Result<(), FileError> {
     .await
 }
 
-/// Reads every file of a directory.
-pub(crate) async fn read_all<T>(dir: Utf8PathBuf) -> Result<Vec<T>, FileError>
-where
-    T: DeserializeOwned + Send + 'static,
-{
-    let mut values = Vec::new();
-    for path in all(dir).await? {
-        values.extend(read(path).await?);
-    }
-    Ok(values)
-}
-
-/// As [`read_all`], of files that mean nothing once the host has crashed: those
-/// that then make no sense are removed.
-pub(crate) async fn read_all_whole<T>(
-    dir: Utf8PathBuf,
-) -> Result<Vec<T>, FileError>
-where
-    T: DeserializeOwned + Send + 'static,
-{
-    let mut values = Vec::new();
-    for path in all(dir).await? {
-        match read(path.clone()).await {
-            Ok(value) => values.extend(value),
-            Err(error) if error.makes_no_sense() => remove(path).await?,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(values)
-}
-
-/// The files of a directory.
+/// The files of a directory; none if there is none.
 pub(crate) async fn all(
     dir: Utf8PathBuf,
 ) -> Result<Vec<Utf8PathBuf>, FileError> {
     blocking("list", dir, |dir| {
         let mut all = Vec::new();
-        for entry in dir.read_dir_utf8()? {
+        let entries = match dir.read_dir_utf8() {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(all);
+            }
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
             let path = entry?.into_path();
             if path.extension() == Some("json") {
                 all.push(path);
@@ -227,7 +170,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     let at = path.clone();
     let done = tokio::task::spawn_blocking(move || work(&at)).await;
     done.unwrap_or_else(|error| Err(io::Error::other(error)))
-        .map_err(|source| FileError { verb, path, source })
+        .map_err(|source| FileError::new(verb, path, source))
 }
 
 #[cfg(test)]
@@ -244,39 +187,10 @@ mod tests {
         write(path.clone(), &8).await.unwrap();
         std::fs::write(dir.join("b.tmp"), "4").unwrap();
         assert_eq!(read::<u32>(path.clone()).await.unwrap(), Some(8));
-        assert_eq!(read_all::<u32>(dir.into()).await.unwrap(), [8]);
+        assert_eq!(all(dir.into()).await.unwrap().len(), 1);
         remove(path.clone()).await.unwrap();
         remove(path.clone()).await.unwrap();
         assert_eq!(read::<u32>(path).await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn what_is_written_over_is_read_whatever_was_longer() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = Utf8Path::from_path(dir.path()).unwrap();
-        let path = dir.join("a.json");
-        for len in [3, 100, 7, PAGE - 2, 20, 2 * PAGE, 5] {
-            let text = "x".repeat(len);
-            write_over(path.clone(), &text).await.unwrap();
-            let read: Option<String> = read(path.clone()).await.unwrap();
-            assert_eq!(read, Some(text));
-        }
-        let entries = std::fs::read_dir(dir).unwrap().count();
-        assert_eq!(entries, 1);
-    }
-
-    #[tokio::test]
-    async fn what_a_crashed_host_has_left_of_no_sense_is_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = Utf8Path::from_path(dir.path()).unwrap();
-        write_over(dir.join("a.json"), &7).await.unwrap();
-        std::fs::write(dir.join("b.json"), "").unwrap();
-        std::fs::write(dir.join("c.json"), "\0\0").unwrap();
-        for _ in 0..2 {
-            let whole = read_all_whole::<u32>(dir.into()).await.unwrap();
-            assert_eq!(whole, [7]);
-        }
-        assert!(!dir.join("b.json").exists() && !dir.join("c.json").exists());
     }
 
     #[tokio::test]
@@ -284,6 +198,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap();
         std::fs::write(dir.join("a.json"), "{").unwrap();
-        assert!(read_all::<u32>(dir.into()).await.is_err());
+        assert!(read::<u32>(dir.join("a.json")).await.is_err());
     }
 }

@@ -22,6 +22,7 @@
 //! finds them.
 
 mod agent;
+mod before;
 mod blocks;
 mod capacity;
 pub mod config;
@@ -34,6 +35,7 @@ mod heartbeat;
 mod http;
 mod hypervisor;
 pub mod lease;
+mod ledger;
 pub mod logger;
 mod machine;
 mod membership;
@@ -46,7 +48,6 @@ mod simulated;
 mod slot;
 mod store;
 mod test_control;
-mod twofold;
 mod vmm;
 
 pub use counters::Counts;

@@ -8,7 +8,7 @@ use crate::cpu;
 use crate::hypervisor::{GuestEvents, Hypervisor};
 use crate::lease::Lease;
 use crate::qemu::{self, Qemu};
-use crate::simulated::{Settings, Simulated};
+use crate::simulated::{self, Settings, Simulated};
 use camino::Utf8Path;
 use sled_agent_client::nexus_types::SledCpu;
 use slog::Logger;
@@ -43,13 +43,12 @@ impl Runner {
         events: GuestEvents,
         log: Logger,
     ) -> Result<Self, Error> {
-        let guests = config.data_dir.join("guests");
+        let dir = &config.data_dir;
         match config.hypervisor {
             HypervisorKind::Simulated => {
-                refuse_others(&guests, Utf8Path::is_dir)?;
+                refuse_others(dir, qemu::has_guests(dir)?)?;
                 let simulated = Simulated::open(
-                    guests,
-                    config.data_dir.join("consoles"),
+                    dir,
                     &settings(config),
                     counters,
                     lease,
@@ -66,9 +65,7 @@ impl Runner {
                 })
             }
             HypervisorKind::Qemu => {
-                refuse_others(&guests, |path| {
-                    path.extension() == Some("json")
-                })?;
+                refuse_others(dir, simulated::has_guests(dir).await?)?;
                 if !config.overcommit {
                     qemu::check_host(limits)?;
                 }
@@ -95,21 +92,14 @@ impl Runner {
 
 /// Guests that this hypervisor does not know would be taken for lost, and
 /// started again somewhere, while they run.
-fn refuse_others(
-    guests: &Utf8Path,
-    is_others: impl Fn(&Utf8Path) -> bool,
-) -> Result<(), Error> {
-    let Ok(entries) = guests.read_dir_utf8() else { return Ok(()) };
-    for entry in entries {
-        if is_others(entry?.path()) {
-            return Err(format!(
-                "{guests} holds guests of another --hypervisor; start the \
-                 agent with that, until they have ended"
-            )
-            .into());
-        }
+fn refuse_others(dir: &Utf8Path, are_there: bool) -> Result<(), String> {
+    if !are_there {
+        return Ok(());
     }
-    Ok(())
+    Err(format!(
+        "{dir} holds guests of another --hypervisor; start the agent with that, \
+         until they have ended"
+    ))
 }
 
 fn settings(config: &Config) -> Settings {

@@ -5,19 +5,23 @@
 //! | `sled.json` | who this sled is, and whether it is still of the fleet |
 //! | `membership.json` | by what it is known: its key, certificate and secret |
 //! | `joining.json` | the key that it joins with, until it has |
-//! | `vmms/<id>.json` | a VMM that is registered here ([`twofold`]) |
-//! | `tombstones/<id>.json` | an id that is never to be registered here |
-//! | `outbox/<id>.json` | the last report on an unregistered VMM, until Nexus takes it |
+//! | `vmms.db` | VMMs, by their ids ([`Ledger`]), in three tables: |
+//! | | `vmm`: those that are registered here |
+//! | | `tombstone`: those that are never to be registered here |
+//! | | `outbox`: the last report on an unregistered one, until Nexus takes it |
 //! | `incarnation.json` | the id of the last process of the agent |
 //! | `lease.json` | how long guests may run unheard: see [`crate::lease`] |
+//! | `vmms/moved.json` | that VMMs are not there, as they once were |
+//! | `simulated.db` | guests of the simulated hypervisor |
 //! | `consoles/<id>.ring` | what its guest printed last ([`console`](crate::console)'s) |
 //! | `lock` | held by the agent at work, so that there is one |
 //!
 //! Everything is written before it is answered or reported.
 
+use crate::before;
 use crate::files::{self, FileError};
+use crate::ledger::{Change, Ledger, Outlives, Table};
 use crate::membership::{MEMBERSHIP_FILE, Membership};
-use crate::twofold;
 use crate::vmm::Vmm;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
@@ -25,10 +29,15 @@ use sled_agent_client::VmmReport;
 use std::fs::File;
 use uuid::Uuid;
 
+const VMM: Table = Table("vmm");
+const TOMBSTONE: Table = Table("tombstone");
+const OUTBOX: Table = Table("outbox");
+
 /// The data directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     dir: Utf8PathBuf,
+    vmms: Ledger,
 }
 
 /// What stands in `sled.json`.
@@ -39,7 +48,7 @@ pub(crate) struct Identity {
     pub(crate) expunged: bool,
 }
 
-/// What stands in `tombstones/<id>.json`.
+/// What stands in `tombstone`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Tombstone {
     pub(crate) vmm_id: Uuid,
@@ -50,10 +59,18 @@ pub(crate) struct Tombstone {
 
 impl Store {
     pub(crate) async fn open(dir: &Utf8Path) -> Result<Self, FileError> {
-        for part in ["vmms", "tombstones", "outbox"] {
-            files::make_dir(dir.join(part)).await?;
-        }
-        Ok(Self { dir: dir.to_path_buf() })
+        let path = dir.join("vmms.db");
+        let tables = &[VMM, TOMBSTONE, OUTBOX];
+        let vmms = Ledger::open(path, tables, Outlives::Host).await?;
+        // An agent that has only files would find none, and kill the guests. Of
+        // this one it says that it makes no sense.
+        files::make_dir(dir.join("vmms")).await?;
+        files::write(dir.join("vmms/moved.json"), &"to vmms.db").await?;
+        let parts =
+            [("vmms", VMM), ("tombstones", TOMBSTONE), ("outbox", OUTBOX)];
+        let parts = parts.map(|(part, table)| (dir.join(part), table));
+        before::take_over(&vmms, &parts).await?;
+        Ok(Self { dir: dir.to_path_buf(), vmms })
     }
 
     pub(crate) async fn identity(&self) -> Result<Option<Identity>, FileError> {
@@ -112,51 +129,49 @@ impl Store {
     }
 
     pub(crate) async fn vmms(&self) -> Result<Vec<Vmm>, FileError> {
-        twofold::read_all(self.dir.join("vmms")).await
+        self.vmms.all(VMM).await
     }
 
     pub(crate) async fn put_vmm(&self, vmm: &Vmm) -> Result<(), FileError> {
-        twofold::write(self.file("vmms", vmm.vmm_id), vmm).await
+        self.vmms.write(vec![Change::put(VMM, vmm.vmm_id, vmm)]).await
     }
 
     pub(crate) async fn remove_vmm(&self, id: Uuid) -> Result<(), FileError> {
-        files::remove(self.file("vmms", id)).await
+        self.vmms.write(vec![Change::remove(VMM, id)]).await
     }
 
     pub(crate) async fn tombstone(
         &self,
         id: Uuid,
     ) -> Result<Option<Tombstone>, FileError> {
-        files::read(self.file("tombstones", id)).await
+        self.vmms.get(TOMBSTONE, id).await
     }
 
-    pub(crate) async fn put_tombstone(
+    /// Puts a tombstone in the place of the VMM, if there was one, and `untold` in
+    /// the outbox.
+    pub(crate) async fn bury(
         &self,
         tombstone: &Tombstone,
+        untold: Option<&VmmReport>,
     ) -> Result<(), FileError> {
-        files::write(self.file("tombstones", tombstone.vmm_id), tombstone).await
+        let id = tombstone.vmm_id;
+        let mut changes = vec![
+            Change::put(TOMBSTONE, id, tombstone),
+            Change::remove(VMM, id),
+        ];
+        changes.extend(untold.map(|report| Change::put(OUTBOX, id, report)));
+        self.vmms.write(changes).await
     }
 
     pub(crate) async fn outbox(&self) -> Result<Vec<VmmReport>, FileError> {
-        files::read_all(self.dir.join("outbox")).await
-    }
-
-    pub(crate) async fn put_outbox(
-        &self,
-        report: &VmmReport,
-    ) -> Result<(), FileError> {
-        files::write(self.file("outbox", report.vmm_id), report).await
+        self.vmms.all(OUTBOX).await
     }
 
     pub(crate) async fn remove_outbox(
         &self,
         id: Uuid,
     ) -> Result<(), FileError> {
-        files::remove(self.file("outbox", id)).await
-    }
-
-    fn file(&self, part: &str, id: Uuid) -> Utf8PathBuf {
-        self.dir.join(part).join(format!("{id}.json"))
+        self.vmms.write(vec![Change::remove(OUTBOX, id)]).await
     }
 }
 

@@ -7,7 +7,7 @@ use sled_agent_client::{VmmRegister, VmmReport, VmmState};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// What stands in `vmms/<id>.json`.
+/// What stands in `vmm`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Vmm {
     pub(crate) vmm_id: Uuid,

@@ -212,8 +212,11 @@ impl Agent {
 
     /// The host loses the tombstone of a VMM, as one with a broken disk may.
     pub fn lose_tombstone(&self, vmm: &str) {
-        let tombstones = self.dir.join("tombstones");
-        std::fs::remove_file(tombstones.join(format!("{vmm}.json"))).unwrap();
+        let vmms =
+            rusqlite::Connection::open(self.dir.join("vmms.db")).unwrap();
+        vmms.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+        let sql = "DELETE FROM tombstone WHERE id = ?1";
+        assert_eq!(vmms.execute(sql, [vmm]).unwrap(), 1);
     }
 
     /// The host is lost, with its guests and all that it kept.
@@ -327,8 +330,8 @@ impl Agent {
 
     /// A VMM that is registered there, as the agent keeps it on disk.
     pub fn kept(&self, vmm: &str) -> Value {
-        let file = self.dir.join(format!("vmms/{vmm}.json"));
-        crate::guests::kept(file.as_ref()).unwrap()
+        let vmms = crate::guests::kept(&self.dir.join("vmms.db"), "vmm");
+        vmms.into_iter().find(|(id, _)| id == vmm).unwrap().1
     }
 
     /// While held, guests neither boot nor stop by themselves.

@@ -2,6 +2,7 @@
 //! is there to say so.
 
 use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use sled_agent::lease::{self, Left};
 use std::collections::{HashMap, HashSet};
@@ -102,19 +103,18 @@ fn alive(
         if lease_is_over(&sled) {
             continue;
         }
-        for (vmm, guest) in files(&sled.join("guests")) {
-            if ended(&guest["phase"], now) {
-                continue;
+        let mut guests = kept(&sled.join("simulated.db"), "guest");
+        guests.retain(|(_, guest)| !ended(&guest["phase"], now));
+        if guests.iter().any(|(vmm, _)| !known.contains_key(vmm)) {
+            for (vmm, of) in kept(&sled.join("vmms.db"), "vmm") {
+                let instance = of["spec"]["instance_id"].as_str().unwrap();
+                known.insert(vmm, instance.to_string());
             }
-            let instance = known.get(&vmm).cloned().or_else(|| {
-                let path = sled.join("vmms").join(format!("{vmm}.json"));
-                let vmm = kept(&path)?;
-                Some(vmm["spec"]["instance_id"].as_str()?.to_string())
-            });
-            // Its agent has removed it since.
-            let Some(instance) = instance else { continue };
-            known.insert(vmm.clone(), instance.clone());
-            alive.insert(vmm, instance);
+        }
+        for (vmm, _) in guests {
+            // Its agent may have removed it since.
+            let Some(instance) = known.get(&vmm) else { continue };
+            alive.insert(vmm, instance.clone());
         }
     }
     alive
@@ -125,29 +125,24 @@ fn lease_is_over(sled: &Path) -> bool {
     !matches!(lease::left(sled), Ok(Left::Unbounded | Left::Lasts(_)))
 }
 
-fn files(dir: &Path) -> Vec<(String, Value)> {
-    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let id = name.strip_suffix(".json")?.to_string();
-            Some((id, read(&entry.path())?))
-        })
+/// What a sled keeps in a table of a file, by id; nothing if there is none.
+pub(crate) fn kept(file: &Path, table: &str) -> Vec<(String, Value)> {
+    let read = || -> rusqlite::Result<Vec<(String, String)>> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let file = Connection::open_with_flags(file, flags)?;
+        file.busy_timeout(Duration::from_secs(10))?;
+        file.prepare(&format!("SELECT id, json FROM {table}"))?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect()
+    };
+    let rows = match read() {
+        Ok(rows) => rows,
+        Err(_) if !file.exists() => Vec::new(),
+        Err(error) => panic!("{} cannot be read: {error}", file.display()),
+    };
+    rows.into_iter()
+        .map(|(id, json)| (id, serde_json::from_str(&json).unwrap()))
         .collect()
-}
-
-fn read(path: &Path) -> Option<Value> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-}
-
-/// What a file of two lines says, which are written in turn: the later one.
-pub(crate) fn kept(path: &Path) -> Option<Value> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let lines = text.lines().filter_map(|l| serde_json::from_str(l).ok());
-    let mut newest =
-        lines.max_by_key(|line: &Value| line["turn"].to_string())?;
-    Some(newest["is"].take())
 }
 
 /// Has a guest in this phase ended by now? Some of what it does it does by

@@ -62,7 +62,7 @@ impl Agent {
     ) -> Result<(), AgentError> {
         let id = vmm.vmm_id;
         if self.store.tombstone(id).await?.is_some() {
-            // Cut off while it was being buried.
+            // Cut off while it was being buried, by an agent that had files.
             return Ok(self.store.remove_vmm(id).await?);
         }
         if !vmm.has_ended() {

@@ -1,9 +1,9 @@
 //! Being rid of a VMM, for good.
 //!
 //! In this order, so that a crash between any two leaves what the repeated
-//! request, or recovery, can finish: the VMM is told to stop; it ends; its
-//! last report, if Nexus has not taken it yet, goes to the outbox; the
-//! tombstone is written; the VMM's file is removed.
+//! request can finish: the VMM is told to stop; it ends; a tombstone takes its
+//! place, and with that its last report, if Nexus has not taken it yet, goes to
+//! the outbox.
 
 use super::{Agent, AgentError};
 use crate::machine::{Event, StopCause};
@@ -73,15 +73,11 @@ impl Agent {
         let (vmm_id, report) = (vmm.vmm_id, vmm.report());
         // Its keeper may not have come to that yet, and finds it gone then.
         self.hypervisor.release(vmm_id).await?;
-        if self.reports.waiting(vmm_id).is_some() {
-            self.store.put_outbox(&report).await?;
-        }
-        let report = Some(report);
-        let tombstone = Tombstone { vmm_id, report: report.clone() };
-        self.store.put_tombstone(&tombstone).await?;
-        self.store.remove_vmm(vmm_id).await?;
+        let untold = self.reports.waiting(vmm_id).is_some();
+        let tombstone = Tombstone { vmm_id, report: Some(report.clone()) };
+        self.store.bury(&tombstone, untold.then_some(&report)).await?;
         info!(self.log, "a VMM was unregistered"; "vmm_id" => %vmm_id);
-        Ok(report)
+        Ok(Some(report))
     }
 
     async fn bury_unknown(
@@ -91,7 +87,8 @@ impl Agent {
         if let Some(tombstone) = self.store.tombstone(vmm_id).await? {
             return Ok(tombstone.report);
         }
-        self.store.put_tombstone(&Tombstone { vmm_id, report: None }).await?;
+        let tombstone = Tombstone { vmm_id, report: None };
+        self.store.bury(&tombstone, None).await?;
         // Of one that was not recorded for sure.
         self.blocks.give_back(vmm_id, false).await?;
         info!(self.log, "an unknown VMM was unregistered";

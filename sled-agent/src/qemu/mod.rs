@@ -64,6 +64,9 @@ const ORDERS: usize = 8;
 /// How long a guest may take to take in what is typed.
 const TYPING: Duration = Duration::from_secs(5);
 
+/// In the data directory.
+const GUESTS: &str = "guests";
+
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Qemu(Arc<Inner>);
@@ -103,7 +106,7 @@ impl Qemu {
             store: absolute(&options.places.store)?,
             local: absolute(&options.places.local)?,
         };
-        let guests = data_dir.join("guests");
+        let guests = data_dir.join(GUESTS);
         let consoles = data_dir.join("consoles");
         files::make_dir(guests.clone()).await?;
         files::make_dir(consoles.clone()).await?;
@@ -195,6 +198,17 @@ impl Qemu {
     fn guests(&self) -> MutexGuard<'_, HashMap<Uuid, mpsc::Sender<Order>>> {
         self.0.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether there are guests of QEMU's in this data directory, or something of them.
+pub(crate) fn has_guests(dir: &Utf8Path) -> io::Result<bool> {
+    let Ok(guests) = dir.join(GUESTS).read_dir_utf8() else { return Ok(false) };
+    for guest in guests {
+        if guest?.path().is_dir() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn absolute(path: &Utf8Path) -> io::Result<Utf8PathBuf> {

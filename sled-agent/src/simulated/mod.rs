@@ -14,12 +14,14 @@ mod settings;
 pub use guest::GuestStep;
 pub use settings::{Hold, Settings};
 
+use crate::before;
 use crate::counters::Counters;
-use crate::files;
+use crate::files::FileError;
 use crate::hypervisor::{GuestEvents, HypervisorError};
 use crate::lease::Lease;
+use crate::ledger::{Change, Ledger, Outlives, Table};
 use crate::machine::GuestEvent;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use chrono::{DateTime, TimeDelta, Utc};
 use guest::Guest;
 use settings::Knobs;
@@ -33,12 +35,31 @@ use uuid::Uuid;
 /// order that brings it there may still be on its way.
 const STEP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// In the data directory.
+const FACTS: &str = "simulated.db";
+const GUEST: Table = Table("guest");
+
+/// Whether there are simulated guests in this data directory.
+pub(crate) async fn has_guests(dir: &Utf8Path) -> Result<bool, FileError> {
+    if !dir.join(FACTS).exists() {
+        return Ok(false);
+    }
+    let guests: Vec<Guest> = facts(dir).await?.all(GUEST).await?;
+    Ok(!guests.is_empty())
+}
+
+/// What is known of guests ends with the host.
+async fn facts(dir: &Utf8Path) -> Result<Ledger, FileError> {
+    Ledger::open(dir.join(FACTS), &[GUEST], Outlives::Process).await
+}
+
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Simulated(Arc<Inner>);
 
 struct Inner {
-    dir: Utf8PathBuf,
+    /// What is known of the guests, each by its VMM.
+    facts: Ledger,
     /// Where they print.
     consoles: Utf8PathBuf,
     knobs: Mutex<Knobs>,
@@ -62,20 +83,20 @@ pub(crate) enum StepError {
 }
 
 impl Simulated {
-    /// A hypervisor that keeps its guests in `dir`, and has them print to
-    /// rings in `consoles`.
+    /// A hypervisor that keeps its guests in this data directory.
     pub(crate) async fn open(
-        dir: Utf8PathBuf,
-        consoles: Utf8PathBuf,
+        dir: &Utf8Path,
         settings: &Settings,
         counters: Arc<Counters>,
         lease: Arc<Lease>,
         events: GuestEvents,
-    ) -> Result<Self, files::FileError> {
-        files::make_dir(dir.clone()).await?;
+    ) -> Result<Self, FileError> {
+        let facts = facts(dir).await?;
+        let before = [(dir.join("guests"), GUEST)];
+        before::take_over(&facts, &before).await?;
         Ok(Self(Arc::new(Inner {
-            dir,
-            consoles,
+            facts,
+            consoles: dir.join("consoles"),
             knobs: Mutex::new(Knobs::new(settings)),
             guests: Mutex::default(),
             changed: Notify::new(),
@@ -153,7 +174,10 @@ impl Simulated {
         };
         if seat.as_ref() != Some(&guest) {
             self.print_turn(seat.as_ref(), &guest).await?;
-            files::write_over(self.file(vmm_id), &guest)
+            let changed = vec![Change::put(GUEST, vmm_id, &guest)];
+            self.0
+                .facts
+                .write(changed)
                 .await
                 .map_err(|error| broken("a guest cannot be written", error))?;
             self.arm(&guest);
@@ -204,10 +228,6 @@ impl Simulated {
     fn tell(&self, vmm_id: Uuid, event: GuestEvent) {
         // The agent listens for as long as the process lives.
         let _ = self.0.events.send((vmm_id, event));
-    }
-
-    fn file(&self, vmm_id: Uuid) -> Utf8PathBuf {
-        self.0.dir.join(format!("{vmm_id}.json"))
     }
 
     fn knobs(&self) -> MutexGuard<'_, Knobs> {

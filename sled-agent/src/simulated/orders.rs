@@ -1,10 +1,10 @@
 //! What the agent tells the simulated hypervisor.
 
 use super::guest::{Guest, Phase};
-use super::{Simulated, broken};
+use super::{GUEST, Simulated, broken};
 use crate::counters::HypervisorCall;
-use crate::files;
 use crate::hypervisor::{Hypervisor, HypervisorError, may_start};
+use crate::ledger::Change;
 use crate::machine::GuestEvent;
 use async_trait::async_trait;
 use sled_agent_client::VmmRegister;
@@ -111,7 +111,10 @@ impl Hypervisor for Simulated {
         let place = self.places().get(&vmm_id).cloned();
         let Some(place) = place else { return Ok(()) };
         let mut seat = place.lock().await;
-        files::remove(self.file(vmm_id))
+        let removed = vec![Change::remove(GUEST, vmm_id)];
+        self.0
+            .facts
+            .write(removed)
             .await
             .map_err(|error| broken("a guest cannot be removed", error))?;
         *seat = None;
@@ -130,7 +133,10 @@ impl Hypervisor for Simulated {
     async fn recover(
         &self,
     ) -> Result<HashMap<Uuid, Option<GuestEvent>>, HypervisorError> {
-        let guests: Vec<Guest> = files::read_all_whole(self.0.dir.clone())
+        let guests: Vec<Guest> = self
+            .0
+            .facts
+            .all(GUEST)
             .await
             .map_err(|error| broken("the guests cannot be read", error))?;
         let mut found = HashMap::new();

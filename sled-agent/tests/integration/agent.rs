@@ -141,9 +141,37 @@ impl Agent {
         Utf8Path::from_path(self.dir.path()).unwrap()
     }
 
-    /// What the guests stand in, for a host to lose.
+    /// What real guests stand in, each in a directory of its own.
     pub(crate) fn guests(&self) -> std::path::PathBuf {
         self.dir.path().join("guests")
+    }
+
+    /// What simulated guests stand in, in a table `guest`.
+    pub(crate) fn simulated(&self) -> rusqlite::Connection {
+        self.open("simulated.db")
+    }
+
+    /// What the agent's VMMs stand in: in a table `vmm`.
+    pub(crate) fn vmms(&self) -> rusqlite::Connection {
+        self.open("vmms.db")
+    }
+
+    fn open(&self, file: &str) -> rusqlite::Connection {
+        let file = rusqlite::Connection::open(self.dir().join(file)).unwrap();
+        file.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+        file
+    }
+
+    fn has_guests(&self) -> bool {
+        match self.kind {
+            Kind::Simulated => {
+                let sql = "SELECT EXISTS (SELECT 1 FROM guest)";
+                self.simulated().query_one(sql, [], |row| row.get(0)).unwrap()
+            }
+            Kind::Qemu => {
+                std::fs::read_dir(self.guests()).unwrap().next().is_some()
+            }
+        }
     }
 
     /// Registers a VMM of 1 vCPU and 1 GiB of an instance of its own.
@@ -230,8 +258,7 @@ impl Agent {
 
     /// Whether no guest has left anything on the host but its console.
     pub(crate) fn nothing_is_left(&self) -> bool {
-        std::fs::read_dir(self.guests()).unwrap().next().is_none()
-            && guests::wardens(self.dir()).is_empty()
+        !self.has_guests() && guests::wardens(self.dir()).is_empty()
     }
 
     pub(crate) async fn until_nothing_is_left(&self) {
@@ -256,7 +283,7 @@ impl Agent {
         })
         .await;
         if self.kind == Kind::Simulated {
-            std::fs::remove_dir_all(self.guests()).unwrap();
+            self.simulated().execute("DELETE FROM guest", []).unwrap();
         }
     }
 

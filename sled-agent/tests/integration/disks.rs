@@ -130,8 +130,9 @@ async fn a_disk_made_for_a_vmm_that_was_never_recorded_is_swept() {
     agent.kill();
     let dir = local(&agent);
     // Cut off between the disk and the VMM, and before the disk.
-    let vmm = format!("vmms/{vmm_id}.json");
-    std::fs::remove_file(agent.dir().join(vmm)).unwrap();
+    let vmm = [vmm_id.to_string()];
+    let sql = "DELETE FROM vmm WHERE id = ?1";
+    assert_eq!(agent.vmms().execute(sql, vmm).unwrap(), 1);
     let note = std::fs::read(dir.join(format!("{orphan}.allocated"))).unwrap();
     std::fs::write(dir.join(format!("{cut_off}.allocated")), note).unwrap();
     agent.start_again(&[]).await;

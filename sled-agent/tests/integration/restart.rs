@@ -1,10 +1,10 @@
 //! Agents that die, and those that come after them.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, GIB, refusal, vmm};
 use crate::eventually::eventually;
 use crate::nexus::Nexus;
 use sled_agent::{GuestStep, Settings};
-use sled_agent_client::{EndReason, RequestedState, VmmState};
+use sled_agent_client::{EndReason, RefusalCode, RequestedState, VmmState};
 
 /// Guests of the agent that comes after take so long that a test would not
 /// live to see it: what comes about was under way before.
@@ -18,8 +18,12 @@ async fn a_boot_ends_while_the_agent_is_dead() {
     agent.set(&boot).await;
     let vmm_id = agent.register().await;
     agent.order(vmm_id, RequestedState::Running).await;
-    let guest = agent.guests().join(format!("{vmm_id}.json"));
-    let is_written = || guest.metadata().is_ok_and(|file| file.len() > 0);
+    let guests = agent.simulated();
+    let is_written = || {
+        let sql = "SELECT EXISTS (SELECT 1 FROM guest WHERE id = ?1)";
+        let id = [vmm_id.to_string()];
+        guests.query_one(sql, id, |row| row.get::<_, bool>(0)).unwrap()
+    };
     eventually("it boots", async || is_written().then_some(())).await;
     agent.kill();
     agent.start_again(&SLOW).await;
@@ -58,10 +62,13 @@ async fn a_guest_that_shut_itself_down_unseen_has_not_failed() {
     let mut agent = Agent::start_without_nexus().await;
     let vmm_id = agent.run().await;
     agent.kill();
-    let guest = agent.guests().join(format!("{vmm_id}.json"));
-    let text = std::fs::read_to_string(&guest).unwrap();
-    let text = text.replace(r#""running""#, r#"{"ended": "shut_down"}"#);
-    std::fs::write(&guest, text).unwrap();
+    let changed = agent.simulated().execute(
+        r#"UPDATE guest SET json =
+               replace(json, '"running"', '{"ended": "shut_down"}')
+           WHERE id = ?1"#,
+        [vmm_id.to_string()],
+    );
+    assert_eq!(changed.unwrap(), 1);
     agent.start_again(&[]).await;
     agent.recovered().await;
     let end = agent.until(vmm_id, VmmState::Destroyed).await;
@@ -82,4 +89,35 @@ async fn a_sled_keeps_its_id_and_changes_its_incarnation() {
         panic!("registered more than twice")
     };
     assert_ne!(first, second);
+}
+
+#[tokio::test]
+async fn what_an_agent_kept_in_files_is_found_by_the_next_which_has_tables() {
+    let mut agent = Agent::start_without_nexus().await;
+    let [runs, buried] = [agent.run().await, agent.register().await];
+    agent.client.vmm_unregister(buried).await.unwrap();
+    agent.kill();
+    let dir = agent.dir().to_path_buf();
+    for (file, table, part) in [
+        (agent.vmms(), "vmm", "vmms"),
+        (agent.vmms(), "tombstone", "tombstones"),
+        (agent.simulated(), "guest", "guests"),
+    ] {
+        let sql = format!("DELETE FROM {table} RETURNING id, json");
+        let mut rows = file.prepare(&sql).unwrap();
+        let mut rows = rows.query([]).unwrap();
+        std::fs::create_dir_all(dir.join(part)).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let [id, json] = [0, 1].map(|n| row.get::<_, String>(n).unwrap());
+            let path = dir.join(part).join(format!("{id}.json"));
+            std::fs::write(path, json).unwrap();
+        }
+    }
+    agent.start_again(&[]).await;
+    agent.recovered().await;
+    let found = agent.client.vmm_list().await.unwrap().vmms;
+    let [found] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((found.vmm_id, found.state), (runs, VmmState::Running));
+    let again = agent.client.vmm_register(buried, &vmm(1, GIB)).await;
+    assert_eq!(refusal(again), RefusalCode::VmmTombstoned);
 }

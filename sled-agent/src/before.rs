@@ -1,0 +1,141 @@
+//! What agents kept in files of their own before there was a [`ledger`](crate::ledger):
+//! read once, by the first that has one.
+//!
+//! A file is JSON, or two lines of one length, which were written in turn:
+//! `{"turn":"<16 hex digits>","crc32":"<8 hex digits>","is":<value>}`, filled up with
+//! blanks; the checksum is of all of it that comes after. What such a file says is the
+//! line of the later turn whose checksum is right.
+
+use crate::files::{self, FileError};
+use crate::ledger::{Change, Ledger, Table};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
+use std::io;
+
+/// What lines are a multiple of.
+const UNIT: usize = 4096;
+
+/// Moves what these directories say to those tables, each row by the name of its
+/// file. Nothing else may write meanwhile; if it is cut off it goes on the next time.
+pub(crate) async fn take_over(
+    ledger: &Ledger,
+    parts: &[(Utf8PathBuf, Table)],
+) -> Result<(), FileError> {
+    let mut changes = Vec::new();
+    let mut taken = Vec::new();
+    for (dir, table) in parts {
+        for path in files::all(dir.clone()).await? {
+            let Some(id) = path.file_stem().and_then(|s| s.parse().ok()) else {
+                continue;
+            };
+            let read = files::blocking("read", path.clone(), value);
+            changes.push(Change::put(*table, id, &read.await?));
+            taken.push(path);
+        }
+    }
+    ledger.write(changes).await?;
+    for path in taken {
+        files::remove(path).await?;
+    }
+    Ok(())
+}
+
+fn value(path: &Utf8Path) -> io::Result<Value> {
+    let kept = std::fs::read(path)?;
+    let text = match lines(&kept).and_then(newest) {
+        Some((_, text)) => text,
+        None => &kept[..],
+    };
+    Ok(serde_json::from_slice(text)?)
+}
+
+/// The two halves of a file that may have lines.
+fn lines(kept: &[u8]) -> Option<[&[u8]; 2]> {
+    let len = kept.len() / 2;
+    let both = kept.split_at(len);
+    (len > 0 && kept.len().is_multiple_of(2 * UNIT)).then_some(both.into())
+}
+
+/// What the newest line says, after its turn; none if neither is whole.
+fn newest(lines: [&[u8]; 2]) -> Option<(u64, &[u8])> {
+    lines.into_iter().filter_map(parse).max_by_key(|(turn, _)| *turn)
+}
+
+fn parse(line: &[u8]) -> Option<(u64, &[u8])> {
+    let rest = line.strip_prefix(br#"{"turn":""#)?;
+    let (turn, rest) = rest.split_at_checked(16)?;
+    let rest = rest.strip_prefix(br#"","crc32":""#)?;
+    let (crc, rest) = rest.split_at_checked(8)?;
+    let is = rest.strip_prefix(br#"","is":"#)?.trim_ascii_end();
+    let is = is.strip_suffix(b"}")?;
+    let number = |digits| {
+        u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let turn = number(turn)?;
+    (number(crc)? == u64::from(checksum(turn, is))).then_some((turn, is))
+}
+
+fn checksum(turn: u64, is: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&turn.to_be_bytes());
+    hasher.update(is);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Outlives;
+    use uuid::Uuid;
+
+    const TABLE: Table = Table("one");
+
+    /// A line, blanks and all.
+    fn line(turn: u64, text: &str) -> String {
+        let crc = checksum(turn, text.as_bytes());
+        let line = format!(
+            r#"{{"turn":"{turn:016x}","crc32":"{crc:08x}","is":{text}}}"#
+        );
+        format!("{line:4095}\n")
+    }
+
+    /// What an agent of now makes of a file; none if it is of no use to it.
+    async fn taken(file: &str) -> Option<Value> {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let id = Uuid::from_u128(7);
+        let old = dir.join("old");
+        std::fs::create_dir(&old).unwrap();
+        std::fs::write(old.join(format!("{id}.json")), file).unwrap();
+        std::fs::write(old.join("half.tmp"), "{").unwrap();
+        let path = dir.join("new.db");
+        let ledger =
+            Ledger::open(path, &[TABLE], Outlives::Host).await.unwrap();
+        let parts = [(old.clone(), TABLE), (dir.join("none"), TABLE)];
+        take_over(&ledger, &parts).await.ok()?;
+        assert_eq!(files::all(old).await.unwrap(), [""; 0]);
+        // Once more: there is nothing left to be taken.
+        take_over(&ledger, &parts).await.unwrap();
+        ledger.get(TABLE, id).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn of_two_lines_the_later_one_counts_and_of_one_that_is_torn_the_other()
+     {
+        let [old, new] = [line(9, r#""old""#), line(10, r#""new""#)];
+        let torn = new.replacen('n', "N", 1);
+        for (file, says) in [
+            (format!("{old}{new}"), "new"),
+            (format!("{new}{old}"), "new"),
+            (format!("{old}{torn}"), "old"),
+            (format!("{}{new}", " ".repeat(UNIT)), "new"),
+            (r#""plain""#.to_string(), "plain"),
+        ] {
+            assert_eq!(taken(&file).await, Some(Value::from(says)));
+        }
+        for spoilt in [format!("{torn}{torn}"), String::new(), "{".to_string()]
+        {
+            assert_eq!(taken(&spoilt).await, None);
+        }
+    }
+}
