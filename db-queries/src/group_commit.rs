@@ -23,6 +23,11 @@ impl Shared for Job {
         &of.transitions
     }
 
+    /// Somebody else has locked its instance.
+    fn may_wait(&self) -> bool {
+        self.is_sociable()
+    }
+
     async fn ask_together(
         batch: Batch<Job>,
         datastore: &DataStore,
@@ -86,15 +91,17 @@ fn carry_out_free(
     let locked: HashSet<_> = lock_free(conn, &ids)?.into_iter().collect();
     jobs.sort_by_key(|job| !locked.contains(&job.instance));
     let (ours, _) = jobs.split_at_mut(locked.len());
-    let about: Vec<_> = ours.iter().map(Shared::about).collect();
     let work = carry_out(conn, ours)?;
     Ok(work.map(|steps| {
-        let answers = steps.into_iter().map(|step| match step {
-            Step::Done(ended) => Some(Ok(ended)),
-            Step::Refused(error) => Some(Err(error)),
-            Step::Alone => None,
-        });
-        let answers = about.into_iter().zip(answers);
-        answers.filter_map(|(id, answer)| Some((id, answer?))).collect()
+        let answers =
+            ours.iter_mut().zip(steps).map(|(job, step)| match step {
+                Step::Done(ended) => Some((job.about(), Ok(ended))),
+                Step::Refused(error) => Some((job.about(), Err(error))),
+                Step::Alone => {
+                    job.is_unsociable = true;
+                    None
+                }
+            });
+        answers.flatten().collect()
     }))
 }

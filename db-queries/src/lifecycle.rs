@@ -36,6 +36,8 @@ pub(crate) struct Job {
     decide: Box<Decide>,
     /// `decide` may write of its own accord.
     writes: bool,
+    /// It was found to be one that must be done alone.
+    pub(crate) is_unsociable: bool,
 }
 
 /// What came of one.
@@ -165,8 +167,15 @@ impl DataStore {
         );
         let owes = fence.map(|fence| self.owed.of(fence));
         let count = owes.as_ref().map(|owes| (owes.fence, owes.records.len()));
-        let ended =
-            self.carry_out(Job { instance, owes, decide, writes }).await?;
+        let ended = self
+            .carry_out(Job {
+                instance,
+                owes,
+                decide,
+                writes,
+                is_unsociable: false,
+            })
+            .await?;
         if let Some((fence, count)) = count {
             self.owed.paid(fence, count);
         }
@@ -213,7 +222,7 @@ impl DataStore {
 impl Job {
     /// May it be done together with others?
     pub(crate) fn is_sociable(&self) -> bool {
-        !self.writes
+        !self.writes && !self.is_unsociable
     }
 
     /// What a saga is refused that is not ours any more, it is not to hear. (After

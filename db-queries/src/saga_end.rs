@@ -14,6 +14,7 @@ use diesel::sql_types::{
     Array, BigInt, Bool, Nullable, Timestamptz, Uuid as SqlUuid,
 };
 use std::collections::HashMap;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// A saga that is done.
@@ -52,6 +53,14 @@ impl Shared for SagaEnd {
 
     fn queue(of: &DataStore) -> &Queue<SagaEnd> {
         &of.saga_ends
+    }
+
+    /// Nobody waits for it but who wants something else of the instance.
+    const APART: Duration = Duration::from_millis(10);
+
+    /// Somebody else has locked its instance, mostly who takes in that it runs.
+    fn may_wait(&self) -> bool {
+        true
     }
 
     async fn ask_together(

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -26,6 +26,9 @@ const MOST: usize = 64;
 /// that many want) holds up nobody else for longer.
 const PATIENCE: Duration = Duration::from_millis(25);
 
+/// How often one is asked together with others, of whose row others hold the lock.
+const TRIES: u32 = 4;
+
 /// Something that may be asked together with others.
 pub(crate) trait Shared: Send + Sized + 'static {
     /// What is answered.
@@ -38,9 +41,19 @@ pub(crate) trait Shared: Send + Sized + 'static {
     /// Where those like it wait.
     fn queue(of: &DataStore) -> &Queue<Self>;
 
+    /// How long after one batch has been sent off the next one is, at the earliest.
+    /// Where nobody hurries, more share what each costs.
+    const APART: Duration = Duration::ZERO;
+
+    /// If it is not answered together with others: may it be in some moments? Then
+    /// it is tried again, before it is asked alone.
+    fn may_wait(&self) -> bool {
+        false
+    }
+
     /// Asks those of the batch, and says what is answered about what; nothing of
-    /// those that are to be asked alone. An error is nobody's: all are asked alone,
-    /// unless they may be done.
+    /// those that are to be asked alone, or in some moments. An error is nobody's:
+    /// all are asked alone, unless they may be done.
     fn ask_together(
         batch: Batch<Self>,
         datastore: &DataStore,
@@ -152,13 +165,24 @@ impl<S> Batch<S> {
 pub(crate) struct Queue<S: Shared>(Arc<Mutex<Waiting<S>>>);
 
 struct Waiting<S: Shared> {
-    asking: VecDeque<(S, Tell<S>)>,
+    asking: VecDeque<Asking<S>>,
     /// How many are on their way.
     at_once: u32,
     /// How many have been sent off.
     begun: u64,
+    /// When that was last.
+    sent: Option<Instant>,
+    /// The next are sent off when it is their time.
+    is_timed: bool,
     /// Somebody sees to it that they get on.
     is_watched: bool,
+}
+
+struct Asking<S: Shared> {
+    one: S,
+    tell: Tell<S>,
+    /// How often it was asked.
+    tries: u32,
 }
 
 type Tell<S> = oneshot::Sender<Result<<S as Shared>::Answer, Error>>;
@@ -169,6 +193,8 @@ impl<S: Shared> Default for Queue<S> {
             asking: VecDeque::new(),
             at_once: 0,
             begun: 0,
+            sent: None,
+            is_timed: false,
             is_watched: false,
         })))
     }
@@ -194,13 +220,14 @@ impl<S: Shared> Queue<S> {
 
 impl<S: Shared> Waiting<S> {
     /// The next that are to be sent off together.
-    fn next(&mut self) -> Vec<(S, Tell<S>)> {
+    fn next(&mut self) -> Vec<Asking<S>> {
         self.begun += 1;
         self.at_once += 1;
+        self.sent = Some(Instant::now());
         let mut about = HashSet::new();
         let (some, left): (VecDeque<_>, _) =
-            self.asking.drain(..).partition(|(one, _)| {
-                about.len() < MOST && about.insert(one.about())
+            self.asking.drain(..).partition(|asking| {
+                about.len() < MOST && about.insert(asking.one.about())
             });
         self.asking = left;
         some.into()
@@ -218,7 +245,8 @@ impl DataStore {
         one: S,
     ) -> Result<S::Answer, Error> {
         let (tell, told) = oneshot::channel();
-        S::queue(self).lock().asking.push_back((one, tell));
+        let asking = Asking { one, tell, tries: 0 };
+        S::queue(self).lock().asking.push_back(asking);
         self.send_off::<S>(AT_ONCE);
         // One that is not told has met a panic.
         told.await.unwrap_or_else(|e| Err(Error::Unavailable(Box::new(e))))
@@ -230,13 +258,25 @@ impl DataStore {
         if waiting.asking.is_empty() {
             return;
         }
-        if waiting.at_once < at_once {
+        let early =
+            waiting.sent.map(|sent| S::APART.saturating_sub(sent.elapsed()));
+        let early = early.unwrap_or_default();
+        if waiting.at_once >= at_once {
+            if !std::mem::replace(&mut waiting.is_watched, true) {
+                tokio::spawn(self.clone().watch::<S>(waiting.begun));
+            }
+        } else if early.is_zero() {
             let some = waiting.next();
             let on_its_way = OnItsWay::<S>(self.clone(), PhantomData);
             drop(waiting);
             tokio::spawn(on_its_way.ask(some));
-        } else if !std::mem::replace(&mut waiting.is_watched, true) {
-            tokio::spawn(self.clone().watch::<S>(waiting.begun));
+        } else if !std::mem::replace(&mut waiting.is_timed, true) {
+            let datastore = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(early).await;
+                S::queue(&datastore).lock().is_timed = false;
+                datastore.send_off::<S>(AT_ONCE);
+            });
         }
     }
 
@@ -263,12 +303,11 @@ impl DataStore {
 struct OnItsWay<S: Shared>(DataStore, PhantomData<fn() -> S>);
 
 impl<S: Shared> OnItsWay<S> {
-    async fn ask(self, mut some: Vec<(S, Tell<S>)>) {
+    async fn ask(self, mut some: Vec<Asking<S>>) {
         let OnItsWay(datastore, _) = &self;
         match some.pop() {
-            Some((one, tell)) if some.is_empty() => {
-                // It may have given up.
-                let _ = tell.send(one.ask_alone(datastore).await);
+            Some(asking) if some.is_empty() => {
+                asking.alone(datastore).await;
             }
             last => {
                 some.extend(last);
@@ -285,13 +324,17 @@ impl<S: Shared> Drop for OnItsWay<S> {
     }
 }
 
-async fn ask_together<S: Shared>(
-    datastore: &DataStore,
-    some: Vec<(S, Tell<S>)>,
-) {
+impl<S: Shared> Asking<S> {
+    async fn alone(self, datastore: &DataStore) {
+        // Who asks may have given up.
+        let _ = self.tell.send(self.one.ask_alone(datastore).await);
+    }
+}
+
+async fn ask_together<S: Shared>(datastore: &DataStore, some: Vec<Asking<S>>) {
     let (mut all, mut tells) = (Vec::new(), HashMap::new());
-    for (one, tell) in some {
-        tells.insert(one.about(), tell);
+    for Asking { one, tell, tries } in some {
+        tells.insert(one.about(), (tell, tries + 1));
         all.push(one);
     }
     let batch = Batch(Arc::new(Asked {
@@ -304,7 +347,7 @@ async fn ask_together<S: Shared>(
     let lost = match asked.await {
         Ok(Ok(answers)) => {
             for (about, answer) in answers {
-                if let Some(tell) = tells.remove(&about) {
+                if let Some((tell, _)) = tells.remove(&about) {
                     let _ = tell.send(answer);
                 }
             }
@@ -316,15 +359,18 @@ async fn ask_together<S: Shared>(
     let is_undone = lost.as_ref().is_none_or(|e| !batch.may_be_done(e));
     let left = if is_undone { batch.left() } else { Vec::new() };
     for one in left {
-        if let Some(tell) = tells.remove(&one.about()) {
+        let Some((tell, tries)) = tells.remove(&one.about()) else { continue };
+        let asking = Asking { one, tell, tries };
+        if lost.is_none() && asking.one.may_wait() && tries < TRIES {
+            // Before those that have come since, and may be about the same.
+            S::queue(datastore).lock().asking.push_front(asking);
+        } else {
             let datastore = datastore.clone();
-            tokio::spawn(async move {
-                let _ = tell.send(one.ask_alone(&datastore).await);
-            });
+            tokio::spawn(async move { asking.alone(&datastore).await });
         }
     }
     if let Some(error) = lost.map(Arc::new) {
-        for tell in tells.into_values() {
+        for (tell, _) in tells.into_values() {
             let error = Box::new(Arc::clone(&error));
             let _ = tell.send(Err(Error::Unavailable(error)));
         }

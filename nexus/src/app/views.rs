@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// How many statements are on their way at most: with one, the database would
-/// rest while its answer is taken apart.
-pub(crate) const AT_ONCE: u32 = 2;
+/// How many statements are on their way at most: with two, each reads for fewer, and
+/// that costs more than that the database rests while an answer is taken apart.
+pub(crate) const AT_ONCE: u32 = 1;
 
 /// How many instances a statement reads at most.
 const MOST: usize = 100;
