@@ -23,7 +23,7 @@ impl Shared for Job {
         &of.transitions
     }
 
-    /// Somebody else has locked its instance.
+    /// Its instance is locked by somebody else, or is not there.
     fn may_wait(&self) -> bool {
         self.is_sociable()
     }

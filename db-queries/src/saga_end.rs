@@ -58,7 +58,8 @@ impl Shared for SagaEnd {
     /// Nobody waits for it but who wants something else of the instance.
     const APART: Duration = Duration::from_millis(10);
 
-    /// Somebody else has locked its instance, mostly who takes in that it runs.
+    /// Its instance is locked, mostly by who takes in that it runs; or it has ended
+    /// already, or is not ours.
     fn may_wait(&self) -> bool {
         true
     }

@@ -1,6 +1,6 @@
 //! Those who ask the same of the database at once ask together. While some are on
 //! their way, whoever comes meanwhile waits for the next: so one that comes alone
-//! waits for nobody, and many cost little more than one.
+//! waits for nobody (where it hurries), and many cost little more than one.
 //!
 //! To share is to be faster, and nothing else: where it does not go together, each
 //! asks alone.
@@ -45,8 +45,9 @@ pub(crate) trait Shared: Send + Sized + 'static {
     /// Where nobody hurries, more share what each costs.
     const APART: Duration = Duration::ZERO;
 
-    /// If it is not answered together with others: may it be in some moments? Then
-    /// it is tried again, before it is asked alone.
+    /// If it is not answered together with others: may it be in some moments, since
+    /// somebody else has locked what it is about? Then it is tried again with others,
+    /// before it is asked alone.
     fn may_wait(&self) -> bool {
         false
     }
@@ -254,6 +255,8 @@ impl DataStore {
 
     /// Sends off those who wait, unless so many are on their way.
     fn send_off<S: Shared>(&self, at_once: u32) {
+        // Else those whom the watch sends off would wait for their time, too.
+        const { assert!(S::APART.as_millis() < PATIENCE.as_millis()) };
         let mut waiting = S::queue(self).lock();
         if waiting.asking.is_empty() {
             return;
@@ -306,8 +309,13 @@ impl<S: Shared> OnItsWay<S> {
     async fn ask(self, mut some: Vec<Asking<S>>) {
         let OnItsWay(datastore, _) = &self;
         match some.pop() {
-            Some(asking) if some.is_empty() => {
+            Some(asking) if some.is_empty() && asking.tries == 0 => {
                 asking.alone(datastore).await;
+            }
+            // It may wait for long, which is nothing to those that come.
+            Some(asking) if some.is_empty() => {
+                let datastore = datastore.clone();
+                tokio::spawn(async move { asking.alone(&datastore).await });
             }
             last => {
                 some.extend(last);

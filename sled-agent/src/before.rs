@@ -7,37 +7,68 @@
 //! line of the later turn whose checksum is right.
 
 use crate::files::{self, FileError};
-use crate::ledger::{Change, Ledger, Table};
+use crate::ledger::{Change, Ledger, Outlives, Table};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 use std::io;
+use uuid::Uuid;
 
 /// What lines are a multiple of.
 const UNIT: usize = 4096;
 
 /// Moves what these directories say to those tables, each row by the name of its
 /// file. Nothing else may write meanwhile; if it is cut off it goes on the next time.
+/// What was to outlive a process alone, and makes no sense since its host has
+/// crashed, is passed over.
 pub(crate) async fn take_over(
     ledger: &Ledger,
     parts: &[(Utf8PathBuf, Table)],
+    outlives: Outlives,
 ) -> Result<(), FileError> {
-    let mut changes = Vec::new();
-    let mut taken = Vec::new();
+    let (mut changes, mut taken) = (Vec::new(), Vec::new());
     for (dir, table) in parts {
-        for path in files::all(dir.clone()).await? {
-            let Some(id) = path.file_stem().and_then(|s| s.parse().ok()) else {
-                continue;
-            };
-            let read = files::blocking("read", path.clone(), value);
-            changes.push(Change::put(*table, id, &read.await?));
-            taken.push(path);
+        let mut files = files::all(dir.clone()).await?;
+        files.retain(|path| id(path).is_some());
+        if files.is_empty() {
+            continue;
+        }
+        taken.push((dir.clone(), files.clone()));
+        let all = move |_: &Utf8Path| read(&files, outlives);
+        for (id, value) in files::blocking("read", dir.clone(), all).await? {
+            changes.push(Change::put(*table, id, &value));
         }
     }
     ledger.write(changes).await?;
-    for path in taken {
-        files::remove(path).await?;
+    for (dir, files) in taken {
+        // A file that came back would be taken over once more, as it was.
+        files::remove_all(dir, files).await?;
     }
     Ok(())
+}
+
+fn id(path: &Utf8Path) -> Option<Uuid> {
+    path.file_stem()?.parse().ok()
+}
+
+fn read(
+    files: &[Utf8PathBuf],
+    outlives: Outlives,
+) -> io::Result<Vec<(Uuid, Value)>> {
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    let mut rows = Vec::new();
+    for path in files {
+        match (value(path), id(path), outlives) {
+            (Ok(value), Some(id), _) => rows.push((id, value)),
+            (Err(error), _, Outlives::Process)
+                if matches!(error.kind(), InvalidData | UnexpectedEof) => {}
+            (Err(error), ..) => {
+                let why = format!("{path}: {error}");
+                return Err(io::Error::new(error.kind(), why));
+            }
+            (Ok(_), None, _) => {}
+        }
+    }
+    Ok(rows)
 }
 
 fn value(path: &Utf8Path) -> io::Result<Value> {
@@ -85,8 +116,6 @@ fn checksum(turn: u64, is: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Outlives;
-    use uuid::Uuid;
 
     const TABLE: Table = Table("one");
 
@@ -100,7 +129,7 @@ mod tests {
     }
 
     /// What an agent of now makes of a file; none if it is of no use to it.
-    async fn taken(file: &str) -> Option<Value> {
+    async fn taken(file: &str, outlives: Outlives) -> Option<Value> {
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap();
         let id = Uuid::from_u128(7);
@@ -109,13 +138,12 @@ mod tests {
         std::fs::write(old.join(format!("{id}.json")), file).unwrap();
         std::fs::write(old.join("half.tmp"), "{").unwrap();
         let path = dir.join("new.db");
-        let ledger =
-            Ledger::open(path, &[TABLE], Outlives::Host).await.unwrap();
+        let ledger = Ledger::open(path, &[TABLE], outlives).await.unwrap();
         let parts = [(old.clone(), TABLE), (dir.join("none"), TABLE)];
-        take_over(&ledger, &parts).await.ok()?;
+        take_over(&ledger, &parts, outlives).await.ok()?;
         assert_eq!(files::all(old).await.unwrap(), [""; 0]);
         // Once more: there is nothing left to be taken.
-        take_over(&ledger, &parts).await.unwrap();
+        take_over(&ledger, &parts, outlives).await.unwrap();
         ledger.get(TABLE, id).await.unwrap()
     }
 
@@ -131,11 +159,12 @@ mod tests {
             (format!("{}{new}", " ".repeat(UNIT)), "new"),
             (r#""plain""#.to_string(), "plain"),
         ] {
-            assert_eq!(taken(&file).await, Some(Value::from(says)));
+            let taken = taken(&file, Outlives::Host).await;
+            assert_eq!(taken, Some(Value::from(says)));
         }
         for spoilt in [format!("{torn}{torn}"), String::new(), "{".to_string()]
         {
-            assert_eq!(taken(&spoilt).await, None);
+            assert_eq!(taken(&spoilt, Outlives::Host).await, None);
         }
     }
 }

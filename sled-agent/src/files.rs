@@ -124,6 +124,18 @@ pub(crate) async fn remove(path: Utf8PathBuf) -> Result<(), FileError> {
     .await
 }
 
+/// Removes these files of a directory, durably, and by one sync.
+pub(crate) async fn remove_all(
+    dir: Utf8PathBuf,
+    files: Vec<Utf8PathBuf>,
+) -> Result<(), FileError> {
+    blocking("empty", dir, |dir| {
+        files.into_iter().try_for_each(std::fs::remove_file)?;
+        File::open(dir)?.sync_all()
+    })
+    .await
+}
+
 /// The files of a directory; none if there is none.
 pub(crate) async fn all(
     dir: Utf8PathBuf,

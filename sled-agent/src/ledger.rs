@@ -6,9 +6,7 @@
 
 use crate::files::{self, FileError};
 use camino::{Utf8Path, Utf8PathBuf};
-use rusqlite::{
-    Connection, OptionalExtension, Transaction, TransactionBehavior,
-};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
@@ -20,6 +18,9 @@ use uuid::Uuid;
 
 /// The layout, as it stands in `user_version`.
 const LAYOUT: i64 = 1;
+
+/// How large the log is left after what is in it stands in the file.
+const LOG_BYTES: i64 = 16 << 20;
 
 /// How long to wait for another process that writes: an operator's, or a test's.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,49 +40,21 @@ pub(crate) struct Table(pub(crate) &'static str);
 
 /// What is to be done with one row.
 #[derive(Debug)]
-pub(crate) struct Change {
-    table: Table,
-    id: Uuid,
-    to: To,
-}
+pub(crate) struct Change(serde_json::Result<Row>);
 
-#[derive(Debug)]
-enum To {
-    Saying(serde_json::Result<String>),
-    Gone,
-}
+/// What a row is to say; nothing if it is to be removed.
+type Row = (Table, Uuid, Option<String>);
 
 impl Change {
     /// Makes it say `value`, whatever it said.
     pub(crate) fn put<T: Serialize>(table: Table, id: Uuid, value: &T) -> Self {
-        Self { table, id, to: To::Saying(serde_json::to_string(value)) }
+        let json = serde_json::to_string(value);
+        Self(json.map(|json| (table, id, Some(json))))
     }
 
     /// Removes it. One that is not there is removed already.
     pub(crate) fn remove(table: Table, id: Uuid) -> Self {
-        Self { table, id, to: To::Gone }
-    }
-
-    fn make(self, all: &Transaction<'_>) -> rusqlite::Result<()> {
-        let Table(name) = self.table;
-        let id = self.id.to_string();
-        match self.to {
-            To::Saying(json) => {
-                let json = json.map_err(|why| {
-                    rusqlite::Error::ToSqlConversionFailure(why.into())
-                })?;
-                let put = format!(
-                    "INSERT INTO {name} (id, json) VALUES (?1, ?2) \
-                     ON CONFLICT (id) DO UPDATE SET json = excluded.json"
-                );
-                all.prepare_cached(&put)?.execute([id, json])?;
-            }
-            To::Gone => {
-                let remove = format!("DELETE FROM {name} WHERE id = ?1");
-                all.prepare_cached(&remove)?.execute([id])?;
-            }
-        }
-        Ok(())
+        Self(Ok((table, id, None)))
     }
 }
 
@@ -95,7 +68,7 @@ pub(crate) struct Ledger {
 
 /// Somebody who waits.
 struct Ask {
-    changes: Vec<Change>,
+    rows: Vec<Row>,
     told: oneshot::Sender<Result<(), Arc<rusqlite::Error>>>,
 }
 
@@ -134,8 +107,12 @@ impl Ledger {
         changes: Vec<Change>,
     ) -> Result<(), FileError> {
         let (told, hears) = oneshot::channel();
+        let rows = changes.into_iter().map(|Change(row)| row);
+        let rows = rows.collect::<Result<_, _>>().map_err(|why| {
+            FileError::new("write", self.path.clone(), why.into())
+        })?;
         // If its thread is gone, this one is told by that.
-        let _ = self.asks.send(Ask { changes, told });
+        let _ = self.asks.send(Ask { rows, told });
         let why = match hears.await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(why)) => io::Error::other(why),
@@ -209,7 +186,15 @@ fn set_up(
     outlives: Outlives,
 ) -> rusqlite::Result<()> {
     // Readers and the writer do not wait for each other, and a commit is one sync.
-    writer.pragma_update(None, "journal_mode", "WAL")?;
+    let mode: String =
+        writer.pragma_update_and_check(None, "journal_mode", "WAL", |row| {
+            row.get(0)
+        })?;
+    if mode != "wal" {
+        return Err(unfit(format!("its journal is {mode}, and must be wal")));
+    }
+    // A reader that stays may have it grow; it shrinks again once that is gone.
+    writer.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     let synchronous = match outlives {
         Outlives::Process => "NORMAL",
         Outlives::Host => "FULL",
@@ -221,7 +206,7 @@ fn set_up(
         all.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if layout > LAYOUT {
         let what = format!("it has layout {layout}, and ours is {LAYOUT}");
-        return Err(rusqlite::Error::ToSqlConversionFailure(what.into()));
+        return Err(unfit(what));
     }
     for Table(name) in tables {
         all.execute(
@@ -232,8 +217,14 @@ fn set_up(
             [],
         )?;
     }
+    // Written each time: what the process before this one has written, and did not
+    // live to make durable, is so by this commit, before anybody is told of it.
     all.pragma_update(None, "user_version", LAYOUT)?;
     all.commit()
+}
+
+fn unfit(why: String) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(why.into())
 }
 
 /// Does what is asked, until nobody is left to ask.
@@ -241,9 +232,9 @@ fn keep(mut writer: Connection, asked: &Receiver<Ask>) {
     while let Ok(first) = asked.recv() {
         let mut asks = vec![first];
         asks.extend(asked.try_iter());
-        let (changes, told): (Vec<_>, Vec<_>) =
-            asks.into_iter().map(|ask| (ask.changes, ask.told)).unzip();
-        let done = commit(&mut writer, changes.into_iter().flatten());
+        let (rows, told): (Vec<_>, Vec<_>) =
+            asks.into_iter().map(|ask| (ask.rows, ask.told)).unzip();
+        let done = commit(&mut writer, rows.into_iter().flatten());
         let done = done.map_err(Arc::new);
         for told in told {
             // Whoever does not wait any more need not know.
@@ -254,12 +245,22 @@ fn keep(mut writer: Connection, asked: &Receiver<Ask>) {
 
 fn commit(
     writer: &mut Connection,
-    changes: impl Iterator<Item = Change>,
+    rows: impl Iterator<Item = Row>,
 ) -> rusqlite::Result<()> {
     let all =
         writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for change in changes {
-        change.make(&all)?;
+    for (Table(name), id, json) in rows {
+        let id = id.to_string();
+        if let Some(json) = json {
+            let put = format!(
+                "INSERT INTO {name} (id, json) VALUES (?1, ?2) \
+                 ON CONFLICT (id) DO UPDATE SET json = excluded.json"
+            );
+            all.prepare_cached(&put)?.execute([id, json])?;
+        } else {
+            let remove = format!("DELETE FROM {name} WHERE id = ?1");
+            all.prepare_cached(&remove)?.execute([id])?;
+        }
     }
     all.commit()
 }

@@ -62,14 +62,14 @@ impl Store {
         let path = dir.join("vmms.db");
         let tables = &[VMM, TOMBSTONE, OUTBOX];
         let vmms = Ledger::open(path, tables, Outlives::Host).await?;
-        // An agent that has only files would find none, and kill the guests. Of
-        // this one it says that it makes no sense.
+        // An agent that has only files would find none, and kill the guests. This
+        // one is no VMM, so it refuses to start.
         files::make_dir(dir.join("vmms")).await?;
         files::write(dir.join("vmms/moved.json"), &"to vmms.db").await?;
         let parts =
             [("vmms", VMM), ("tombstones", TOMBSTONE), ("outbox", OUTBOX)];
         let parts = parts.map(|(part, table)| (dir.join(part), table));
-        before::take_over(&vmms, &parts).await?;
+        before::take_over(&vmms, &parts, Outlives::Host).await?;
         Ok(Self { dir: dir.to_path_buf(), vmms })
     }
 
@@ -184,4 +184,20 @@ pub(crate) fn lock(dir: &Utf8Path) -> std::io::Result<File> {
     let file = File::create(dir.join("lock"))?;
     file.try_lock()?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_that_knows_only_files_finds_one_that_is_no_vmm() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        Store::open(dir).await.unwrap();
+        let files = files::all(dir.join("vmms")).await.unwrap();
+        let [file] = &files[..] else { panic!("{files:?}") };
+        let text = std::fs::read(file).unwrap();
+        assert!(serde_json::from_slice::<Vmm>(&text).is_err());
+    }
 }

@@ -87,6 +87,34 @@ async fn an_instance_that_somebody_holds_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn those_that_somebody_holds_are_done_once_they_are_let_go() {
+    let nexus = TestNexus::with(room_for(12)).await;
+    let ids = made(&nexus, "many", 12).await;
+    let (held, others) = ids.split_at(4);
+    let rows = held.join("', '");
+    let rows = format!(
+        "SELECT 1 FROM instance WHERE id IN ('{rows}') ORDER BY id FOR UPDATE"
+    );
+    let mut barrier = nexus.database.hold(&rows);
+    let starts = start_all(&nexus, held);
+    let rest = async {
+        // They have been tried with the others, and wait now each alone.
+        start_all(&nexus, others).await;
+        barrier.reached_by(4).await;
+        for id in others {
+            nexus.wait(id, is("running")).await;
+        }
+        barrier.lift();
+    };
+    tokio::join!(starts, rest);
+    for id in &ids {
+        nexus.wait(id, is("running")).await;
+        nexus.settled(id).await;
+    }
+    nexus.check_invariants().await;
+}
+
+#[tokio::test]
 async fn starts_that_wait_for_the_quota_hold_up_nothing_else() {
     let nexus = TestNexus::with(room_for(6)).await;
     let ids = made(&nexus, "many", 6).await;

@@ -32,13 +32,13 @@ use uuid::Uuid;
 /// How much is kept of what one guest printed: a few boots' worth.
 pub(crate) const RING_BYTES: u64 = 1 << 20;
 
-/// How many rings a sled keeps, but for those of VMMs that have not ended (and
-/// [`SURPLUS_MAX`]): 1 GiB of them, and on a busy sled some days.
+/// How many rings a sled keeps whenever it has [looked](LOOK_EVERY), but for those of
+/// VMMs that have not ended: 1 GiB of them, and on a busy sled some days.
 const RINGS_MAX: usize = 1000;
 
-/// How many may be too many before they go. To find those that are reads the whole
-/// directory, which each new VMM would otherwise do.
-const SURPLUS_MAX: u64 = 50;
+/// After how many new VMMs those that are too many go. To find them reads the whole
+/// directory.
+const LOOK_EVERY: u64 = 50;
 
 /// How many streams may be open at a time. Each is a task, a socket and some
 /// 100 KiB.
@@ -124,9 +124,9 @@ impl Consoles {
     }
 
     /// A VMM has come to be. Whether it is time to see if there are too many rings:
-    /// at the first one, and then once for every [`SURPLUS_MAX`].
+    /// at the first one, and then once for every [`LOOK_EVERY`].
     pub(crate) fn one_more_is_enough(&self) -> bool {
-        self.come.fetch_add(1, Ordering::Relaxed).is_multiple_of(SURPLUS_MAX)
+        self.come.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_EVERY)
     }
 
     /// Removes the rings of the VMMs that are longest at rest, as far as there
@@ -183,8 +183,7 @@ fn trim(dir: &Utf8Path, alive: &HashSet<Uuid>, keep: usize) -> io::Result<()> {
             ended.push(path);
         }
     }
-    let surplus = ended.len().saturating_sub(keep);
-    if surplus == 0 {
+    if ended.len() <= keep {
         return Ok(());
     }
     let mut by_age: Vec<(SystemTime, Utf8PathBuf)> = Vec::new();
@@ -197,6 +196,7 @@ fn trim(dir: &Utf8Path, alive: &HashSet<Uuid>, keep: usize) -> io::Result<()> {
         }
     }
     by_age.sort_unstable();
+    let surplus = by_age.len().saturating_sub(keep);
     for (_, path) in by_age.into_iter().take(surplus) {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -232,10 +232,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap().join("consoles");
         let consoles = Consoles::open(dir).await.unwrap();
-        let looks = (0..=SURPLUS_MAX).map(|_| consoles.one_more_is_enough());
+        let looks = (0..=LOOK_EVERY).map(|_| consoles.one_more_is_enough());
         let looks: Vec<u64> =
             (0..).zip(looks).filter_map(|(n, is)| is.then_some(n)).collect();
-        assert_eq!(looks, [0, SURPLUS_MAX]);
+        assert_eq!(looks, [0, LOOK_EVERY]);
     }
 
     #[test]

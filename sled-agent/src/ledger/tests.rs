@@ -1,4 +1,5 @@
 use super::*;
+use rusqlite::types::Value;
 use serde_json::json;
 
 const ONE: Table = Table("one");
@@ -106,5 +107,21 @@ async fn another_process_reads_what_was_told_while_this_one_goes_on() {
         let sql = "SELECT count(*) FROM one";
         let seen: u32 = other.query_row(sql, [], |row| row.get(0)).unwrap();
         assert_eq!(u128::from(seen), n + 1);
+    }
+}
+
+#[test]
+fn what_is_to_outlive_the_host_is_synced_and_the_rest_is_not() {
+    let (_dir, path) = place();
+    for (outlives, synchronous) in [(Outlives::Host, 2), (Outlives::Process, 1)]
+    {
+        let mut writer = connect(&path).unwrap();
+        set_up(&mut writer, &[ONE], outlives).unwrap();
+        let is = |what| {
+            let sql = format!("PRAGMA {what}");
+            writer.query_one(&sql, [], |row| row.get::<_, Value>(0)).unwrap()
+        };
+        assert_eq!(is("synchronous"), Value::Integer(synchronous));
+        assert_eq!(is("journal_mode"), Value::Text("wal".to_string()));
     }
 }

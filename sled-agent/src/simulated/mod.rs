@@ -4,7 +4,7 @@
 //! not an agent is there to see it, as a guest of a real hypervisor boots on
 //! while its agent is dead. The agent that recovers reads what became of it.
 //! Another fact is that no guest outlives the lease under which it runs: from
-//! then on it is halted, whatever its file says, and nothing comes true of it.
+//! then on it is halted, whatever its row says, and nothing comes true of it.
 
 mod console;
 mod guest;
@@ -16,7 +16,7 @@ pub use settings::{Hold, Settings};
 
 use crate::before;
 use crate::counters::Counters;
-use crate::files::FileError;
+use crate::files::{self, FileError};
 use crate::hypervisor::{GuestEvents, HypervisorError};
 use crate::lease::Lease;
 use crate::ledger::{Change, Ledger, Outlives, Table};
@@ -41,8 +41,9 @@ const GUEST: Table = Table("guest");
 
 /// Whether there are simulated guests in this data directory.
 pub(crate) async fn has_guests(dir: &Utf8Path) -> Result<bool, FileError> {
-    if !dir.join(FACTS).exists() {
-        return Ok(false);
+    let before = files::all(dir.join("guests")).await?;
+    if !before.is_empty() || !dir.join(FACTS).exists() {
+        return Ok(!before.is_empty());
     }
     let guests: Vec<Guest> = facts(dir).await?.all(GUEST).await?;
     Ok(!guests.is_empty())
@@ -93,7 +94,7 @@ impl Simulated {
     ) -> Result<Self, FileError> {
         let facts = facts(dir).await?;
         let before = [(dir.join("guests"), GUEST)];
-        before::take_over(&facts, &before).await?;
+        before::take_over(&facts, &before, Outlives::Process).await?;
         Ok(Self(Arc::new(Inner {
             facts,
             consoles: dir.join("consoles"),
