@@ -27,45 +27,45 @@ pub(crate) async fn take_over(
 ) -> Result<(), FileError> {
     let (mut changes, mut taken) = (Vec::new(), Vec::new());
     for (dir, table) in parts {
-        let mut files = files::all(dir.clone()).await?;
-        files.retain(|path| id(path).is_some());
+        let files = files::all(dir.clone()).await?;
+        let named = |file: Utf8PathBuf| {
+            let id: Uuid = file.file_stem()?.parse().ok()?;
+            Some((id, file))
+        };
+        let files: Vec<_> = files.into_iter().filter_map(named).collect();
         if files.is_empty() {
             continue;
         }
-        taken.push((dir.clone(), files.clone()));
+        let paths = files.iter().map(|(_, path)| path.clone()).collect();
+        taken.push((dir.clone(), paths));
         let all = move |_: &Utf8Path| read(&files, outlives);
         for (id, value) in files::blocking("read", dir.clone(), all).await? {
             changes.push(Change::put(*table, id, &value));
         }
     }
     ledger.write(changes).await?;
-    for (dir, files) in taken {
-        // A file that came back would be taken over once more, as it was.
-        files::remove_all(dir, files).await?;
+    for (dir, paths) in taken {
+        // One that came back later would be taken for what is so now.
+        files::remove_all(dir, paths).await?;
     }
     Ok(())
 }
 
-fn id(path: &Utf8Path) -> Option<Uuid> {
-    path.file_stem()?.parse().ok()
-}
-
 fn read(
-    files: &[Utf8PathBuf],
+    files: &[(Uuid, Utf8PathBuf)],
     outlives: Outlives,
 ) -> io::Result<Vec<(Uuid, Value)>> {
     use io::ErrorKind::{InvalidData, UnexpectedEof};
     let mut rows = Vec::new();
-    for path in files {
-        match (value(path), id(path), outlives) {
-            (Ok(value), Some(id), _) => rows.push((id, value)),
-            (Err(error), _, Outlives::Process)
+    for (id, path) in files {
+        match (value(path), outlives) {
+            (Ok(value), _) => rows.push((*id, value)),
+            (Err(error), Outlives::Process)
                 if matches!(error.kind(), InvalidData | UnexpectedEof) => {}
-            (Err(error), ..) => {
+            (Err(error), _) => {
                 let why = format!("{path}: {error}");
                 return Err(io::Error::new(error.kind(), why));
             }
-            (Ok(_), None, _) => {}
         }
     }
     Ok(rows)
@@ -128,8 +128,11 @@ mod tests {
         format!("{line:4095}\n")
     }
 
-    /// What an agent of now makes of a file; none if it is of no use to it.
-    async fn taken(file: &str, outlives: Outlives) -> Option<Value> {
+    /// What an agent of now makes of a file, if it goes on at all.
+    async fn taken(
+        file: &str,
+        outlives: Outlives,
+    ) -> Result<Option<Value>, FileError> {
         let dir = tempfile::tempdir().unwrap();
         let dir = Utf8Path::from_path(dir.path()).unwrap();
         let id = Uuid::from_u128(7);
@@ -140,11 +143,11 @@ mod tests {
         let path = dir.join("new.db");
         let ledger = Ledger::open(path, &[TABLE], outlives).await.unwrap();
         let parts = [(old.clone(), TABLE), (dir.join("none"), TABLE)];
-        take_over(&ledger, &parts, outlives).await.ok()?;
+        take_over(&ledger, &parts, outlives).await?;
         assert_eq!(files::all(old).await.unwrap(), [""; 0]);
         // Once more: there is nothing left to be taken.
         take_over(&ledger, &parts, outlives).await.unwrap();
-        ledger.get(TABLE, id).await.unwrap()
+        ledger.get(TABLE, id).await
     }
 
     #[tokio::test]
@@ -159,12 +162,21 @@ mod tests {
             (format!("{}{new}", " ".repeat(UNIT)), "new"),
             (r#""plain""#.to_string(), "plain"),
         ] {
-            let taken = taken(&file, Outlives::Host).await;
+            let taken = taken(&file, Outlives::Host).await.unwrap();
             assert_eq!(taken, Some(Value::from(says)));
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_spoilt_is_an_error_unless_it_ended_with_the_host() {
+        let torn = line(9, "1").replacen('1', "2", 1);
         for spoilt in [format!("{torn}{torn}"), String::new(), "{".to_string()]
         {
-            assert_eq!(taken(&spoilt, Outlives::Host).await, None);
+            let why = taken(&spoilt, Outlives::Host).await.unwrap_err();
+            let why = crate::logger::chain(&why).to_string();
+            assert!(why.contains(&Uuid::from_u128(7).to_string()), "{why}");
+            let taken = taken(&spoilt, Outlives::Process).await.unwrap();
+            assert_eq!(taken, None);
         }
     }
 }
