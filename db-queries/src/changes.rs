@@ -91,24 +91,25 @@ pub(crate) fn write(
         .map(|(_, held, place)| reservation::charged(held, place))
         .collect();
     let mut together = Together::default();
-    let owed = owed(&mut together, all);
+    let owes: Vec<_> = all.iter().filter_map(|one| one.owes).collect();
+    if !owes.is_empty() {
+        saga::write_owed(&mut together, &owes);
+    }
     new_sagas(&mut together, all);
+    let before = together.len();
     let given = rows_of(&mut together, all)?;
     if !charged.is_empty() {
         together.add(rows::insert(&charged.iter().collect::<Vec<_>>())?);
     }
     let made = together.make(conn)?;
-    let has_sagas = all.iter().any(|one| one.saga.is_some());
-    let written = made.get(owed.len() + usize::from(has_sagas)..);
+    let ours = made.first().copied().and_then(|n| usize::try_from(n).ok());
+    if !owes.is_empty() && ours != Some(owes.len()) {
+        return Err(fence::why_not_ours(conn, &owes));
+    }
+    let written = made.get(before..);
     if !written.is_some_and(|written| written.starts_with(&given)) {
         // What has ended is not to live again: we should not have come here.
         return Err(Error::Internal(DieselError::NotFound));
-    }
-    // Some were recorded before, or all is fenced off.
-    if !made.starts_with(&owed) {
-        all.iter()
-            .filter_map(|one| one.owes)
-            .try_for_each(|owes| fence::check(conn, &owes.fence))?;
     }
     for one in all {
         if one.deletes() {
@@ -132,23 +133,6 @@ pub(crate) fn write(
         }
     }
     take(conn, &taking, all)
-}
-
-/// What their sagas' logs owe; how many rows that is about, part by part.
-fn owed<'a>(together: &mut Together<'a>, all: &[Write<'a>]) -> Vec<i64> {
-    let owes: Vec<_> = all.iter().filter_map(|one| one.owes).collect();
-    let (with, without): (Vec<_>, Vec<_>) =
-        owes.into_iter().partition(|owes| !owes.records.is_empty());
-    let mut rows = Vec::new();
-    if !with.is_empty() {
-        rows.push(with.iter().map(|owes| owes.records.len()).sum());
-        together.add(saga::insert(&with));
-    }
-    if !without.is_empty() {
-        rows.push(without.len());
-        together.lock(fence::lock(&without));
-    }
-    rows.into_iter().filter_map(|rows| i64::try_from(rows).ok()).collect()
 }
 
 fn new_sagas<'a>(together: &mut Together<'a>, all: &[Write<'a>]) {

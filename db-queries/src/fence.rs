@@ -8,6 +8,7 @@ use crate::{DataStore, Error};
 use db_model::lifecycle::Rest;
 use db_model::schema::saga as saga_table;
 use db_model::{Fence, SagaState, SecId};
+use diesel::result::Error as DieselError;
 use diesel::sql_types::{Array, BigInt, Uuid as SqlUuid};
 use diesel::{OptionalExtension, PgConnection, QueryDsl, RunQueryDsl};
 use std::collections::HashMap;
@@ -173,7 +174,16 @@ pub(crate) fn check(
     judge(held, fence)
 }
 
-/// Locks the rows of those of these sagas that are still this process's.
+/// Why not all of these sagas could be locked as this process's.
+pub(crate) fn why_not_ours(conn: &mut PgConnection, these: &[&Owes]) -> Error {
+    let fences = these.iter().map(|owes| &owes.fence);
+    let refused = fences.map(|fence| check(conn, fence)).find_map(Result::err);
+    // They could, so we should not have come here.
+    refused.unwrap_or(Error::Internal(DieselError::NotFound))
+}
+
+/// Locks the rows of those of these sagas that are still this process's; which
+/// they are.
 pub(crate) fn lock(these: &[&Owes]) -> Statement<impl Values + use<>> {
     let fences = || these.iter().map(|owes| &owes.fence);
     let ids: Vec<_> = fences().map(|fence| fence.saga_id).collect();
@@ -181,7 +191,7 @@ pub(crate) fn lock(these: &[&Owes]) -> Statement<impl Values + use<>> {
     let generations: Vec<_> =
         fences().map(|fence| fence.adopt_generation).collect();
     statement(
-        "SELECT 1 FROM unnest($1::UUID[], $2::UUID[], $3::INT8[]) \
+        "SELECT saga.id FROM unnest($1::UUID[], $2::UUID[], $3::INT8[]) \
              AS f (saga_id, sec, generation) \
          JOIN saga ON saga.id = f.saga_id AND saga.current_sec = f.sec \
            AND saga.adopt_generation = f.generation \

@@ -189,6 +189,12 @@ impl DataStore {
         let used = connections.saturating_sub(idle);
         Connections { idle, used, max: self.max_connections }
     }
+
+    /// Is there a connection for one more?
+    pub(crate) fn has_room(&self) -> bool {
+        let Connections { used, max, .. } = self.connections();
+        used < max
+    }
 }
 
 pub(crate) type Pool = bb8::Pool<Manager>;

@@ -2,7 +2,7 @@
 
 use crate::fence::{self, Owes};
 use crate::sql::{Keep, Statement, Values, statement};
-use crate::together::Together;
+use crate::together::{PART, Together};
 use crate::{DataStore, Error};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::schema::{instance, nexus_lease, saga, saga_node_event};
@@ -54,8 +54,7 @@ pub(crate) struct Record {
 }
 
 /// Writes what a saga's log owes, in its order. Idempotent. One statement, with the
-/// fence in it, since a saga has more of these than of anything else; without
-/// records, the fence alone.
+/// fence in it, since a saga has more of these than of anything else.
 ///
 /// # Errors
 ///
@@ -64,19 +63,30 @@ pub(crate) fn record(
     conn: &mut PgConnection,
     owes: &Owes,
 ) -> Result<(), Error> {
-    let Owes { fence, records } = owes;
-    if records.is_empty() {
-        return fence::check(conn, fence);
+    let mut together = Together::default();
+    let ours = write_owed(&mut together, &[owes]);
+    match together.make(conn)?.get(ours) {
+        Some(1) => Ok(()),
+        _ => Err(fence::why_not_ours(conn, &[owes])),
     }
-    let recorded = insert(&[owes]).kept().execute(conn)?;
-    // Fewer are written if some were recorded before, or all are fenced off.
-    if recorded == records.len() { Ok(()) } else { fence::check(conn, fence) }
 }
 
-/// The statement that does so for these sagas: it changes as many rows as there are
-/// records, but for those that were recorded before and those of sagas that are
-/// fenced off.
-pub(crate) fn insert(these: &[&Owes]) -> Statement<impl Values + use<>> {
+/// Locks those of these sagas that are still this process's, and writes what their
+/// logs owe. Says which part locks.
+pub(crate) fn write_owed<'a>(
+    together: &mut Together<'a>,
+    these: &[&Owes],
+) -> usize {
+    let ours = together.lock(fence::lock(these));
+    if these.iter().any(|owes| !owes.records.is_empty()) {
+        together.add(insert(these, ours));
+    }
+    ours
+}
+
+/// The records of these sagas, but for those that were recorded before and those of
+/// sagas that the part `ours` has not locked.
+fn insert(these: &[&Owes], ours: usize) -> Statement<impl Values + use<>> {
     type Numbered<'a> = (&'a Fence, i64, &'a Record);
     fn all<'a, T>(
         records: &[Numbered<'a>],
@@ -92,32 +102,27 @@ pub(crate) fn insert(these: &[&Owes]) -> Statement<impl Values + use<>> {
         })
         .collect();
     // All by one clock: the server makes them in any order.
-    statement(
+    let text = format!(
         "INSERT INTO saga_node_event \
              (saga_id, node_id, event_type, data, creator, event_time) \
-         SELECT saga.id, r.node_id, r.event_type, r.data::JSONB, \
-             saga.current_sec, \
+         SELECT r.saga_id, r.node_id, r.event_type, r.data::JSONB, r.sec, \
              statement_timestamp() + r.n * INTERVAL '1 microsecond' \
          FROM unnest($1::UUID[], $2::UUID[], $3::INT8[], $4::INT8[], \
-                 $5::INT8[], $6::TEXT[], $7::TEXT[]) \
-             AS r (saga_id, sec, generation, n, node_id, event_type, data) \
-         JOIN saga ON saga.id = r.saga_id AND saga.current_sec = r.sec \
-           AND saga.adopt_generation = r.generation \
-         WHERE saga.id = ANY (ARRAY(SELECT unnest($1::UUID[]))) \
-           AND saga.state <> 'abandoned' \
-         FOR SHARE OF saga \
-         ON CONFLICT DO NOTHING",
-    )
-    .bind::<Array<SqlUuid>, _>(all(&records, |(fence, ..)| fence.saga_id))
-    .bind::<Array<SqlUuid>, _>(all(&records, |(fence, ..)| fence.sec_id))
-    .bind::<Array<BigInt>, _>(all(&records, |(f, ..)| f.adopt_generation))
-    .bind::<Array<BigInt>, _>(all(&records, |(_, n, _)| *n))
-    .bind::<Array<BigInt>, _>(all(&records, |(.., r)| r.node_id))
-    .bind::<Array<Text>, _>(all(&records, |(.., r)| r.event_type))
-    // As texts: not both engines have arrays of JSON.
-    .bind::<Array<Nullable<Text>>, _>(all(&records, |(.., r)| {
-        r.data.as_ref().map(serde_json::Value::to_string)
-    }))
+                 $5::TEXT[], $6::TEXT[]) \
+             AS r (saga_id, sec, n, node_id, event_type, data) \
+         WHERE r.saga_id IN (SELECT id FROM {PART}{ours}) \
+         ON CONFLICT DO NOTHING"
+    );
+    statement(text)
+        .bind::<Array<SqlUuid>, _>(all(&records, |(fence, ..)| fence.saga_id))
+        .bind::<Array<SqlUuid>, _>(all(&records, |(fence, ..)| fence.sec_id))
+        .bind::<Array<BigInt>, _>(all(&records, |(_, n, _)| *n))
+        .bind::<Array<BigInt>, _>(all(&records, |(.., r)| r.node_id))
+        .bind::<Array<Text>, _>(all(&records, |(.., r)| r.event_type))
+        // As texts: not both engines have arrays of JSON.
+        .bind::<Array<Nullable<Text>>, _>(all(&records, |(.., r)| {
+            r.data.as_ref().map(serde_json::Value::to_string)
+        }))
 }
 
 fn set_state(
@@ -214,9 +219,7 @@ impl DataStore {
         // One statement, and so whole.
         let set = self.run(move |conn| {
             let mut together = Together::default();
-            if !owes.records.is_empty() {
-                together.add(insert(&[&owes]));
-            }
+            write_owed(&mut together, &[&owes]);
             together.add(set_state(&fence, state));
             match together.make(conn)?.last() {
                 Some(1) => Ok(()),

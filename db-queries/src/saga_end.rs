@@ -4,7 +4,7 @@ use crate::fence::{self, Owes};
 use crate::saga::{self, AFTER_SAGA};
 use crate::shared::{Answers, Batch, Queue, Shared};
 use crate::sql::{Statement, Values, statement};
-use crate::together::Together;
+use crate::together::{PART, Together};
 use crate::{DataStore, Error};
 use chrono::{DateTime, Utc};
 use db_model::Fence;
@@ -109,14 +109,16 @@ fn end(
     let mut together = Together::default();
     together.lock(lock_instances(all, locked));
     together.add_returning(stamp(), "instance.id");
-    together.add(saga::insert(&owes));
-    together.add_returning(set_done(all, locked), "saga.id, saga.instance_id");
-    let ended = together.make_and(
-        conn,
-        "SELECT part3.id, EXISTS ( \
-             SELECT 1 FROM part1 WHERE part1.id = part3.instance_id) \
-         FROM part3",
-    )?;
+    saga::write_owed(&mut together, &owes);
+    let before = together.len();
+    let done = set_done(all, locked, before);
+    together.add_returning(done, "saga.id, saga.instance_id");
+    let tell = format!(
+        "SELECT done.id, EXISTS ( \
+             SELECT 1 FROM part1 WHERE part1.id = done.instance_id) \
+         FROM {PART}{before} AS done"
+    );
+    let ended = together.make_and(conn, &tell)?;
     let looks: HashMap<Uuid, bool> =
         all.iter().map(|one| (one.about(), one.left.is_none())).collect();
     let ended = ended.into_iter().map(|(id, stamped)| {
@@ -182,9 +184,13 @@ fn stamp() -> Statement<impl Values + use<>> {
     .bind::<BigInt, _>(AFTER_SAGA.num_milliseconds())
 }
 
-/// Ends those of them whose instances are locked, or not there; and whose records are
-/// written: a row that this has changed they could not lock any more.
-fn set_done(all: &[SagaEnd], locked: Locked) -> Statement<impl Values + use<>> {
+/// Ends those of them whose instances are locked, or not there; after the parts that
+/// are before it, which could not lock any more a row that this has changed.
+fn set_done(
+    all: &[SagaEnd],
+    locked: Locked,
+    before: usize,
+) -> Statement<impl Values + use<>> {
     let is_free = match locked {
         Locked::PassedOver => {
             "(saga.id IN (SELECT saga_id FROM part0) OR NOT EXISTS ( \
@@ -193,9 +199,11 @@ fn set_done(all: &[SagaEnd], locked: Locked) -> Statement<impl Values + use<>> {
         }
         Locked::AwaitedFor => "TRUE",
     };
-    // They are so always: it has these parts made first, and in this order.
-    let after_those = "(SELECT count(*) FROM part0) >= 0 \
-         AND (SELECT count(*) FROM part2) >= 0";
+    // They are so always: it has those parts made first, and in this order.
+    let after_those = (0..before)
+        .map(|n| format!("(SELECT count(*) FROM {PART}{n}) >= 0"))
+        .collect::<Vec<_>>()
+        .join(" AND ");
     let text = format!(
         "UPDATE saga SET state = 'done', time_ended = now() \
          FROM unnest($1::UUID[], $2::UUID[], $3::INT8[]) \

@@ -45,6 +45,10 @@ pub(crate) trait Shared: Send + Sized + 'static {
     /// Where nobody hurries, more share what each costs.
     const APART: Duration = Duration::ZERO;
 
+    /// Is one that comes alone asked as those that come together are, if there is a
+    /// connection for it?
+    const ONE_AS_MANY: bool = false;
+
     /// If it is not answered together with others: may it be in some moments, since
     /// somebody else has locked what it is about? Then it is tried again with others,
     /// before it is asked alone.
@@ -91,6 +95,9 @@ pub(crate) trait SharedStatement: Send + Sized + 'static {
 
 impl<S: SharedStatement> Shared for S {
     type Answer = <S as SharedStatement>::Answer;
+
+    // So it is planned once, too.
+    const ONE_AS_MANY: bool = S::PLANNED_ONCE;
 
     fn about(&self) -> Uuid {
         SharedStatement::about(self)
@@ -309,13 +316,16 @@ impl<S: Shared> OnItsWay<S> {
     async fn ask(self, mut some: Vec<Asking<S>>) {
         let OnItsWay(datastore, _) = &self;
         match some.pop() {
-            Some(asking) if some.is_empty() && asking.tries == 0 => {
-                asking.alone(datastore).await;
-            }
             // It may wait for long, which is nothing to those that come.
-            Some(asking) if some.is_empty() => {
+            Some(asking) if some.is_empty() && asking.tries > 0 => {
                 let datastore = datastore.clone();
                 tokio::spawn(async move { asking.alone(&datastore).await });
+            }
+            Some(asking)
+                if some.is_empty()
+                    && !(S::ONE_AS_MANY && datastore.together().has_room()) =>
+            {
+                asking.alone(datastore).await;
             }
             last => {
                 some.extend(last);

@@ -39,9 +39,15 @@ impl<'a> Together<'a> {
         self.parts.push(Part { sql, returns: Some(what) });
     }
 
-    /// A SELECT that locks.
-    pub(crate) fn lock(&mut self, sql: impl QueryFragment<Pg> + 'a) {
+    /// A SELECT that locks. Says which part that is, for the text of others.
+    pub(crate) fn lock(&mut self, sql: impl QueryFragment<Pg> + 'a) -> usize {
         self.parts.push(Part { sql: Box::new(sql), returns: None });
+        self.parts.len() - 1
+    }
+
+    /// How many parts there are so far.
+    pub(crate) fn len(&self) -> usize {
+        self.parts.len()
     }
 
     /// Makes them; says how many rows each was about.
@@ -69,7 +75,8 @@ impl<'a> Together<'a> {
     }
 }
 
-const PART: &str = "part";
+/// What parts are called, before their number.
+pub(crate) const PART: &str = "part";
 
 /// All of them, and what is told of them.
 struct All<'a, ST> {

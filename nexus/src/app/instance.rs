@@ -33,12 +33,13 @@ pub(super) const CREATE_WAIT: Duration = Duration::from_secs(30);
 /// Of so many connections to the database one may be used, all together, by those
 /// who wait for a change: as each begins, and as it is told. There may be
 /// thousands of them, and none is urgent. (In between one task looks for all.)
-const CONNECTIONS_PER_LOOK: u32 = 8;
+pub(super) const CONNECTIONS_PER_LOOK: u32 = 8;
 
-/// How many of those who wait for a change read what they wait for at a time.
+/// What the looks of those who wait for a change have together, of which each takes
+/// its share.
 pub(super) fn looks_at_once(datastore: &DataStore) -> usize {
-    let looks = datastore.connections().max / CONNECTIONS_PER_LOOK;
-    usize::try_from(looks).unwrap_or(1).max(1)
+    let looks = datastore.connections().max.max(CONNECTIONS_PER_LOOK);
+    usize::try_from(looks).unwrap_or(usize::MAX)
 }
 
 /// Which instance: by id, or by name within a project.
@@ -47,6 +48,17 @@ pub(super) fn looks_at_once(datastore: &DataStore) -> usize {
 pub struct InstanceSelector {
     pub project: Option<NameOrId>,
     pub instance: NameOrId,
+}
+
+impl InstanceSelector {
+    /// What a look at it takes of what all have: by its id alone it shares its
+    /// statement with the others.
+    pub(super) fn share_of_looks(&self) -> u32 {
+        match (&self.instance, &self.project) {
+            (NameOrId::Id(_), None) => 1,
+            _ => CONNECTIONS_PER_LOOK,
+        }
+    }
 }
 
 impl App {
@@ -227,12 +239,13 @@ impl App {
         timeout: Duration,
     ) -> Result<InstanceView, Error> {
         let deadline = Instant::now() + timeout;
-        let view = self.in_turn(self.live(opctx, which)).await?;
+        let share = which.share_of_looks();
+        let view = self.in_turn(share, self.live(opctx, which)).await?;
         if view.instance.view_gen > seen {
             return Ok(view);
         }
         self.changed(view.instance.id, seen, deadline).await;
-        self.in_turn(self.live(opctx, which)).await
+        self.in_turn(share, self.live(opctx, which)).await
     }
 
     /// Returns when the instance's `view_gen` is above `seen` or it is no more;
@@ -254,9 +267,13 @@ impl App {
     }
 
     /// What somebody who waits for a change does is done, when it is its turn.
-    pub(super) async fn in_turn<T>(&self, look: impl Future<Output = T>) -> T {
+    pub(super) async fn in_turn<T>(
+        &self,
+        share: u32,
+        look: impl Future<Output = T>,
+    ) -> T {
         // It is never closed.
-        let _turn = self.looks.acquire().await;
+        let _turn = self.looks.acquire_many(share).await;
         look.await
     }
 

@@ -1,5 +1,6 @@
 //! Start attempts.
 
+use super::instance::CONNECTIONS_PER_LOOK;
 use super::{App, InstanceSelector};
 use crate::context::OpContext;
 use crate::error::Error;
@@ -62,10 +63,11 @@ impl App {
         let deadline = Instant::now() + timeout;
         loop {
             // Read before the attempt: its end raises this one.
+            let look = self.look_up(opctx, which);
             let instance =
-                self.in_turn(self.look_up(opctx, which)).await?.instance;
+                self.in_turn(which.share_of_looks(), look).await?.instance;
             let view = self.instance_start_attempt_view(opctx, which, attempt);
-            let found = self.in_turn(view).await?;
+            let found = self.in_turn(CONNECTIONS_PER_LOOK, view).await?;
             if found.outcome != seen || found.outcome != StartOutcome::Pending {
                 return Ok(found);
             }
@@ -73,7 +75,7 @@ impl App {
             if !self.changed(instance.id, seen, deadline).await {
                 let view =
                     self.instance_start_attempt_view(opctx, which, attempt);
-                return self.in_turn(view).await;
+                return self.in_turn(CONNECTIONS_PER_LOOK, view).await;
             }
         }
     }

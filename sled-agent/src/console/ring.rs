@@ -134,10 +134,11 @@ impl Ring {
             .truncate(true)
             .open(&half)?;
         file.set_len(BYTES_AT + capacity)?;
-        file.write_all_at(&MAGIC, 0)?;
-        file.write_all_at(&capacity.to_le_bytes(), CAPACITY_AT)?;
-        put_number(&file, OLDEST_AT, 0)?;
-        put_number(&file, END_AT, 0)?;
+        let mut header = Vec::from(MAGIC);
+        header.extend(capacity.to_le_bytes());
+        header.extend(twice(0).to_le_bytes());
+        header.extend(twice(0).to_le_bytes());
+        file.write_all_at(&header, 0)?;
         std::fs::rename(&half, path)?;
         Ok(Self { file, capacity, oldest: 0, end: 0 })
     }
@@ -231,11 +232,14 @@ fn checked_capacity(file: &File) -> io::Result<u64> {
     Ok(capacity)
 }
 
+fn put_number(file: &File, at: u64, number: u64) -> io::Result<()> {
+    file.write_all_at(&twice(number).to_le_bytes(), at)
+}
+
 /// Each number stands there twice, the second time inverted: a reader can tell
 /// when it has read a half of one and a half of another.
-fn put_number(file: &File, at: u64, number: u64) -> io::Result<()> {
-    let twice = u128::from(number) | u128::from(!number) << 64;
-    file.write_all_at(&twice.to_le_bytes(), at)
+fn twice(number: u64) -> u128 {
+    u128::from(number) | u128::from(!number) << 64
 }
 
 fn number(file: &File, at: u64) -> io::Result<u64> {
