@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use sled_agent_client::{
     RequestedState, Timeouts, VmmNetwork, VmmRegister, VmmState,
 };
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use uuid::Uuid;
 
 /// How the instances at rest are called, before their numbers.
@@ -27,27 +27,28 @@ pub(crate) struct Stage {
     /// How many others there are, which rest.
     others: u32,
     pub(crate) database: Database,
-    pub(crate) dir: tempfile::TempDir,
+    pub(crate) dir: TempDir,
 }
 
-/// Where the files of runs are. ext4 without a journal passes over inodes that were
+/// A place for the files of a run. ext4 without a journal passes over inodes that were
 /// removed in the last minutes, one by one, for each new file that is to be near them:
 /// so a run would pay for what the one before it has removed. What is directly in a
-/// directory with this attribute is put elsewhere on the disk. Where there is no such
-/// attribute, this is a directory like others.
-fn apart() -> PathBuf {
+/// directory with this attribute is put elsewhere on the disk. Where that cannot be,
+/// this is a place like others.
+fn apart() -> TempDir {
     let dir = std::env::temp_dir().join("nexus-bench");
-    std::fs::create_dir_all(&dir).unwrap();
+    _ = std::fs::create_dir_all(&dir);
     let mut chattr = Command::new("chattr");
     _ = chattr.arg("+T").arg(&dir).stderr(Stdio::null()).status();
-    dir
+    // That one may be another user's.
+    tempfile::tempdir_in(dir).or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 impl Stage {
     /// With so many instances, all of which have room to run at once, if there
     /// are any sleds.
     pub(crate) async fn set(instances: u32, sleds: usize) -> Stage {
-        let dir = tempfile::tempdir_in(apart()).unwrap();
+        let dir = apart();
         let database = Database::create().await;
         let nexus = NexusProcess::start(
             dir.path(),
