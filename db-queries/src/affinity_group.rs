@@ -5,7 +5,7 @@
 
 use crate::affinity_group_member::wake_members;
 use crate::pagination::begun_at;
-use crate::sql::{Keep, sql};
+use crate::sql::{Keep, clock_timestamp};
 use crate::{ByNameOrId, DataStore, Error, Limit, Page};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::Refusal;
@@ -20,7 +20,6 @@ use db_model::{
 };
 use diesel::dsl::{exists, now, select};
 use diesel::pg::Pg;
-use diesel::sql_types::Timestamptz;
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, JoinOnDsl, PgConnection,
     QueryDsl, RunQueryDsl, SelectableHelper,
@@ -118,7 +117,7 @@ impl DataStore {
             let at: DateTime<Utc> = project::table
                 .find(project_id)
                 .filter(project::time_deleted.is_null())
-                .select(sql::<Timestamptz>("clock_timestamp()"))
+                .select(clock_timestamp())
                 .for_share()
                 .first(conn)?;
             Ok(diesel::insert_into(affinity_group::table)

@@ -6,7 +6,7 @@
 //! used again.
 
 use crate::silo_quota::refund_storage;
-use crate::sql::{Keep, sql, statement};
+use crate::sql::{Keep, clock_timestamp, sql, statement};
 use crate::waiting::wake_room;
 use crate::{DataStore, Error, disk, image, snapshot};
 use db_model::schema::{blocks_gone, sled};
@@ -199,8 +199,7 @@ fn insert_gone(
     sled: Option<SledId>,
     size: ByteCount,
 ) -> Result<(), Error> {
-    let now = diesel::select(sql::<Timestamptz>("clock_timestamp()"))
-        .get_result(conn)?;
+    let now = diesel::select(clock_timestamp()).get_result(conn)?;
     diesel::insert_into(blocks_gone::table)
         .values(&BlocksGone {
             id,

@@ -5,7 +5,7 @@
 //! has (`user_logout`, `user_delete`, `silo_delete`) takes the same lock, and
 //! deletes what the user has confirmed: so no token comes to light after that.
 
-use crate::sql::{Keep, sql, statement};
+use crate::sql::{Keep, clock_timestamp, sql, statement};
 use crate::{DataStore, Error};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::schema::{
@@ -154,10 +154,7 @@ impl DataStore {
                 .filter(device_auth_request::user_code.eq(code.as_str()))
                 .filter(device_auth_request::time_confirmed.is_null())
                 .filter(device_auth_request::time_denied.is_null())
-                .filter(
-                    device_auth_request::time_expires
-                        .gt(sql::<Timestamptz>("clock_timestamp()")),
-                )
+                .filter(device_auth_request::time_expires.gt(clock_timestamp()))
                 .select(DeviceRequest::as_select())
                 .first(conn)?)
         })
@@ -234,10 +231,7 @@ impl DataStore {
             let denied = diesel::update(device_auth_request::table)
                 .filter(device_auth_request::user_code.eq(code.as_str()))
                 .filter(device_auth_request::time_confirmed.is_null())
-                .filter(
-                    device_auth_request::time_expires
-                        .gt(sql::<Timestamptz>("clock_timestamp()")),
-                )
+                .filter(device_auth_request::time_expires.gt(clock_timestamp()))
                 .set(device_auth_request::time_denied.eq(at))
                 .kept()
                 .execute(conn)?;
@@ -279,7 +273,7 @@ impl DataStore {
 }
 
 fn now(conn: &mut PgConnection) -> Result<DateTime<Utc>, Error> {
-    Ok(select(sql::<Timestamptz>("clock_timestamp()")).get_result(conn)?)
+    Ok(select(clock_timestamp()).get_result(conn)?)
 }
 
 /// Locks a live user; for how long its tokens are good at most, in seconds.

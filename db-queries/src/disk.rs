@@ -10,7 +10,7 @@ use crate::blocks::{let_go_of_local, let_go_of_store};
 use crate::pagination::begun_at;
 use crate::project::keep;
 use crate::silo_quota::charge_storage;
-use crate::sql::{Keep, sql};
+use crate::sql::{Keep, clock_timestamp};
 use crate::{ByNameOrId, DataStore, Error, Limit, Page, image, snapshot};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::{Changes, requests};
@@ -22,7 +22,6 @@ use db_model::{
 };
 use diesel::dsl::{AsSelect, IntoBoxed, Select, exists, select};
 use diesel::pg::Pg;
-use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
     PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
@@ -525,10 +524,7 @@ fn set_state(
     state: DiskState,
 ) -> Result<(), Error> {
     diesel::update(disk::table.find(id))
-        .set((
-            disk::state.eq(state),
-            disk::time_modified.eq(sql::<Timestamptz>("clock_timestamp()")),
-        ))
+        .set((disk::state.eq(state), disk::time_modified.eq(clock_timestamp())))
         .kept()
         .execute(conn)?;
     Ok(())
@@ -726,7 +722,7 @@ fn set_instance(
     diesel::update(disk::table.find(id))
         .set((
             disk::instance_id.eq(instance),
-            disk::time_modified.eq(sql::<Timestamptz>("clock_timestamp()")),
+            disk::time_modified.eq(clock_timestamp()),
         ))
         .kept()
         .execute(conn)?;

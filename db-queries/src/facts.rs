@@ -3,13 +3,12 @@
 
 use crate::Error;
 use crate::saga::UnfinishedSaga;
-use crate::sql::{one_of, sql};
+use crate::sql::{clock_timestamp, one_of};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::Facts;
 use db_model::schema::{instance, saga, start_attempt, vmm};
 use db_model::{Instance, InstanceId, SledId, StartAttempt, Vmm, VmmId};
 use diesel::result::Error as DieselError;
-use diesel::sql_types::Timestamptz;
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, JoinOnDsl,
     NullableExpressionMethods, OptionalExtension, PgConnection, QueryDsl,
@@ -49,7 +48,7 @@ macro_rules! rows {
             )
             .select((
                 Instance::as_select(),
-                sql::<Timestamptz>("clock_timestamp()"),
+                clock_timestamp(),
                 Option::<StartAttempt>::as_select(),
                 Option::<Vmm>::as_select(),
                 Option::<UnfinishedSaga>::as_select(),
@@ -75,7 +74,7 @@ pub(crate) fn read_all(
     conn: &mut PgConnection,
     ids: &[InstanceId],
 ) -> Result<HashMap<InstanceId, Known>, Error> {
-    let these = one_of("instance.id", ids.iter().copied());
+    let these = one_of(instance::id, ids.iter().copied());
     let rows = rows!().filter(these).load(conn)?;
     of_each(conn, rows)
 }
@@ -100,7 +99,7 @@ pub(crate) fn lock_free(
     ids: &[InstanceId],
 ) -> Result<Vec<InstanceId>, Error> {
     Ok(instance::table
-        .filter(one_of("instance.id", ids.iter().copied()))
+        .filter(one_of(instance::id, ids.iter().copied()))
         .select(instance::id)
         .for_update()
         .skip_locked()
@@ -135,7 +134,7 @@ pub(crate) fn read_by_vmms(
 ) -> Result<HashMap<VmmId, Facts>, Error> {
     let asked = diesel::alias!(db_model::schema::vmm as asked);
     let of = asked
-        .filter(one_of("asked.id", these.iter().map(|(id, _)| *id)))
+        .filter(one_of(asked.field(vmm::id), these.iter().map(|(id, _)| *id)))
         .select(asked.field(vmm::instance_id));
     let rows = rows!().filter(instance::id.eq_any(of)).load(conn)?;
     let known = of_each(conn, rows)?;

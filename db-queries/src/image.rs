@@ -4,7 +4,7 @@ use crate::blocks::let_go_of_store;
 use crate::pagination::begun_at;
 use crate::project::keep;
 use crate::silo_quota::charge_storage;
-use crate::sql::{Keep, sql};
+use crate::sql::{Keep, clock_timestamp};
 use crate::{ByNameOrId, DataStore, Error, Page, snapshot};
 use chrono::{DateTime, Utc};
 use db_model::schema::image;
@@ -12,7 +12,6 @@ use db_model::{
     BlocksOf, Fence, Image, ImageId, NameOrId, NewImage, ProjectId, SiloId,
 };
 use diesel::dsl::{exists, select};
-use diesel::sql_types::Timestamptz;
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, PgConnection, QueryDsl,
     RunQueryDsl, SelectableHelper,
@@ -110,8 +109,7 @@ impl DataStore {
                 keep(conn, Some(silo), project)?;
             }
             let now: DateTime<Utc> =
-                select(sql::<Timestamptz>("clock_timestamp()"))
-                    .get_result(conn)?;
+                select(clock_timestamp()).get_result(conn)?;
             let of = snapshot::source(conn, silo, new.snapshot_id)?;
             diesel::insert_into(image::table)
                 .values(&Image {
@@ -166,8 +164,7 @@ impl DataStore {
             Ok(diesel::update(image::table.find(id))
                 .set((
                     image::project_id.eq(to),
-                    image::time_modified
-                        .eq(sql::<Timestamptz>("clock_timestamp()")),
+                    image::time_modified.eq(clock_timestamp()),
                 ))
                 .returning(Image::as_returning())
                 .kept()

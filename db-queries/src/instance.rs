@@ -2,7 +2,7 @@
 
 use crate::idempotency;
 use crate::pagination::begun_at;
-use crate::sql::{Keep, sql};
+use crate::sql::{Keep, clock_timestamp, one_of};
 use crate::{
     ById, ByNameOrId, DataStore, Error, Page, affinity_group, disk, ssh_key,
 };
@@ -14,7 +14,6 @@ use db_model::{
     Joins, KeyedRequest, Name, NewInstance, ProjectId, SagaId, SiloId,
     SiloUserId, StartAttempt, StartAttemptId, Vmm,
 };
-use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
     QueryDsl, RunQueryDsl, SelectableHelper,
@@ -48,7 +47,7 @@ macro_rules! views {
                 Option::<Vmm>::as_select(),
                 Option::<StartAttempt>::as_select(),
                 sled::time_last_heartbeat.nullable(),
-                sql::<Timestamptz>("clock_timestamp()"),
+                clock_timestamp(),
             ))
     };
 }
@@ -84,7 +83,7 @@ impl DataStore {
         ids: Vec<InstanceId>,
     ) -> Result<Vec<InstanceView>, Error> {
         self.run(move |conn| {
-            let query = views!().filter(instance::id.eq_any(&ids));
+            let query = views!().filter(one_of(instance::id, ids.iter().copied()));
             let rows: Vec<ViewRow> = query.load(conn)?;
             Ok(rows.into_iter().map(view).collect())
         })
@@ -296,7 +295,7 @@ impl DataStore {
     ) -> Result<Vec<(InstanceId, i64)>, Error> {
         self.run(move |conn| {
             Ok(instance::table
-                .filter(instance::id.eq_any(&ids))
+                .filter(one_of(instance::id, ids.iter().copied()))
                 .select((instance::id, instance::view_gen))
                 .load(conn)?)
         })

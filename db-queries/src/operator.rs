@@ -3,7 +3,7 @@
 //! of a table that grows is found by an index.
 
 use crate::facts::read;
-use crate::sql::{sql, statement};
+use crate::sql::{clock_timestamp, statement};
 use crate::{ById, DataStore, Error, Page, UnfinishedSaga};
 use chrono::{DateTime, Utc};
 use db_model::lifecycle::Facts;
@@ -471,8 +471,7 @@ impl DataStore {
 }
 
 fn now(conn: &mut PgConnection) -> Result<DateTime<Utc>, Error> {
-    Ok(diesel::select(sql::<Timestamptz>("clock_timestamp()"))
-        .get_result(conn)?)
+    Ok(diesel::select(clock_timestamp()).get_result(conn)?)
 }
 
 fn lease(

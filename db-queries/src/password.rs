@@ -1,11 +1,10 @@
 //! Passwords of users, hashed, and how often they were guessed wrong.
 
-use crate::sql::{Keep, sql};
+use crate::sql::{Keep, clock_timestamp};
 use crate::{DataStore, Error, session};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::schema::{login_guess, silo, silo_user, silo_user_password};
 use db_model::{Name, SiloUserId, SiloUserPassword, UserName};
-use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, RunQueryDsl,
 };
@@ -42,7 +41,7 @@ impl DataStore {
     ) -> Result<Guess, Error> {
         self.transaction(move |conn| {
             let name_hash = name_hash(&silo, &user);
-            let time = || sql::<Timestamptz>("clock_timestamp()");
+            let time = || clock_timestamp();
             // Written so that the row is there and locked: of many guesses at
             // once each counts before the next.
             let (failures, last, now): (i64, DateTime<Utc>, DateTime<Utc>) =
@@ -110,7 +109,7 @@ impl DataStore {
             let now: DateTime<Utc> = silo_user::table
                 .find(user)
                 .filter(silo_user::time_deleted.is_null())
-                .select(sql::<Timestamptz>("clock_timestamp()"))
+                .select(clock_timestamp())
                 .for_update()
                 .first(conn)?;
             let hash = rehashed.as_ref().unwrap_or(&guessed);
@@ -143,7 +142,7 @@ impl DataStore {
             let now: DateTime<Utc> = silo_user::table
                 .find(user)
                 .filter(silo_user::time_deleted.is_null())
-                .select(sql::<Timestamptz>("clock_timestamp()"))
+                .select(clock_timestamp())
                 .for_update()
                 .first(conn)?;
             diesel::delete(silo_user_password::table.find(user))

@@ -360,8 +360,8 @@ fn asked(conn: &mut PgConnection, looks: &[Look]) -> Result<Vec<Asked>, Error> {
         looks => {
             let placing = looks.iter().filter_map(|look| look.placing);
             let ids = looks.iter().map(|look| look.id);
-            ask_rows!(one_of("vmm.id", placing))
-                .filter(one_of("instance.id", ids))
+            ask_rows!(one_of(vmm::id, placing))
+                .filter(one_of(instance::id, ids))
                 .load(conn)?
         }
     };

@@ -1,7 +1,7 @@
 //! Projects.
 
 use crate::pagination::begun_at;
-use crate::sql::{Keep, sql};
+use crate::sql::{Keep, clock_timestamp, sql};
 use crate::{ByNameOrId, DataStore, Error, Page, role};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
@@ -12,7 +12,6 @@ use db_model::{
     RoleResource, SiloId, SiloUserId,
 };
 use diesel::dsl::{exists, now, select};
-use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
 };
@@ -91,8 +90,7 @@ impl DataStore {
     ) -> Result<Project, Error> {
         self.transaction(move |conn| {
             let at: DateTime<Utc> =
-                select(sql::<Timestamptz>("clock_timestamp()"))
-                    .get_result(conn)?;
+                select(clock_timestamp()).get_result(conn)?;
             Ok(diesel::insert_into(project::table)
                 .values(&Project {
                     id: ProjectId::new_v4(),
@@ -184,7 +182,7 @@ pub(crate) fn keep(
     let (owner, at) = project::table
         .find(id)
         .filter(project::time_deleted.is_null())
-        .select((project::silo_id, sql::<Timestamptz>("clock_timestamp()")))
+        .select((project::silo_id, clock_timestamp()))
         .for_share()
         .first(conn)?;
     if silo.is_some_and(|silo| silo != owner) {

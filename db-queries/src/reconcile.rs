@@ -2,7 +2,7 @@
 //! compare-and-set, so that a stamp which came in between is never lost.
 
 use crate::saga::{AFTER_SAGA, UnfinishedSaga};
-use crate::sql::{Keep, sql, statement};
+use crate::sql::{Keep, clock_timestamp, statement};
 use crate::{DataStore, Error, facts};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::lifecycle::{Changes, Facts};
@@ -65,7 +65,7 @@ impl DataStore {
                 .select((
                     diesel::dsl::count_star(),
                     diesel::dsl::min(instance::reconcile_at),
-                    sql::<Timestamptz>("clock_timestamp()"),
+                    clock_timestamp(),
                 ))
                 .first::<(i64, Option<DateTime<Utc>>, DateTime<Utc>)>(conn)?;
             let sagas = saga::table
@@ -134,7 +134,7 @@ impl DataStore {
                 instance::table
                     .select((
                         diesel::dsl::min(instance::reconcile_at),
-                        sql::<Timestamptz>("clock_timestamp()"),
+                        clock_timestamp(),
                     ))
                     .filter(instance::reconcile_at.is_not_null())
                     .first(conn)?;

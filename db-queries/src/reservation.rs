@@ -70,7 +70,7 @@ pub(crate) fn places(
         disk::table.filter(disk::instance_id.eq(instance::id.nullable()));
     let rows: Vec<(InstanceId, SiloId, bool, bool)> = instance::table
         .inner_join(project::table)
-        .filter(one_of("instance.id", of.iter().copied()))
+        .filter(one_of(instance::id, of.iter().copied()))
         .select((
             instance::id,
             project::silo_id,

@@ -1,6 +1,6 @@
 //! Who has which role on what.
 
-use crate::sql::sql;
+use crate::sql::clock_timestamp;
 use crate::{DataStore, Error};
 use chrono::{DateTime, Utc};
 use db_model::schema::{project, role_assignment, silo, silo_user};
@@ -9,7 +9,6 @@ use db_model::{
     SiloUserId,
 };
 use diesel::dsl::select;
-use diesel::sql_types::Timestamptz;
 use diesel::{ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
@@ -89,8 +88,7 @@ impl DataStore {
             }
             delete_all(conn, resource, id)?;
             let now: DateTime<Utc> =
-                select(sql::<Timestamptz>("clock_timestamp()"))
-                    .get_result(conn)?;
+                select(clock_timestamp()).get_result(conn)?;
             let rows: Vec<_> = wanted
                 .iter()
                 .map(|(silo_user_id, role_name)| RoleAssignment {

@@ -2,12 +2,11 @@
 
 use crate::role::roles_of;
 use crate::silo::Authenticated;
-use crate::sql::{Keep, sql};
+use crate::sql::{Keep, clock_timestamp};
 use crate::{ById, DataStore, Error, Page};
 use chrono::{DateTime, TimeDelta, Utc};
 use db_model::schema::{console_session, silo, silo_user};
 use db_model::{ConsoleSession, ConsoleSessionId, SiloId, SiloUserId};
-use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
 };
@@ -45,7 +44,7 @@ impl DataStore {
                     .filter(silo::time_deleted.is_null())
                     .select((
                         ConsoleSession::as_select(),
-                        sql::<Timestamptz>("clock_timestamp()"),
+                        clock_timestamp(),
                         silo_user::id,
                         silo_user::silo_id,
                         silo::mapped_fleet_roles,
@@ -98,8 +97,7 @@ impl DataStore {
     ) -> Result<Vec<ConsoleSession>, Error> {
         self.run(move |conn| {
             let now: DateTime<Utc> =
-                diesel::select(sql::<Timestamptz>("clock_timestamp()"))
-                    .get_result(conn)?;
+                diesel::select(clock_timestamp()).get_result(conn)?;
             let query = console_session::table
                 .filter(console_session::silo_user_id.eq(user))
                 .filter(console_session::time_created.gt(now - life.absolute))

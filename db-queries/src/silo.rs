@@ -1,7 +1,7 @@
 //! Silos, their users and tokens.
 
 use crate::pagination::begun_at;
-use crate::sql::{Keep, sql};
+use crate::sql::{Keep, clock_timestamp, sql};
 use crate::{ByNameOrId, DataStore, Error, Page, password, role, user};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
@@ -14,7 +14,6 @@ use db_model::{
     UserName,
 };
 use diesel::dsl::{exists, select};
-use diesel::sql_types::Timestamptz;
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods,
     PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
@@ -214,8 +213,7 @@ impl DataStore {
             Ok(diesel::update(silo::table.find(id))
                 .set((
                     silo::device_token_max_ttl_secs.eq(secs),
-                    silo::time_modified
-                        .eq(sql::<Timestamptz>("clock_timestamp()")),
+                    silo::time_modified.eq(clock_timestamp()),
                 ))
                 .returning(Silo::as_returning())
                 .kept()
@@ -240,10 +238,7 @@ impl DataStore {
         self.transaction(move |conn| {
             // Of two at once one waits here for the other, and then finds it.
             diesel::update(db_metadata::table)
-                .set(
-                    db_metadata::time_modified
-                        .eq(sql::<Timestamptz>("clock_timestamp()")),
-                )
+                .set(db_metadata::time_modified.eq(clock_timestamp()))
                 .kept()
                 .execute(conn)?;
             let there = silo::table.filter(silo::time_deleted.is_null());
@@ -298,8 +293,7 @@ impl DataStore {
 }
 
 fn insert(conn: &mut PgConnection, new: &NewSilo) -> Result<Silo, Error> {
-    let now: DateTime<Utc> =
-        select(sql::<Timestamptz>("clock_timestamp()")).get_result(conn)?;
+    let now: DateTime<Utc> = select(clock_timestamp()).get_result(conn)?;
     let silo = diesel::insert_into(silo::table)
         .values(&Silo {
             id: SiloId::new_v4(),

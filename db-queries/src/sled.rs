@@ -1,7 +1,7 @@
 //! Sleds: registered by their agents, set by operators.
 
 use crate::placement::allowance_micros;
-use crate::sql::{Keep, Sql, sql, statement};
+use crate::sql::{Keep, Sql, clock_timestamp, sql, statement};
 use crate::waiting::wake_room;
 use crate::{ById, DataStore, Error, Page};
 use chrono::{DateTime, Utc};
@@ -368,8 +368,7 @@ fn insert(
             .unwrap_or(db_model::ByteCount::ZERO)
     };
     let at: DateTime<Utc> =
-        diesel::select(sql::<Timestamptz>("clock_timestamp()"))
-            .get_result(conn)?;
+        diesel::select(clock_timestamp()).get_result(conn)?;
     let row = Sled {
         id: facts.id,
         address: facts.address.clone(),

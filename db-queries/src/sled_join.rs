@@ -1,6 +1,6 @@
 //! Joining the fleet: tokens, and what a sled may be given a certificate for.
 
-use crate::sql::{Keep, sql, statement};
+use crate::sql::{Keep, clock_timestamp, sql, statement};
 use crate::{ById, DataStore, Error, Page};
 use chrono::TimeDelta;
 use db_model::schema::{sled, sled_join_token};
@@ -51,8 +51,7 @@ impl DataStore {
                     .select(sled::id)
                     .first(conn)?,
             };
-            let now = diesel::select(sql::<Timestamptz>("clock_timestamp()"))
-                .get_result(conn)?;
+            let now = diesel::select(clock_timestamp()).get_result(conn)?;
             let row = SledJoinToken {
                 id: SledJoinTokenId::new_v4(),
                 token_hash: token_hash.clone(),
@@ -108,10 +107,7 @@ impl DataStore {
         self.transaction(move |conn| {
             let token = sled_join_token::table
                 .filter(sled_join_token::token_hash.eq(&token_hash))
-                .filter(
-                    sled_join_token::time_expires
-                        .gt(sql::<Timestamptz>("clock_timestamp()")),
-                )
+                .filter(sled_join_token::time_expires.gt(clock_timestamp()))
                 .select(SledJoinToken::as_select())
                 .for_update()
                 .first(conn)

@@ -14,7 +14,7 @@ use diesel::serialize::ToSql;
 use diesel::sql_types::{
     Array, BigInt, Bool, HasSqlType, SingleValue, Untyped, Uuid as SqlUuid,
 };
-use diesel::{PgConnection, QueryResult, RunQueryDsl};
+use diesel::{PgConnection, QueryResult, RunQueryDsl, define_sql_function};
 use std::marker::PhantomData;
 use uuid::Uuid;
 
@@ -63,30 +63,39 @@ impl<ST: SingleValue, B, QS> SelectableExpression<QS> for Sql<ST, B> {}
 
 impl<ST: SingleValue, B, QS> AppearsOnTable<QS> for Sql<ST, B> {}
 
-/// Is this column, as SQL names it, one of these ids? The server is not shown how
-/// many there are: it would reckon that it is worth while to plan for that anew each
-/// time.
-pub(crate) fn one_of<T: Into<Uuid>>(
-    column: &'static str,
+define_sql_function! {
+    /// The database's time. That it is one type, and not [`sql`]'s text, spares the
+    /// making of the statement's text where that is all that was in the way.
+    fn clock_timestamp() -> Timestamptz;
+}
+
+/// Is this column one of these ids? The server is not shown how many there are: it
+/// would reckon that it is worth while to plan for that anew each time.
+pub(crate) fn one_of<C, T>(
+    column: C,
     ids: impl IntoIterator<Item = T>,
-) -> OneOf {
+) -> OneOf<C>
+where
+    C: Expression<SqlType = SqlUuid>,
+    T: Into<Uuid>,
+{
     OneOf { column, ids: ids.into_iter().map(Into::into).collect() }
 }
 
 /// See [`one_of`].
 #[derive(Clone, Debug)]
-pub(crate) struct OneOf {
-    column: &'static str,
+pub(crate) struct OneOf<C> {
+    column: C,
     ids: Vec<Uuid>,
 }
 
-impl Expression for OneOf {
+impl<C> Expression for OneOf<C> {
     type SqlType = Bool;
 }
 
-impl QueryFragment<Pg> for OneOf {
+impl<C: QueryFragment<Pg>> QueryFragment<Pg> for OneOf<C> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(self.column);
+        self.column.walk_ast(out.reborrow())?;
         out.push_sql(" = ANY (ARRAY(SELECT unnest(");
         out.push_bind_param::<Array<SqlUuid>, _>(&self.ids)?;
         out.push_sql("::UUID[])))");
@@ -94,18 +103,18 @@ impl QueryFragment<Pg> for OneOf {
     }
 }
 
-impl QueryId for OneOf {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
+impl<C: QueryId> QueryId for OneOf<C> {
+    type QueryId = OneOf<C::QueryId>;
+    const HAS_STATIC_QUERY_ID: bool = C::HAS_STATIC_QUERY_ID;
 }
 
-impl<GB> ValidGrouping<GB> for OneOf {
+impl<C, GB> ValidGrouping<GB> for OneOf<C> {
     type IsAggregate = is_aggregate::Never;
 }
 
-impl<QS> SelectableExpression<QS> for OneOf {}
+impl<C: SelectableExpression<QS>, QS> SelectableExpression<QS> for OneOf<C> {}
 
-impl<QS> AppearsOnTable<QS> for OneOf {}
+impl<C: AppearsOnTable<QS>, QS> AppearsOnTable<QS> for OneOf<C> {}
 
 /// A whole statement in SQL; its rows are read by the names of their columns.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 //! What links an instance to a key that was deleted stays, and says nothing:
 //! every reader looks for live keys alone. It goes with the instance.
 
-use crate::sql::{Keep, sql};
+use crate::sql::{Keep, clock_timestamp};
 use crate::{ByNameOrId, DataStore, Error, Limit, Page};
 use chrono::{DateTime, Utc};
 use db_model::schema::{instance_ssh_key, silo_user, ssh_key};
@@ -13,7 +13,6 @@ use db_model::{
 };
 use diesel::dsl::{AsSelect, IntoBoxed, Select, now};
 use diesel::pg::Pg;
-use diesel::sql_types::Timestamptz;
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, QueryResult, RunQueryDsl,
     SelectableHelper,
@@ -90,7 +89,7 @@ impl DataStore {
             let at: DateTime<Utc> = silo_user::table
                 .find(user)
                 .filter(silo_user::time_deleted.is_null())
-                .select(sql::<Timestamptz>("clock_timestamp()"))
+                .select(clock_timestamp())
                 .for_update()
                 .first(conn)?;
             let have: i64 = ssh_key::table

@@ -1,6 +1,6 @@
 //! Users of silos.
 
-use crate::sql::{Keep, sql};
+use crate::sql::{Keep, clock_timestamp, sql};
 use crate::{ById, DataStore, Error, Page, password, session};
 use chrono::{DateTime, Utc};
 use db_model::schema::{
@@ -189,8 +189,7 @@ pub(crate) fn insert(
     name: &UserName,
 ) -> Result<SiloUser, Error> {
     let now: DateTime<Utc> =
-        diesel::select(sql::<Timestamptz>("clock_timestamp()"))
-            .get_result(conn)?;
+        diesel::select(clock_timestamp()).get_result(conn)?;
     Ok(diesel::insert_into(silo_user::table)
         .values(SiloUser {
             id: SiloUserId::new_v4(),

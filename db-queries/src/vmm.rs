@@ -18,6 +18,8 @@ use diesel::{
     ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
     PgConnection, QueryDsl, RunQueryDsl, SelectableHelper,
 };
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 /// What is written of an answer.
@@ -68,6 +70,37 @@ impl SharedStatement for OfVmm {
         let these: Vec<_> = all.iter().map(|one| (one.vmm, one.sled)).collect();
         let found = facts::read_by_vmms(conn, &these)?;
         Ok(found.into_iter().map(|(id, facts)| (id.0, Ok(facts))).collect())
+    }
+}
+
+/// VMMs that were just let run through this datastore, by what is known of them:
+/// what their sleds say of them next is news, and they need not be looked up for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LetRun(Arc<Mutex<HashMap<VmmId, (SledId, InstanceId)>>>);
+
+impl LetRun {
+    /// So many are known at most: of some of them their sleds say nothing.
+    const MOST: usize = 10_000;
+
+    fn know(&self, vmm: VmmId, sled: SledId, instance: InstanceId) {
+        let mut known = self.known();
+        if known.len() >= Self::MOST {
+            known.clear();
+        }
+        known.insert(vmm, (sled, instance));
+    }
+
+    /// Whose it is, once, if it is this sled's.
+    fn take(&self, vmm: VmmId, by: SledId) -> Option<InstanceId> {
+        let mut known = self.known();
+        let (_, instance) = known.get(&vmm).filter(|(sled, _)| *sled == by)?;
+        let instance = *instance;
+        known.remove(&vmm);
+        Some(instance)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<VmmId, (SledId, InstanceId)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -184,14 +217,20 @@ impl DataStore {
         attempt: StartAttemptId,
         vmm: VmmId,
     ) -> Result<SledId, Error> {
-        self.transition_beside(Some(fence), instance, move |conn, facts, _| {
-            check_in(conn, facts, attempt, &fence)?;
-            let changes = steps::allow_to_run(facts, vmm)?;
-            let sled = facts.vmm(vmm).map(|vmm| vmm.sled_id);
-            let decided = Decided { changes, saga: None };
-            Ok((decided, sled.ok_or(Error::NotFound)?))
-        })
-        .await
+        let allowed = self.transition_beside(
+            Some(fence),
+            instance,
+            move |conn, facts, _| {
+                check_in(conn, facts, attempt, &fence)?;
+                let changes = steps::allow_to_run(facts, vmm)?;
+                let sled = facts.vmm(vmm).map(|vmm| vmm.sled_id);
+                let decided = Decided { changes, saga: None };
+                Ok((decided, sled.ok_or(Error::NotFound)?))
+            },
+        );
+        let sled = allowed.await?;
+        self.let_run.know(vmm, sled, instance);
+        Ok(sled)
     }
 
     /// Parts the instance from its VMM. Idempotent. `fence` is the saga's that
@@ -236,6 +275,10 @@ impl DataStore {
         observation: Observation,
         boot_allowance: TimeDelta,
     ) -> Result<Observed, Error> {
+        if let Some(instance) = self.let_run.take(vmm, sled) {
+            let said = self.why_fenced(observation, sled).await?;
+            return self.take(None, instance, vmm, said, boot_allowance).await;
+        }
         let facts = self.ask(OfVmm { vmm, sled }).await?;
         let said = self.why_fenced(observation, sled).await?;
         let answer = observe(&facts, vmm, &said, boot_allowance);

@@ -96,7 +96,7 @@ impl SharedStatement for Placed {
             .inner_join(
                 saga::table.on(start_attempt::saga_id.eq(saga::id.nullable())),
             )
-            .filter(one_of("vmm.id", all.iter().map(|one| one.id)))
+            .filter(one_of(vmm::id, all.iter().map(|one| one.id)))
             .select((
                 vmm::id,
                 vmm::instance_id,

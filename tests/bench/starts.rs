@@ -98,6 +98,7 @@ pub(crate) async fn run(args: &Args) {
 async fn warm_up(stage: &Stage, starts: u32) {
     at_once(stage, as_index(starts)).await;
     stage.all_stopped().await;
+    stage.settled().await;
 }
 
 /// Under what something is measured.
@@ -212,6 +213,7 @@ impl Report<'_> {
             let figure = burst(setting, as_index(self.args.burst)).await;
             self.burst.figure(&figure);
             setting.stage.all_stopped().await;
+            setting.stage.settled().await;
         }
     }
 }

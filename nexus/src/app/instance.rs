@@ -35,11 +35,10 @@ pub(super) const CREATE_WAIT: Duration = Duration::from_secs(30);
 /// thousands of them, and none is urgent. (In between one task looks for all.)
 pub(super) const CONNECTIONS_PER_LOOK: u32 = 8;
 
-/// What the looks of those who wait for a change have together, of which each takes
-/// its share.
+/// How many of those who wait for a change look at a time, by name.
 pub(super) fn looks_at_once(datastore: &DataStore) -> usize {
-    let looks = datastore.connections().max.max(CONNECTIONS_PER_LOOK);
-    usize::try_from(looks).unwrap_or(usize::MAX)
+    let looks = datastore.connections().max / CONNECTIONS_PER_LOOK;
+    usize::try_from(looks.max(1)).unwrap_or(usize::MAX)
 }
 
 /// Which instance: by id, or by name within a project.
@@ -51,13 +50,9 @@ pub struct InstanceSelector {
 }
 
 impl InstanceSelector {
-    /// What a look at it takes of what all have: by its id alone it shares its
-    /// statement with the others.
-    pub(super) fn share_of_looks(&self) -> u32 {
-        match (&self.instance, &self.project) {
-            (NameOrId::Id(_), None) => 1,
-            _ => CONNECTIONS_PER_LOOK,
-        }
+    /// Is it looked at by its id alone, in a statement that many share?
+    fn is_by_id(&self) -> bool {
+        matches!((&self.instance, &self.project), (NameOrId::Id(_), None))
     }
 }
 
@@ -239,13 +234,12 @@ impl App {
         timeout: Duration,
     ) -> Result<InstanceView, Error> {
         let deadline = Instant::now() + timeout;
-        let share = which.share_of_looks();
-        let view = self.in_turn(share, self.live(opctx, which)).await?;
+        let view = self.look(which, self.live(opctx, which)).await?;
         if view.instance.view_gen > seen {
             return Ok(view);
         }
         self.changed(view.instance.id, seen, deadline).await;
-        self.in_turn(share, self.live(opctx, which)).await
+        self.look(which, self.live(opctx, which)).await
     }
 
     /// Returns when the instance's `view_gen` is above `seen` or it is no more;
@@ -266,14 +260,22 @@ impl App {
         false
     }
 
-    /// What somebody who waits for a change does is done, when it is its turn.
-    pub(super) async fn in_turn<T>(
+    /// Somebody who waits for this instance to change looks at it.
+    pub(super) async fn look<T>(
         &self,
-        share: u32,
+        which: &InstanceSelector,
         look: impl Future<Output = T>,
     ) -> T {
+        match which.is_by_id() {
+            true => look.await,
+            false => self.in_turn(look).await,
+        }
+    }
+
+    /// What somebody who waits for a change does is done, when it is its turn.
+    pub(super) async fn in_turn<T>(&self, look: impl Future<Output = T>) -> T {
         // It is never closed.
-        let _turn = self.looks.acquire_many(share).await;
+        let _turn = self.looks.acquire().await;
         look.await
     }
 

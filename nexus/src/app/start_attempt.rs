@@ -1,6 +1,5 @@
 //! Start attempts.
 
-use super::instance::CONNECTIONS_PER_LOOK;
 use super::{App, InstanceSelector};
 use crate::context::OpContext;
 use crate::error::Error;
@@ -64,10 +63,9 @@ impl App {
         loop {
             // Read before the attempt: its end raises this one.
             let look = self.look_up(opctx, which);
-            let instance =
-                self.in_turn(which.share_of_looks(), look).await?.instance;
+            let instance = self.look(which, look).await?.instance;
             let view = self.instance_start_attempt_view(opctx, which, attempt);
-            let found = self.in_turn(CONNECTIONS_PER_LOOK, view).await?;
+            let found = self.in_turn(view).await?;
             if found.outcome != seen || found.outcome != StartOutcome::Pending {
                 return Ok(found);
             }
@@ -75,7 +73,7 @@ impl App {
             if !self.changed(instance.id, seen, deadline).await {
                 let view =
                     self.instance_start_attempt_view(opctx, which, attempt);
-                return self.in_turn(CONNECTIONS_PER_LOOK, view).await;
+                return self.in_turn(view).await;
             }
         }
     }

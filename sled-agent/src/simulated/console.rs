@@ -23,8 +23,9 @@ impl Simulated {
             return Ok(());
         }
         let name = &now.hostname;
+        let booting = format!("{name}: booting\r\n");
         let line = match &now.phase {
-            Phase::Booting { .. } => format!("{name}: booting\r\n"),
+            Phase::Booting { .. } => String::new(),
             Phase::Running => format!("{name} login: "),
             Phase::Resetting { .. } => format!("\r\n{name}: rebooting\r\n"),
             Phase::ShuttingDown { .. } => {
@@ -35,7 +36,8 @@ impl Simulated {
             }
             Phase::Ended(_) => format!("{name}: halted\r\n"),
         };
-        self.print(now.vmm_id, line.as_bytes()).await
+        let begins = if before.is_none() { booting } else { String::new() };
+        self.print(now.vmm_id, (begins + &line).as_bytes()).await
     }
 
     /// A guest that is up, or on its way, says what it hears.

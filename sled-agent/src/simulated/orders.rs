@@ -24,9 +24,14 @@ impl Hypervisor for Simulated {
         let (until, fails) = self.knobs().boot();
         self.change(vmm_id, |guest| match guest {
             None => {
-                let phase = Phase::Booting { until, fails };
+                let booting = Phase::Booting { until, fails };
+                // Where that takes no time, it is one turn, and not two.
+                let (phase, event) = match booting.due(self.guests_now()) {
+                    Some((phase, event)) => (phase, Some(event)),
+                    None => (booting, None),
+                };
                 let hostname = spec.hostname.clone();
-                Some((Guest { vmm_id, hostname, phase, turn: 0 }, None))
+                Some((Guest { vmm_id, hostname, phase, turn: 0 }, event))
             }
             Some(guest) => Some((guest.clone(), guest.phase.last_event())),
         })
