@@ -83,7 +83,8 @@ impl DataStore {
         ids: Vec<InstanceId>,
     ) -> Result<Vec<InstanceView>, Error> {
         self.run(move |conn| {
-            let query = views!().filter(one_of(instance::id, ids.iter().copied()));
+            let query =
+                views!().filter(one_of(instance::id, ids.iter().copied()));
             let rows: Vec<ViewRow> = query.load(conn)?;
             Ok(rows.into_iter().map(view).collect())
         })

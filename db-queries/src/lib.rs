@@ -101,7 +101,7 @@ pub use session::SessionLife;
 pub use silo::Authenticated;
 pub use sled::{HeardFrom, SledFacts};
 pub use sled_join::Join;
-pub use vmm::{Observed, SledVmm};
+pub use vmm::{Heard, Observed, SledVmm};
 pub use vmm_register::ToRegister;
 
 /// The database, as the rest of the product sees it. Cheap to clone.

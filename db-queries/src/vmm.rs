@@ -20,6 +20,8 @@ use diesel::{
 };
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 /// What is written of an answer.
@@ -73,33 +75,44 @@ impl SharedStatement for OfVmm {
     }
 }
 
-/// VMMs that were just let run through this datastore, by what is known of them:
-/// what their sleds say of them next is news, and they need not be looked up for it.
+/// VMMs that were just let run through this datastore: what their sleds say of them
+/// next is news, they need not be looked up for it, and somebody waits for it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LetRun(Arc<Mutex<HashMap<VmmId, (SledId, InstanceId)>>>);
+pub(crate) struct LetRun(Arc<Mutex<HashMap<VmmId, Awaited>>>);
+
+#[derive(Debug)]
+struct Awaited {
+    sled: SledId,
+    instance: InstanceId,
+    tell: oneshot::Sender<Option<Rest>>,
+}
+
+/// That a sled has said something of a VMM that was just let run.
+#[derive(Debug)]
+pub struct Heard(oneshot::Receiver<Option<Rest>>);
 
 impl LetRun {
-    /// So many are known at most: of some of them their sleds say nothing.
+    /// So many are awaited at most: of some of them their sleds say nothing.
     const MOST: usize = 10_000;
 
-    fn know(&self, vmm: VmmId, sled: SledId, instance: InstanceId) {
-        let mut known = self.known();
-        if known.len() >= Self::MOST {
-            known.clear();
+    fn add(&self, vmm: VmmId, sled: SledId, instance: InstanceId) -> Heard {
+        let (tell, hears) = oneshot::channel();
+        let mut awaited = self.awaited();
+        if awaited.len() >= Self::MOST {
+            awaited.clear();
         }
-        known.insert(vmm, (sled, instance));
+        awaited.insert(vmm, Awaited { sled, instance, tell });
+        Heard(hears)
     }
 
-    /// Whose it is, once, if it is this sled's.
-    fn take(&self, vmm: VmmId, by: SledId) -> Option<InstanceId> {
-        let mut known = self.known();
-        let (_, instance) = known.get(&vmm).filter(|(sled, _)| *sled == by)?;
-        let instance = *instance;
-        known.remove(&vmm);
-        Some(instance)
+    /// The VMM, once, if it is this sled's.
+    fn take(&self, vmm: VmmId, by: SledId) -> Option<Awaited> {
+        let mut awaited = self.awaited();
+        awaited.get(&vmm).filter(|vmm| vmm.sled == by)?;
+        awaited.remove(&vmm)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<VmmId, (SledId, InstanceId)>> {
+    fn awaited(&self) -> MutexGuard<'_, HashMap<VmmId, Awaited>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -205,7 +218,8 @@ impl DataStore {
         .await
     }
 
-    /// From here on the VMM may run. Says on which sled.
+    /// From here on the VMM may run. Says on which sled; and when that has said
+    /// something of it, see [`DataStore::vmm_heard_of`].
     ///
     /// # Errors
     ///
@@ -216,7 +230,7 @@ impl DataStore {
         instance: InstanceId,
         attempt: StartAttemptId,
         vmm: VmmId,
-    ) -> Result<SledId, Error> {
+    ) -> Result<(SledId, Heard), Error> {
         let allowed = self.transition_beside(
             Some(fence),
             instance,
@@ -229,8 +243,25 @@ impl DataStore {
             },
         );
         let sled = allowed.await?;
-        self.let_run.know(vmm, sled, instance);
-        Ok(sled)
+        Ok((sled, self.let_run.add(vmm, sled, instance)))
+    }
+
+    /// Has the sled of a VMM that a saga has just let run said something of it,
+    /// within so long, that was taken in here? Then what the saga was answered is
+    /// no news any more.
+    pub async fn vmm_heard_of(
+        &self,
+        fence: Fence,
+        heard: Heard,
+        within: Duration,
+    ) -> bool {
+        match tokio::time::timeout(within, heard.0).await {
+            Ok(Ok(rest)) => {
+                self.owed.leaves(fence, rest);
+                true
+            }
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 
     /// Parts the instance from its VMM. Idempotent. `fence` is the saga's that
@@ -263,7 +294,7 @@ impl DataStore {
     }
 
     /// The one door for what sleds say of VMMs: push, poll and answers. What is no
-    /// news locks nothing.
+    /// news locks nothing, but for what is said first of a VMM that was let run.
     ///
     /// # Errors
     ///
@@ -275,9 +306,17 @@ impl DataStore {
         observation: Observation,
         boot_allowance: TimeDelta,
     ) -> Result<Observed, Error> {
-        if let Some(instance) = self.let_run.take(vmm, sled) {
+        if let Some(Awaited { instance, tell, .. }) =
+            self.let_run.take(vmm, sled)
+        {
             let said = self.why_fenced(observation, sled).await?;
-            return self.take(None, instance, vmm, said, boot_allowance).await;
+            let observed =
+                self.take(None, instance, vmm, said, boot_allowance).await?;
+            if let Answer::Taken(_) = observed.answer {
+                // The saga may wait no more.
+                let _ = tell.send(observed.rest);
+            }
+            return Ok(observed);
         }
         let facts = self.ask(OfVmm { vmm, sled }).await?;
         let said = self.why_fenced(observation, sled).await?;

@@ -8,8 +8,9 @@
 //! 3. `place`: a sled is chosen; its room, the VMM's row and the link come
 //!    about together.
 //! 4. `register`: the sled takes the VMM in, without running it.
-//! 5. `run`: the VMM may run, which is stored first; the sled is told. If the
-//!    sled does not answer, that fails nothing: the boot deadline judges.
+//! 5. `run`: the VMM may run, which is stored first; the sled is told, and what it
+//!    answers is stored, unless it says more by itself in a moment. If the sled
+//!    does not answer, that fails nothing: the boot deadline judges.
 //!
 //! An effect is undone by a node before it: steno does not undo the node that
 //! failed, and that may have had its effect all the same, as a register that
@@ -41,10 +42,10 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use sled_agent_client::{
     Client, Error as SledError, RefusalCode, RequestedState, VmmDisk,
-    VmmNetwork, VmmRegister,
+    VmmNetwork, VmmRegister, VmmState,
 };
 use slog::info;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How often a chosen sled may turn out not to do any more before the start fails
 /// for now: each time, somebody else has got the place, so there is progress.
@@ -56,6 +57,10 @@ pub const SPREAD: usize = 4;
 
 /// How often that is doubled for one that lost a race: as far as sleds are read.
 const MAX_SCATTER: u32 = 4;
+
+/// How long an order to run that was taken is not written down, since the guest may
+/// run by then, and its sled say so: what is written then says both.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub struct InstanceStart;
@@ -376,10 +381,11 @@ fn network(interfaces: &serde_json::Value) -> VmmNetwork {
 }
 
 async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
-    let id = cx
+    let (id, heard) = cx
         .datastore
         .vmm_allow_to_run(cx.fence, p.instance_id, p.attempt_id, p.vmm_id)
         .await?;
+    let mut heard = Some(heard);
     for round in 0..cx.tuning.sled_tries {
         pause_between(&cx, round).await;
         let sled = match round {
@@ -400,6 +406,15 @@ async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         };
         match answer {
             Ok(report) => {
+                let within = match report.state == VmmState::Starting {
+                    true => MOMENT,
+                    false => Duration::ZERO,
+                };
+                if let Some(heard) = heard.take()
+                    && cx.datastore.vmm_heard_of(cx.fence, heard, within).await
+                {
+                    return Ok(());
+                }
                 let seen = reported(&report);
                 return observe(&cx, p.instance_id, id, p.vmm_id, seen).await;
             }
