@@ -8,8 +8,8 @@ use crate::{Claimed, DataStore, Error, idempotency};
 use chrono::TimeDelta;
 use db_model::lifecycle::{Facts, Refusal, requests};
 use db_model::{
-    Instance, InstanceId, InstanceState, KeyedRequest, SiloUserId,
-    StartAttemptId,
+    Instance, InstanceId, InstanceState, InstanceView, KeyedRequest,
+    SiloUserId, StartAttemptId,
 };
 
 /// The saga that would carry the attempt out, and what it was made from.
@@ -18,18 +18,19 @@ pub struct StartSaga {
     /// It.
     pub saga: NewSaga,
     /// The instance as it was then.
-    pub seen: Instance,
+    pub seen: InstanceView,
 }
 
 /// What came of asking for an instance to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Started {
     /// Nothing is to be done that is not under way, or is not this process's.
     Nothing,
     /// It is to be looked at, by whom it was claimed for.
     Claimed(Claimed),
-    /// The saga is written down, and the process that made it is to run it.
-    Saga,
+    /// The saga is written down, and the process that made it is to run it. How the
+    /// instance looks with that.
+    Saga(Box<InstanceView>),
 }
 
 impl DataStore {
@@ -82,14 +83,25 @@ impl DataStore {
             };
             let claimed = visibility
                 .and_then(|time| claim_with(&mut changes, facts.now + time));
-            let saga = saga
-                .as_ref()
-                .filter(|new| new.may_begin(facts, unfinished))
-                .map(|new| new.saga.clone());
+            let saga =
+                saga.as_ref().filter(|new| new.may_begin(facts, unfinished));
             let (saga, started) = match (saga, &mut changes.new_attempt) {
-                (Some(saga), Some(attempt)) => {
+                (Some(StartSaga { saga, seen }), Some(attempt)) => {
                     attempt.saga_id = Some(saga.id);
-                    (Some(saga), Started::Saga)
+                    // It has no VMM.
+                    let view = InstanceView {
+                        instance: changes
+                            .instance
+                            .as_ref()
+                            .unwrap_or(&facts.instance)
+                            .clone(),
+                        silo_id: seen.silo_id,
+                        vmm: None,
+                        latest_attempt: Some(attempt.clone()),
+                        sled_last_seen: None,
+                        now: facts.now,
+                    };
+                    (Some(saga.clone()), Started::Saga(Box::new(view)))
                 }
                 (_, _) => {
                     (None, claimed.map_or(Started::Nothing, Started::Claimed))
@@ -113,6 +125,6 @@ impl StartSaga {
             && facts.instance.state != InstanceState::Creating
             && facts.vmms.is_empty()
             && facts.instance.reconcile_errors == 0
-            && of(&facts.instance) == of(&self.seen)
+            && of(&facts.instance) == of(&self.seen.instance)
     }
 }

@@ -56,7 +56,7 @@ impl Shared for SagaEnd {
     }
 
     /// Nobody waits for it but who wants something else of the instance.
-    const APART: Duration = Duration::from_millis(10);
+    const APART: Duration = Duration::from_millis(20);
 
     /// Its instance is locked, mostly by who takes in that it runs; or it has ended
     /// already, or is not ours.

@@ -370,16 +370,17 @@ impl App {
         request: Option<KeyedRequest>,
     ) -> Result<Once<InstanceView>, Error> {
         let what = "start the project's instances";
-        let seen = self.live_to(opctx, which, what).await?.instance;
+        let seen = self.live_to(opctx, which, what).await?;
         if let Some(done) = self.done_before(request.as_ref()).await? {
             return Ok(done);
         }
-        let (id, attempt) = (seen.id, StartAttemptId::new_v4());
+        let (id, attempt) = (seen.instance.id, StartAttemptId::new_v4());
         let turn = self.reconciler.turn();
         let claim_for = turn.is_some().then_some(VISIBILITY);
         let saga = match turn {
             Some(_) => {
-                let params = instance_start::Params::new(&seen, attempt);
+                let params =
+                    instance_start::Params::new(&seen.instance, attempt);
                 self.sagas.prepare::<InstanceStart>(&params).ok()
             }
             None => None,
@@ -404,12 +405,13 @@ impl App {
         let started =
             started.map_err(|error| refused(which, "started", error))?;
         match (started, saga, turn) {
-            (Started::Saga, Some(saga), _) => {
+            (Started::Saga(view), Some(saga), _) => {
                 if let Err(error) = saga.run().await {
                     info!(self.log, "a start goes on after a while";
                         "instance" => %id, "error" => chain(&error));
                 }
                 self.activators.seen();
+                return Ok(Once::Done(self.shown(*view)));
             }
             (Started::Claimed(claimed), _, Some(turn)) => {
                 self.reconciler.look_now(claimed, turn);
