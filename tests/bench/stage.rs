@@ -48,6 +48,8 @@ impl Stage {
     /// With so many instances, all of which have room to run at once, if there
     /// are any sleds.
     pub(crate) async fn set(instances: u32, sleds: usize) -> Stage {
+        // What a build just now has left to write is not to be written meanwhile.
+        _ = Command::new("sync").status();
         let dir = apart();
         let database = Database::create().await;
         let nexus = NexusProcess::start(
