@@ -55,8 +55,13 @@ impl Shared for SagaEnd {
         &of.saga_ends
     }
 
-    /// Nobody waits for it but who wants something else of the instance.
     const APART: Duration = Duration::from_millis(20);
+
+    /// One that leaves its instance at rest nobody waits for but who wants something
+    /// else of that.
+    fn hurries(&self) -> bool {
+        self.left.is_none()
+    }
 
     /// Its instance is locked, mostly by who takes in that it runs; or it has ended
     /// already, or is not ours.

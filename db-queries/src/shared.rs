@@ -41,9 +41,15 @@ pub(crate) trait Shared: Send + Sized + 'static {
     /// Where those like it wait.
     fn queue(of: &DataStore) -> &Queue<Self>;
 
-    /// How long after one batch has been sent off the next one is, at the earliest.
-    /// Where nobody hurries, more share what each costs.
+    /// How long after one batch has been sent off the next one is, at the earliest,
+    /// where nobody in it hurries: so more share what each costs.
     const APART: Duration = Duration::ZERO;
+
+    /// Does somebody wait for it, though others of its kind may be
+    /// [apart](Self::APART)?
+    fn hurries(&self) -> bool {
+        false
+    }
 
     /// Is one that comes alone asked as those that come together are, if there is a
     /// connection for it?
@@ -268,8 +274,10 @@ impl DataStore {
         if waiting.asking.is_empty() {
             return;
         }
+        let hurries = waiting.asking.iter().any(|asking| asking.one.hurries());
+        let apart = if hurries { Duration::ZERO } else { S::APART };
         let early =
-            waiting.sent.map(|sent| S::APART.saturating_sub(sent.elapsed()));
+            waiting.sent.map(|sent| apart.saturating_sub(sent.elapsed()));
         let early = early.unwrap_or_default();
         if waiting.at_once >= at_once {
             if !std::mem::replace(&mut waiting.is_watched, true) {

@@ -92,12 +92,16 @@ struct Awaited {
 pub struct Heard(oneshot::Receiver<Option<Rest>>);
 
 impl LetRun {
-    /// So many are awaited at most: of some of them their sleds say nothing.
+    /// So many are awaited at most: of some of them their sleds say nothing, or say
+    /// it to another process.
     const MOST: usize = 10_000;
 
     fn add(&self, vmm: VmmId, sled: SledId, instance: InstanceId) -> Heard {
         let (tell, hears) = oneshot::channel();
         let mut awaited = self.awaited();
+        if awaited.len() >= Self::MOST {
+            awaited.retain(|_, vmm| !vmm.tell.is_closed());
+        }
         if awaited.len() >= Self::MOST {
             awaited.clear();
         }
@@ -247,8 +251,8 @@ impl DataStore {
     }
 
     /// Has the sled of a VMM that a saga has just let run said something of it,
-    /// within so long, that was taken in here? Then what the saga was answered is
-    /// no news any more.
+    /// within so long, that was taken in here? Then it is no news any more that the
+    /// sled has taken the order.
     pub async fn vmm_heard_of(
         &self,
         fence: Fence,

@@ -3,6 +3,7 @@
 //! carries it out.
 
 use super::changes::TICK;
+use super::views;
 use super::{App, Once, about};
 use crate::authz::{Action, Resource};
 use crate::background::reconciler::VISIBILITY;
@@ -22,6 +23,7 @@ use db_queries::{ByNameOrId, DataStore, Limit, Page, StartSaga, Started};
 use sled_agent_client::{Error as SledError, RequestedState};
 use slog::info;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 const CHANGE: &str = "change the project's instances";
@@ -31,14 +33,26 @@ const CHANGE: &str = "change the project's instances";
 pub(super) const CREATE_WAIT: Duration = Duration::from_secs(30);
 
 /// Of so many connections to the database one may be used, all together, by those
-/// who wait for a change: as each begins, and as it is told. There may be
-/// thousands of them, and none is urgent. (In between one task looks for all.)
-pub(super) const CONNECTIONS_PER_LOOK: u32 = 8;
+/// who wait for a change of an instance by name.
+const CONNECTIONS_PER_LOOK: u32 = 8;
 
-/// How many of those who wait for a change look at a time, by name.
-pub(super) fn looks_at_once(datastore: &DataStore) -> usize {
-    let looks = datastore.connections().max / CONNECTIONS_PER_LOOK;
-    usize::try_from(looks.max(1)).unwrap_or(usize::MAX)
+/// How many of those who wait for a change look at a time: as each begins, and as it
+/// is told. There may be thousands of them, and none is urgent. (In between one task
+/// looks for all.)
+#[derive(Debug)]
+pub(super) struct Looks {
+    /// By its id alone an instance is looked at in a statement that many share.
+    by_id: Semaphore,
+    others: Semaphore,
+}
+
+impl Looks {
+    pub(super) fn new(datastore: &DataStore) -> Looks {
+        let others = datastore.connections().max / CONNECTIONS_PER_LOOK;
+        let others = usize::try_from(others.max(1)).unwrap_or(1);
+        let by_id = Semaphore::new(views::MOST);
+        Looks { by_id, others: Semaphore::new(others) }
+    }
 }
 
 /// Which instance: by id, or by name within a project.
@@ -50,7 +64,7 @@ pub struct InstanceSelector {
 }
 
 impl InstanceSelector {
-    /// Is it looked at by its id alone, in a statement that many share?
+    /// Is it looked at by its id alone?
     fn is_by_id(&self) -> bool {
         matches!((&self.instance, &self.project), (NameOrId::Id(_), None))
     }
@@ -260,22 +274,28 @@ impl App {
         false
     }
 
-    /// Somebody who waits for this instance to change looks at it.
+    /// Somebody who waits for this instance to change looks at it, when it is its
+    /// turn.
     pub(super) async fn look<T>(
         &self,
         which: &InstanceSelector,
         look: impl Future<Output = T>,
     ) -> T {
-        match which.is_by_id() {
-            true => look.await,
-            false => self.in_turn(look).await,
-        }
+        let turns = match which.is_by_id() {
+            true => &self.looks.by_id,
+            false => &self.looks.others,
+        };
+        // It is never closed.
+        let _turn = turns.acquire().await;
+        look.await
     }
 
-    /// What somebody who waits for a change does is done, when it is its turn.
-    pub(super) async fn in_turn<T>(&self, look: impl Future<Output = T>) -> T {
-        // It is never closed.
-        let _turn = self.looks.acquire().await;
+    /// Somebody who waits for something else than an instance looks at that.
+    pub(super) async fn look_besides<T>(
+        &self,
+        look: impl Future<Output = T>,
+    ) -> T {
+        let _turn = self.looks.others.acquire().await;
         look.await
     }
 

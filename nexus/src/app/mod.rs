@@ -58,7 +58,6 @@ use db_model::{NameOrId, SiloUserId};
 use db_queries::DataStore;
 use slog::Logger;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// What a client is told of when to ask again while the database is away.
@@ -79,7 +78,7 @@ pub struct App {
     user_codes: guesses::Guesses<SiloUserId>,
     placement_detail: bool,
     rack_id: Uuid,
-    looks: Semaphore,
+    looks: instance::Looks,
     changes: changes::Changes,
     views: views::Views,
     heard: heard::Heard,
@@ -105,7 +104,7 @@ impl App {
         rack_id: Uuid,
         log: Logger,
     ) -> App {
-        let looks = Semaphore::new(instance::looks_at_once(&datastore));
+        let looks = instance::Looks::new(&datastore);
         let changes = changes::Changes::new(
             datastore.clone(),
             activators.clone(),

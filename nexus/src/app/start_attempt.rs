@@ -65,7 +65,7 @@ impl App {
             let look = self.look_up(opctx, which);
             let instance = self.look(which, look).await?.instance;
             let view = self.instance_start_attempt_view(opctx, which, attempt);
-            let found = self.in_turn(view).await?;
+            let found = self.look_besides(view).await?;
             if found.outcome != seen || found.outcome != StartOutcome::Pending {
                 return Ok(found);
             }
@@ -73,7 +73,7 @@ impl App {
             if !self.changed(instance.id, seen, deadline).await {
                 let view =
                     self.instance_start_attempt_view(opctx, which, attempt);
-                return self.in_turn(view).await;
+                return self.look_besides(view).await;
             }
         }
     }

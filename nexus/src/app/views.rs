@@ -6,7 +6,7 @@
 use crate::error::Error;
 use db_model::{InstanceId, InstanceView};
 use db_queries::DataStore;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 pub(crate) const AT_ONCE: u32 = 1;
 
 /// How many instances a statement reads at most.
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 
 /// What a reader is told: `None`, if there is no such instance.
 type Answer = Result<Option<InstanceView>, Arc<db_queries::Error>>;
@@ -72,13 +72,18 @@ impl Views {
         if reading.waiting.is_empty() || reading.at_once >= AT_ONCE {
             return;
         }
-        let some = reading.waiting.len().min(MOST);
-        let readers: Vec<Reader> = reading.waiting.drain(..some).collect();
+        let mut ids = HashSet::new();
+        let (readers, left) = std::mem::take(&mut reading.waiting)
+            .into_iter()
+            .partition(|(id, _)| {
+                ids.contains(id) || (ids.len() < MOST && ids.insert(*id))
+            });
+        reading.waiting = left;
         reading.at_once += 1;
         let on_its_way = OnItsWay(self.clone());
         drop(reading);
         // Not as a part of what one of them does, which may be given up.
-        tokio::spawn(async move { on_its_way.read(readers).await });
+        tokio::spawn(async move { on_its_way.read(ids, readers).await });
     }
 
     fn reading(&self) -> MutexGuard<'_, Reading> {
@@ -90,8 +95,8 @@ impl Views {
 struct OnItsWay(Views);
 
 impl OnItsWay {
-    async fn read(self, mut readers: Vec<Reader>) {
-        let ids: Vec<InstanceId> = readers.iter().map(|(id, _)| *id).collect();
+    async fn read(self, ids: HashSet<InstanceId>, mut readers: Vec<Reader>) {
+        let ids = ids.into_iter().collect();
         let found = self.0.datastore.instance_views(ids).await;
         if let Err(db_queries::Error::Unavailable(_)) = found {
             // Who came meanwhile has waited as well, and would wait as long again.

@@ -385,7 +385,6 @@ async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         .datastore
         .vmm_allow_to_run(cx.fence, p.instance_id, p.attempt_id, p.vmm_id)
         .await?;
-    let mut heard = Some(heard);
     for round in 0..cx.tuning.sled_tries {
         pause_between(&cx, round).await;
         let sled = match round {
@@ -406,12 +405,9 @@ async fn run(cx: SagaContext, p: Params) -> Result<(), NodeError> {
         };
         match answer {
             Ok(report) => {
-                let within = match report.state == VmmState::Starting {
-                    true => MOMENT,
-                    false => Duration::ZERO,
-                };
-                if let Some(heard) = heard.take()
-                    && cx.datastore.vmm_heard_of(cx.fence, heard, within).await
+                // Whatever its sled says of it first is as much, or more.
+                if report.state == VmmState::Starting
+                    && cx.datastore.vmm_heard_of(cx.fence, heard, MOMENT).await
                 {
                     return Ok(());
                 }
