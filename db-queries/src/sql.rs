@@ -312,6 +312,19 @@ mod tests {
     }
 
     #[test]
+    fn how_many_ids_there_are_is_one_statement_and_of_what_another() {
+        use db_model::schema::{instance, vmm};
+        fn id<T: QueryId>(_: T) -> Option<std::any::TypeId> {
+            T::query_id()
+        }
+        let two = [Uuid::nil(), Uuid::max()];
+        let of_two = id(one_of(instance::id, two));
+        assert!(of_two.is_some());
+        assert_eq!(of_two, id(one_of(instance::id, [Uuid::nil()])));
+        assert_ne!(of_two, id(one_of(vmm::id, two)));
+    }
+
+    #[test]
     fn a_parameter_without_a_value_is_an_error() {
         let query = statement("SELECT $2").bind::<BigInt, _>(1_i64);
         assert!(query.to_sql_text().is_err());

@@ -511,3 +511,74 @@ impl DataStore {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PoolSettings;
+    use db_model::{SagaId, SecId};
+
+    fn ids() -> (VmmId, SledId, InstanceId) {
+        (VmmId::new_v4(), SledId::new_v4(), InstanceId::new_v4())
+    }
+
+    fn fence() -> Fence {
+        let (saga_id, sec_id) = (SagaId::new_v4(), SecId::new_v4());
+        Fence { saga_id, sec_id, adopt_generation: 1 }
+    }
+
+    /// One that connects to nothing.
+    fn datastore() -> DataStore {
+        DataStore::new("postgres://nowhere", PoolSettings::default())
+    }
+
+    #[test]
+    fn a_vmm_that_was_let_run_is_known_once_and_to_its_own_sled_alone() {
+        let (vmm, sled, instance) = ids();
+        let let_run = LetRun::default();
+        let _heard = let_run.add(vmm, sled, instance);
+        assert!(let_run.take(vmm, SledId::new_v4()).is_none());
+        assert!(let_run.take(VmmId::new_v4(), sled).is_none());
+        let found = let_run.take(vmm, sled).map(|found| found.instance);
+        assert_eq!(found, Some(instance));
+        assert!(let_run.take(vmm, sled).is_none());
+    }
+
+    #[test]
+    fn of_too_many_that_were_let_run_those_go_for_which_nobody_waits() {
+        let let_run = LetRun::default();
+        let (vmm, sled, instance) = ids();
+        let _heard = let_run.add(vmm, sled, instance);
+        for _ in 0..LetRun::MOST {
+            let_run.add(VmmId::new_v4(), sled, instance);
+        }
+        assert!(let_run.awaited().len() < LetRun::MOST);
+        assert!(let_run.take(vmm, sled).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_a_sled_has_said_in_time_leaves_the_saga_its_rest() {
+        let (datastore, fence) = (datastore(), fence());
+        let (vmm, sled, instance) = ids();
+        let heard = datastore.let_run.add(vmm, sled, instance);
+        let said = datastore.let_run.take(vmm, sled).unwrap();
+        said.tell.send(Some(Rest::Settled)).unwrap();
+        let moment = Duration::from_millis(50);
+        assert!(datastore.vmm_heard_of(fence, heard, moment).await);
+        assert_eq!(datastore.owed.left(fence), Some(Rest::Settled));
+    }
+
+    #[tokio::test]
+    async fn a_saga_waits_a_moment_for_its_sled_and_not_for_what_was_no_news() {
+        let (datastore, fence) = (datastore(), fence());
+        let (vmm, sled, instance) = ids();
+        let heard = datastore.let_run.add(vmm, sled, instance);
+        drop(datastore.let_run.take(vmm, sled));
+        // It would never end if it waited.
+        assert!(!datastore.vmm_heard_of(fence, heard, Duration::MAX).await);
+        let heard = datastore.let_run.add(vmm, sled, instance);
+        let moment = Duration::from_millis(1);
+        assert!(!datastore.vmm_heard_of(fence, heard, moment).await);
+        assert_eq!(datastore.owed.left(fence), None);
+    }
+}

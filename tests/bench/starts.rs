@@ -182,6 +182,7 @@ impl Report<'_> {
             transactions += stage.transactions() - t;
             commits += counted(stage.commits(&end, "1::TEXT").len());
             stage.all_stopped().await;
+            stage.settled().await;
         }
         times.sort();
         let median = ms(at(&times, 0.5));

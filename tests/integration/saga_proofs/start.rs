@@ -1,14 +1,17 @@
 //! instance_start, of an instance that fills the sled, with disks, in a group.
 
-use super::fixture::{booted, created, deleted, disks, group, to_start, view};
+use super::fixture::{
+    GUEST, booted, created, deleted, disks, group, to_start, view,
+};
 use super::{Proved, slate};
 use db_model::{
-    DiskBackend, InstanceState, IntendedState, RunState, StartAttemptId,
-    StartFailureKind, StartOutcome,
+    DiskBackend, InstanceState, InstanceView, IntendedState, RunState,
+    StartAttemptId, StartFailureKind, StartOutcome,
 };
+use db_queries::{StartSaga, Started};
 use harness::SagaBench;
-use nexus::saga::Fault;
 use nexus::saga::instance_start::{InstanceStart, Params};
+use nexus::saga::{Fault, registry};
 use serde_json::json;
 
 impl Proved for InstanceStart {
@@ -92,4 +95,32 @@ impl Proved for InstanceStart {
     async fn tear_down(bench: &SagaBench, params: &Params) {
         deleted(bench, params.instance_id).await;
     }
+}
+
+#[tokio::test]
+async fn a_start_is_answered_with_what_a_look_at_that_moment_would_see() {
+    let bench = SagaBench::start(GUEST).await;
+    let id = created(&bench).await;
+    bench.datastore.instance_stop(id).await.unwrap();
+    let seen = view(&bench, id).await;
+    let attempt = StartAttemptId::new_v4();
+    let executor = bench.executor(registry());
+    let params = Params::new(&seen.instance, attempt);
+    let prepared = executor.sagas.prepare::<InstanceStart>(&params).unwrap();
+    let new = StartSaga { saga: prepared.new_saga().clone(), seen };
+    let asked = bench.datastore.instance_start(
+        id,
+        attempt,
+        bench.user,
+        None,
+        None,
+        Some(new),
+    );
+    let Started::Saga(answered) = asked.await.unwrap() else {
+        panic!("its saga did not begin");
+    };
+    let read = view(&bench, id).await;
+    let read = InstanceView { now: answered.now, ..read };
+    assert_eq!(format!("{answered:#?}"), format!("{read:#?}"));
+    assert_eq!(read.latest_attempt.unwrap().id, attempt);
 }
