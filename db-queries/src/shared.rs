@@ -274,7 +274,11 @@ impl DataStore {
         if waiting.asking.is_empty() {
             return;
         }
-        let hurries = waiting.asking.iter().any(|asking| asking.one.hurries());
+        // One whose row was locked would else use up its tries at once.
+        let hurries = waiting
+            .asking
+            .iter()
+            .any(|asking| asking.tries == 0 && asking.one.hurries());
         let apart = if hurries { Duration::ZERO } else { S::APART };
         let early =
             waiting.sent.map(|sent| apart.saturating_sub(sent.elapsed()));
