@@ -56,7 +56,7 @@ pub struct Sled {
 
 /// How long a sled may be silent before what it last said counts as
 /// unconfirmed, and before nothing more is placed on it. Agents send a
-/// heartbeat every 2.5 s, so this is four lost ones.
+/// heartbeat every 3 s, so this is three lost ones.
 pub const HEARTBEAT_ALLOWANCE: TimeDelta = TimeDelta::seconds(10);
 
 impl Sled {

@@ -219,7 +219,7 @@ impl Default for Tuning {
             look_period_ms: 2_000,
             reconcile_poll_ms: 1_000,
             watch_period_ms: 5_000,
-            heartbeat_period_ms: 2_500,
+            heartbeat_period_ms: 3_000,
             fence_margin_ms: 30_000,
             console_streams: 512,
             console_look_ms: 60_000,

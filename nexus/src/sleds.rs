@@ -131,8 +131,9 @@ impl Sleds {
             return Ok(Reach::Expunged);
         }
         let address: SocketAddr = sled.address.parse()?;
+        // What was asked for later is not undone by what is said earlier.
         if let Some(known) = clients.get_mut(&id)
-            && known.address == address
+            && (known.address == address || known.asked > asked)
         {
             known.asked = known.asked.max(asked);
             return Ok(Reach::Client(known.client.clone()));

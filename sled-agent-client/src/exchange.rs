@@ -8,10 +8,16 @@ use http::StatusCode;
 use reqwest::{RequestBuilder, Response};
 use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 
 /// What is read of an answer. The longest is the list of a sled's VMMs, of some
 /// hundred bytes each.
 const BODY_MAX_BYTES: usize = 16 << 20;
+
+/// How long a connection is kept that nobody uses. Less than the 30 s after which
+/// the servers of both sides hang up (hyper's, between two requests), so that no
+/// request is sent just then.
+const IDLE_MAX: Duration = Duration::from_secs(20);
 
 /// An answer that is not the one hoped for.
 pub(crate) enum Failure {
@@ -46,6 +52,7 @@ pub(crate) fn http_client(
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(timeouts.connect)
         .timeout(timeouts.request)
+        .pool_idle_timeout(IDLE_MAX)
         .build()
         .expect("TLS is there already, and no proxy or resolver is wanted")
 }

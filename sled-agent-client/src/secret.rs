@@ -9,6 +9,7 @@ use aws_lc_rs::hmac;
 use dropshot::{ClientErrorStatusCode, HttpError};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -74,8 +75,10 @@ impl Secret {
     fn derived(&self, whose: &str) -> Secret {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes());
         let tag = hmac::sign(&key, whose.as_bytes());
-        let hex: String =
-            tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = tag.as_ref().iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
         Secret(hex.into())
     }
 

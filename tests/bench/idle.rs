@@ -100,9 +100,9 @@ pub(crate) async fn run(args: &Args) {
             "figure": "idle",
             "instances": instances,
             "sleds": args.sleds,
-            "nexus_cores": rounded(taken.nexus),
-            "postgres_cores": rounded(taken.postgres),
-            "sleds_cores": rounded(taken.us),
+            "nexus_cores": thousandths(taken.nexus),
+            "postgres_cores": thousandths(taken.postgres),
+            "sleds_cores": thousandths(taken.us),
             "nexus_mib": now.round(),
             "nexus_most_mib": most.round(),
             "transactions_per_s": transactions.round(),
@@ -133,6 +133,11 @@ pub(crate) async fn run(args: &Args) {
     rows.print();
     queries.print();
     shares.print();
+}
+
+/// The goal is fifty of them.
+fn thousandths(cores: f64) -> f64 {
+    (cores * 1000.0).round() / 1000.0
 }
 
 /// Each sled has some open.

@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 const SLEDS_AT_ONCE: usize = 16;
 
 /// A sled on which nothing has a place is asked only in one of so many rounds,
-/// for what it may have that nobody knows of: by chance not all in the same.
-const EMPTY_ROUNDS: u32 = 6;
+/// for what it may have that nobody knows of: by chance not all in the same. By
+/// then its connection is closed, and a handshake is most of what asking costs.
+const EMPTY_ROUNDS: u32 = 24;
 
 /// VMMs that one sled is told to forget at once.
 const CLEARED_AT_ONCE: usize = 16;
@@ -109,6 +110,7 @@ impl Task for Watcher {
         };
         loop {
             let page = Page { by: ById { after }, limit: PAGE };
+            let listed = Instant::now();
             let sleds = match self.datastore.sled_list(page).await {
                 Ok(sleds) => sleds,
                 Err(error) => {
@@ -124,7 +126,7 @@ impl Task for Watcher {
                 .into_iter()
                 .filter(|s| watched_by(s.id, &live) == Some(self.lease.id()));
             let mut watched = futures::stream::iter(mine)
-                .map(|sled| self.watch(sled, round))
+                .map(|sled| self.watch(sled, listed, round))
                 .buffer_unordered(SLEDS_AT_ONCE);
             while let Some(one) = watched.next().await {
                 status += one;
@@ -142,15 +144,22 @@ impl Task for Watcher {
 }
 
 impl Watcher {
-    async fn watch(&self, sled: Sled, round: Option<u32>) -> Status {
+    /// Watches a sled whose row was `listed` then.
+    async fn watch(
+        &self,
+        sled: Sled,
+        listed: Instant,
+        round: Option<u32>,
+    ) -> Status {
         let mut status = Status::default();
-        let empty = sled.reserved_vcpus == 0;
         let watched = match sled.policy {
             SledPolicy::Expunged => self.fence(sled.id, &mut status).await,
             SledPolicy::InService => {
                 match self.judge_silence(&sled, &mut status).await {
-                    Ok(()) if passed_over(sled.id, empty, round) => Ok(()),
-                    Ok(()) => self.ask(sled.id, &mut status).await,
+                    Ok(()) if passed_over(sled.id, is_empty(&sled), round) => {
+                        Ok(())
+                    }
+                    Ok(()) => self.ask(&sled, listed, &mut status).await,
                     error => error,
                 }
             }
@@ -231,12 +240,16 @@ impl Watcher {
 
     async fn ask(
         &self,
-        sled: SledId,
+        sled: &Sled,
+        listed: Instant,
         status: &mut Status,
     ) -> Result<(), WatchError> {
-        let Reach::Client(client) = self.sleds.reach(sled).await? else {
+        let reach = self.sleds.reach_known(sled, listed).await?;
+        let Reach::Client(client) = reach else { return Ok(()) };
+        if is_empty(sled) && client.vmm_list().await?.vmms.is_empty() {
             return Ok(());
-        };
+        }
+        let sled = sled.id;
         // The rows first: a VMM that is made in between is then listed, and
         // not taken for lost; nor is one of which there is news in between.
         let rows = self.live_rows(sled).await?;
@@ -405,6 +418,12 @@ pub(super) fn listing(row: &SledVmm, generation: Option<i64>) -> Listing {
     }
 }
 
+/// Has nothing a place on this sled? Then it has no VMM that lives here: each
+/// holds its place until it has ended.
+fn is_empty(sled: &Sled) -> bool {
+    sled.reserved_vcpus == 0
+}
+
 /// Is it not this sled's turn to be asked? Of one on which something has a place it
 /// always is; and in no round, that is when somebody has woken the watcher, of all.
 fn passed_over(sled: SledId, empty: bool, round: Option<u32>) -> bool {
@@ -423,7 +442,7 @@ mod tests {
     use db_model::InstanceId;
 
     #[test]
-    fn an_empty_sled_is_asked_in_one_of_six_rounds_and_when_the_watcher_is_woken()
+    fn an_empty_sled_is_asked_in_one_of_24_rounds_and_when_the_watcher_is_woken()
      {
         for sled in std::iter::repeat_with(SledId::new_v4).take(100) {
             let asked = |empty, round| !passed_over(sled, empty, round);
@@ -432,7 +451,9 @@ mod tests {
                 let times = rounds.filter(|round| asked(true, Some(*round)));
                 assert_eq!(times.count(), 1, "{sled} from {first}");
             }
-            assert!(asked(true, None) && (0..6).all(|n| asked(false, Some(n))));
+            assert!(
+                asked(true, None) && (0..EMPTY_ROUNDS).all(|n| asked(false, Some(n)))
+            );
         }
     }
 
