@@ -5,7 +5,9 @@ use crate::config::Tuning;
 use crate::fleet::Fleet;
 use crate::lease::Lease;
 use db_model::lifecycle::reports::{Observation, VmmReport};
-use db_model::{Sled, SledId, SledPolicy, VmmEndReason, VmmState};
+use db_model::{
+    HEARTBEAT_ALLOWANCE, Sled, SledId, SledPolicy, VmmEndReason, VmmState,
+};
 use db_queries::DataStore;
 use sled_agent_client as wire;
 use sled_agent_client::{Client, Timeouts};
@@ -22,6 +24,7 @@ pub struct Sleds {
     fleet: Fleet,
     timeouts: Timeouts,
     clients: Arc<Mutex<HashMap<SledId, Known>>>,
+    lists: Arc<Mutex<HashMap<SledId, (u32, Instant)>>>,
 }
 
 #[derive(Debug)]
@@ -73,6 +76,7 @@ impl Sleds {
                 request,
             },
             clients: Arc::default(),
+            lists: Arc::default(),
         }
     }
 
@@ -148,6 +152,28 @@ impl Sleds {
         let reach = Reach::Client(client.clone());
         clients.insert(id, Known { address, client, asked });
         Ok(reach)
+    }
+
+    /// A sled that is registered has said how many VMMs it lists, or nothing
+    /// of that.
+    pub fn told(&self, id: SledId, lists: Option<u32>) {
+        let mut known = self.lists();
+        match lists {
+            Some(vmms) => known.insert(id, (vmms, Instant::now())),
+            None => known.remove(&id),
+        };
+    }
+
+    /// How many VMMs a sled listed when it was last heard by this process; none
+    /// if that was too long ago for it to be there still, or not said.
+    pub fn lists_lately(&self, id: SledId) -> Option<u32> {
+        let (vmms, told) = self.lists().get(&id).copied()?;
+        let allowance = HEARTBEAT_ALLOWANCE.to_std().unwrap_or_default();
+        (told.elapsed() < allowance).then_some(vmms)
+    }
+
+    fn lists(&self) -> MutexGuard<'_, HashMap<SledId, (u32, Instant)>> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn clients(&self) -> MutexGuard<'_, HashMap<SledId, Known>> {

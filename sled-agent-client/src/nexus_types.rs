@@ -62,6 +62,10 @@ pub struct SledRegistration {
     /// it had promised before once this was answered.
     #[serde(default)]
     pub fences_after_ms: Option<u64>,
+    /// How many VMMs its agent lists, those that have ended too, until they are
+    /// unregistered. None if it does not say.
+    #[serde(default)]
+    pub vmms: Option<u32>,
 }
 
 /// The CPU of a host.

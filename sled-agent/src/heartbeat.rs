@@ -81,10 +81,12 @@ impl Heartbeat {
 
     async fn beat(&self, registered: bool) -> Result<SledStatus, NexusError> {
         let sled_id = self.agent.sled_id();
+        let vmms = Some(self.agent.listed());
+        let sled = SledRegistration { vmms, ..self.sled.clone() };
         if registered {
-            self.nexus.sled_heartbeat(sled_id, &self.sled).await
+            self.nexus.sled_heartbeat(sled_id, &sled).await
         } else {
-            self.nexus.sled_put(sled_id, &self.sled).await
+            self.nexus.sled_put(sled_id, &sled).await
         }
     }
 

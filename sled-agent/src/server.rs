@@ -309,5 +309,6 @@ fn registration(
         fences_after_ms: lease.promise().map(|promise| {
             u64::try_from(promise.as_millis()).unwrap_or(u64::MAX)
         }),
+        vmms: None,
     }
 }

@@ -3,6 +3,7 @@
 
 use harness::{Agent, Answer, Setup, TestNexus, Tuning, eventually, is};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// A period that no test lives to see the end of.
 const NEVER_MS: u32 = 600_000;
@@ -229,6 +230,52 @@ async fn try_register(agent: &Agent, vmm: &str, instance: &str) -> Answer {
         "memory_bytes": harness::GIB,
     });
     agent.api().put(&format!("/vmms/{vmm}"), body).await
+}
+
+/// Returns once the sled was heard so many times more.
+async fn heard(nexus: &TestNexus, times: usize) {
+    let last = || {
+        nexus.database.count(
+            "SELECT (1000 * EXTRACT(EPOCH FROM time_last_heartbeat))::BIGINT \
+             FROM sled",
+        )
+    };
+    for _ in 0..times {
+        let before = last();
+        eventually("the sled is heard", async || {
+            (last() > before).then_some(())
+        })
+        .await;
+    }
+}
+
+/// While a sled is heard five times there are more than twelve rounds, in one of
+/// which it would be asked if it did not say.
+#[tokio::test]
+async fn a_sled_on_which_nothing_has_a_place_is_asked_if_it_says_that_it_has_vmms()
+ {
+    let nexus = TestNexus::with(Setup::one_sled()).await;
+    let agent = &nexus.agents[0];
+    let (id, _) = nexus.running("db", json!({})).await;
+    agent.called("list", 5).await;
+    nexus.ask(&id, "stop").await.expect(202);
+    nexus.settled(&id).await;
+    eventually("the sled is rid of it", async || {
+        agent.vmms().await.is_empty().then_some(())
+    })
+    .await;
+    // It is heard with that, and a round that had begun before has ended.
+    heard(&nexus, 3).await;
+    let calls = agent.calls("list").await;
+    heard(&nexus, 5).await;
+    assert_eq!(agent.calls("list").await, calls);
+
+    register(agent, &Uuid::new_v4().to_string(), &id).await;
+    heard(&nexus, 2).await;
+    let calls = agent.calls("list").await;
+    heard(&nexus, 5).await;
+    let calls = agent.calls("list").await - calls;
+    assert!(calls > 4, "asked {calls} times, of some 15 rounds");
 }
 
 /// A paused process may give an order to make a VMM long after the VMM has run.

@@ -137,12 +137,14 @@ impl App {
         new_too: bool,
     ) -> Result<SledStatus, Error> {
         check(&said)?;
+        let lists = said.vmms;
         let facts = facts(id, said);
         let heard = match new_too {
             true => self.datastore.sled_heard_from(facts, true).await,
             false => self.heard.again(facts).await,
         };
         let heard = heard.map_err(about_sled(id))?;
+        self.sleds.told(id, lists);
         if heard.news {
             info!(self.log, "a sled is there"; "sled" => %id,
                 "expunged" => heard.expunged);

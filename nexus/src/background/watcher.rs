@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 /// Sleds asked at once.
 const SLEDS_AT_ONCE: usize = 16;
 
-/// A sled on which nothing has a place is asked only in one of so many rounds,
-/// for what it may have that nobody knows of: by chance not all in the same. By
-/// then its connection is closed, and a handshake is most of what asking costs.
-const EMPTY_ROUNDS: u32 = 24;
+/// A sled on which nothing has a place, and that has not said here of late
+/// whether it lists any VMM, is asked in one of so many rounds, for what it may
+/// have that nobody knows of: by chance not all in the same.
+const EMPTY_ROUNDS: u32 = 12;
 
 /// VMMs that one sled is told to forget at once.
 const CLEARED_AT_ONCE: usize = 16;
@@ -156,9 +156,7 @@ impl Watcher {
             SledPolicy::Expunged => self.fence(sled.id, &mut status).await,
             SledPolicy::InService => {
                 match self.judge_silence(&sled, &mut status).await {
-                    Ok(()) if passed_over(sled.id, is_empty(&sled), round) => {
-                        Ok(())
-                    }
+                    Ok(()) if self.passes_over(&sled, round) => Ok(()),
                     Ok(()) => self.ask(&sled, listed, &mut status).await,
                     error => error,
                 }
@@ -173,6 +171,11 @@ impl Watcher {
             }
         }
         status
+    }
+
+    fn passes_over(&self, sled: &Sled, round: Option<u32>) -> bool {
+        let lists = self.sleds.lists_lately(sled.id);
+        is_empty(sled) && passed_over(sled.id, lists, round)
     }
 
     /// Ends the VMMs of a sled that is off for good. A page at a time, each
@@ -424,12 +427,16 @@ fn is_empty(sled: &Sled) -> bool {
     sled.reserved_vcpus == 0
 }
 
-/// Is it not this sled's turn to be asked? Of one on which something has a place it
-/// always is; and in no round, that is when somebody has woken the watcher, of all.
-fn passed_over(sled: SledId, empty: bool, round: Option<u32>) -> bool {
+/// Is it not the turn of this sled, on which nothing has a place and that says to
+/// list so many VMMs? In no round, that is when somebody has woken the watcher, it
+/// always is.
+fn passed_over(sled: SledId, lists: Option<u32>, round: Option<u32>) -> bool {
+    let Some(round) = round else { return false };
     let (first, ..) = sled.0.as_fields();
-    let turn = |round| first % EMPTY_ROUNDS == round % EMPTY_ROUNDS;
-    empty && !round.is_none_or(turn)
+    match lists {
+        Some(vmms) => vmms == 0,
+        None => first % EMPTY_ROUNDS != round % EMPTY_ROUNDS,
+    }
 }
 
 fn generation(report: &VmmReport) -> i64 {
@@ -442,18 +449,20 @@ mod tests {
     use db_model::InstanceId;
 
     #[test]
-    fn an_empty_sled_is_asked_in_one_of_24_rounds_and_when_the_watcher_is_woken()
-     {
+    fn an_empty_sled_is_asked_if_it_lists_vmms_or_in_one_of_twelve_rounds() {
         for sled in std::iter::repeat_with(SledId::new_v4).take(100) {
-            let asked = |empty, round| !passed_over(sled, empty, round);
             for first in [0, 7, u32::MAX - EMPTY_ROUNDS] {
-                let rounds = first..first + EMPTY_ROUNDS;
-                let times = rounds.filter(|round| asked(true, Some(*round)));
-                assert_eq!(times.count(), 1, "{sled} from {first}");
+                let asked = |lists| {
+                    let rounds = first..first + EMPTY_ROUNDS;
+                    let asked =
+                        rounds.filter(|n| !passed_over(sled, lists, Some(*n)));
+                    asked.count()
+                };
+                assert_eq!(asked(None), 1, "{sled} from {first}");
+                assert_eq!((asked(Some(0)), asked(Some(1))), (0, 12));
             }
-            assert!(
-                asked(true, None) && (0..EMPTY_ROUNDS).all(|n| asked(false, Some(n)))
-            );
+            let when_woken = [None, Some(0), Some(1)];
+            assert!(when_woken.iter().all(|n| !passed_over(sled, *n, None)));
         }
     }
 

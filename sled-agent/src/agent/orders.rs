@@ -74,6 +74,13 @@ impl Agent {
         reports
     }
 
+    /// How many are in that list.
+    pub(crate) fn listed(&self) -> u32 {
+        let slots = self.table.all();
+        let listed = slots.iter().filter(|slot| slot.shown.borrow().is_some());
+        u32::try_from(listed.count()).unwrap_or(u32::MAX)
+    }
+
     async fn admit(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
