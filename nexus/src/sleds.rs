@@ -95,7 +95,7 @@ impl Sleds {
         self.lease.live().await;
         let asked = Instant::now();
         let sled = self.datastore.sled_view(id).await?;
-        self.reach_known(&sled, asked).await
+        self.way(&sled, asked)
     }
 
     /// The same, without a look at its row if that was read in the last second.
@@ -117,17 +117,25 @@ impl Sleds {
         }
     }
 
-    /// The same to a sled whose row has just been read, which was `asked` for then.
+    /// The same to a sled whose row was `asked` for then; if that is longer ago
+    /// than a second, it is read again.
     ///
     /// # Errors
     ///
-    /// What its row says is no address.
+    /// As those of [`Sleds::reach`].
     pub async fn reach_known(
         &self,
         sled: &Sled,
         asked: Instant,
     ) -> Result<Reach, ReachError> {
         self.lease.live().await;
+        match asked.elapsed() < TRUSTED {
+            true => self.way(sled, asked),
+            false => self.reach(sled.id).await,
+        }
+    }
+
+    fn way(&self, sled: &Sled, asked: Instant) -> Result<Reach, ReachError> {
         let id = sled.id;
         let mut clients = self.clients();
         if sled.policy == SledPolicy::Expunged {

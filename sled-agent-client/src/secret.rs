@@ -75,10 +75,13 @@ impl Secret {
     fn derived(&self, whose: &str) -> Secret {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes());
         let tag = hmac::sign(&key, whose.as_bytes());
-        let hex = tag.as_ref().iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
+        let hex = tag.as_ref().iter().fold(
+            String::with_capacity(64),
+            |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            },
+        );
         Secret(hex.into())
     }
 

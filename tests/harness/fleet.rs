@@ -1,6 +1,6 @@
 //! What a test does to its sleds as a fleet.
 
-use crate::{Answer, Client, TestNexus};
+use crate::{Answer, Client, TestNexus, eventually};
 use serde_json::Value;
 
 impl TestNexus {
@@ -39,6 +39,23 @@ impl TestNexus {
             calls += agent.calls(operation).await;
         }
         calls
+    }
+
+    /// Returns once this sled was heard so many times more.
+    pub async fn heard(&self, sled: &str, times: usize) {
+        let last = || {
+            self.database.count(&format!(
+                "SELECT (1000 * EXTRACT(EPOCH FROM time_last_heartbeat))::INT8 \
+                 FROM sled WHERE id = '{sled}'"
+            ))
+        };
+        for _ in 0..times {
+            let before = last();
+            eventually("the sled is heard", async || {
+                (last() > before).then_some(())
+            })
+            .await;
+        }
     }
 
     /// Sets a sled's provision policy: `provisionable` or `non_provisionable`.

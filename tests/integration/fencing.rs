@@ -307,7 +307,7 @@ async fn what_runs_on_a_sled_that_never_stops_its_guests_is_not_moved() {
     nexus.silent_for_a_minute(&nexus.agents[0].id);
     nexus.add_sled(&AgentSettings::default()).await;
     nexus.wait(&id, |view| !view["state_unconfirmed_since"].is_null()).await;
-    nexus.agents[1].called("list", 10).await;
+    nexus.heard(&nexus.agents[1].id, 5).await;
     let view = nexus.instance_view(&id).await;
     assert_eq!(view["run_state"], "running");
     assert_eq!(nexus.attempts(&id).await.len(), 1);

@@ -345,11 +345,11 @@ async fn a_delete_while_an_update_saga_waits_is_carried_out_and_leaves_nothing()
     nexus.agents[0].restart().await;
     let agent = &nexus.agents[0];
     rid_of_all(agent).await;
-    // The sled is still asked for its VMMs, and nothing more, once the round
-    // of the watcher that may have seen it listed is over.
-    agent.called("list", 2).await;
+    // Nothing more is asked for, once it has said that it has none, and the
+    // round of the watcher is over that may have seen it listed.
+    nexus.heard(&agent.id, 3).await;
     let asked = agent.calls("unregister").await;
-    agent.called("list", 3).await;
+    nexus.heard(&agent.id, 3).await;
     assert_eq!(agent.calls("unregister").await, asked);
     nexus.check_invariants().await;
 }
