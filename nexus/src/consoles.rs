@@ -140,6 +140,12 @@ impl ConsoleRelay {
             // A socket that is closed with something unread in it loses what
             // is under way.
             while let Some(Ok(_)) = from_user.next().await {}
+            if let End::TooLong = end
+                && let Ok(mut user) = to_user.reunite(from_user)
+            {
+                // No messages are to be read of it any more.
+                tokio::io::copy(user.get_mut(), &mut tokio::io::sink()).await?;
+            }
             Ok(())
         };
         // Whoever does not answer is cut off.
