@@ -309,6 +309,7 @@ fn registration(
         fences_after_ms: lease.promise().map(|promise| {
             u64::try_from(promise.as_millis()).unwrap_or(u64::MAX)
         }),
+        // Each heartbeat says it anew.
         vmms: None,
     }
 }
