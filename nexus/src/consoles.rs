@@ -8,6 +8,7 @@ use sled_agent_client::{ConsoleStream, console_socket_config};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -144,7 +145,9 @@ impl ConsoleRelay {
                 && let Ok(mut user) = to_user.reunite(from_user)
             {
                 // No messages are to be read of it any more.
-                tokio::io::copy(user.get_mut(), &mut tokio::io::sink()).await?;
+                let socket = user.get_mut();
+                socket.shutdown().await?;
+                tokio::io::copy(socket, &mut tokio::io::sink()).await?;
             }
             Ok(())
         };
